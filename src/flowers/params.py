@@ -1,0 +1,152 @@
+"""params.yaml as strict typed objects: an unknown key, a wrong type or a value out of range is an error that names it.
+
+No parameter has a default here. Every value stands in params.yaml, where DVC tracks it key by key, so this module only
+checks and never decides a result.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flowers import paths
+from flowers.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DatasetParams(_Section):
+    """Which photos: a name of the catalogue; for `local`, the folder; and where to fetch archives instead."""
+
+    name: str
+    path: str
+    mirror: str | None
+    bad_images: Literal["skip", "refuse"]
+
+
+class SplitParams(_Section):
+    """How photos are dealt to train, val and test."""
+
+    method: Literal["auto", "random", "official"]
+    train: Fraction
+    val: Fraction
+    test: Fraction
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _fractions_add_up(self) -> "SplitParams":
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, val and test add up to {total:g}; they must add up to 1")
+        if min(self.train, self.val, self.test) == 0:
+            raise ValueError("train, val and test must each be more than 0")
+        return self
+
+
+class ModelParams(_Section):
+    """The ResNet50: its weights, how many residual blocks from the top are trained too, and the trunk's precision."""
+
+    weights: str
+    unfreeze_blocks: Annotated[int, Field(ge=0, le=16)]
+    precision: Literal["auto", "float32", "bfloat16"]
+
+
+class HeadParams(_Section):
+    """The classifier on the pooled features: hidden Dense layers with ReLU, each followed by dropout, then softmax."""
+
+    units: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class AugmentationParams(_Section):
+    """Random views of every training photo, drawn once and stored beside the plain one."""
+
+    views: Annotated[int, Field(ge=0, le=64)]
+    flip: bool
+    min_area: Annotated[float, Field(gt=0, le=1)]
+    seed: Seed
+
+
+class TrainParams(_Section):
+    """The two phases of training: the head alone, then head and unfrozen blocks at a lower rate."""
+
+    on: Literal["train", "train+val"]
+    epochs: Annotated[int, Field(ge=1)]
+    fine_tune_epochs: Annotated[int, Field(ge=0)]
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+    learning_rate: Positive
+    fine_tune_learning_rate: Positive
+    weight_decay: NonNegative
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_weights: bool
+    patience: Annotated[int, Field(ge=1)]
+    seed: Seed
+
+
+class EvaluateParams(_Section):
+    """The bootstrap behind the confidence intervals."""
+
+    bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)]
+    seed: Seed
+
+
+class Params(_Section):
+    """All of params.yaml."""
+
+    dataset: DatasetParams
+    split: SplitParams
+    model: ModelParams
+    head: HeadParams
+    augmentation: AugmentationParams
+    train: TrainParams
+    evaluate: EvaluateParams
+
+
+def load(path: Path = paths.PARAMS) -> Params:
+    """Read and check a parameter file; raises UserError that names the file, the key and what is wrong with it."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run this from the root of the checkout") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(document)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(path, item) for item in error.errors())) from None
+
+
+def _explain(path: Path, item: dict) -> str:  # type: ignore[type-arg]
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"{path}: unknown key '{key}'{_suggestion(item['loc'])}"
+    if item["type"] == "missing":
+        return f"{path}: key '{key}' is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
+    return f"{path}: {key or 'the file'}: {message}{shown}"
+
+
+def _suggestion(location: tuple[str | int, ...]) -> str:
+    """The closest key that exists where the unknown one stands."""
+    import difflib
+
+    section: type[BaseModel] = Params
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        section = annotation
+    close = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(section.model_fields)}"

@@ -1,0 +1,45 @@
+"""Where each stage's outputs live, relative to the root of the checkout; and the user's cache folder."""
+
+import os
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+BUILD = Path("build")
+
+# download
+IMAGES = BUILD / "images"  # <class>/<file>
+IMAGE_LIST = BUILD / "images.csv"  # path, label, sha256, pixels, width, height, subset
+SKIPPED_LIST = BUILD / "skipped.csv"  # path, reason
+WEIGHTS = BUILD / "weights" / "resnet50.npz"
+
+# split
+SPLIT = BUILD / "split.csv"  # path, label, subset
+SPLIT_REPORT = BUILD / "split.json"  # class counts, duplicates
+
+# train
+MODEL = BUILD / "model"
+HISTORY = BUILD / "history.csv"  # one row an epoch
+
+# evaluate
+EVALUATION = BUILD / "evaluation"
+METRICS = EVALUATION / "metrics.json"
+PREDICTIONS = EVALUATION / "predictions.csv"  # path, label, predicted, probability, p(<class>)...
+PER_CLASS = EVALUATION / "per_class.csv"
+CONFUSION = EVALUATION / "confusion.csv"
+CONFUSION_PICTURE = EVALUATION / "confusion.png"
+CURVES_PICTURE = EVALUATION / "curves.png"
+PER_CLASS_PICTURE = EVALUATION / "per_class.png"
+
+# track
+TRACKING = Path("tracking")  # the local MLflow store: git-ignored, may be deleted at any time
+TRACKING_MARKER = TRACKING / "published.json"
+
+
+def cache_folder() -> Path:
+    """The user's cache for archives, weights and activations: `FLOWERS_CACHE`, else the platform's cache folder."""
+    if folder := os.environ.get("FLOWERS_CACHE"):
+        return Path(folder)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("flowers", appauthor=False))
