@@ -15,7 +15,9 @@ def say(message: str) -> None:
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""
-    rich.console.Console(stderr=True, highlight=False, soft_wrap=True).print(f"warning: {message}", style="yellow", markup=False)
+    rich.console.Console(stderr=True, highlight=False, soft_wrap=True).print(
+        f"warning: {message}", style="yellow", markup=False
+    )
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "photos") -> Iterator[T]:

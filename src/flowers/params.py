@@ -4,8 +4,9 @@ No parameter has a default here. Every value stands in params.yaml, where DVC tr
 checks and never decides a result.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -128,7 +129,7 @@ def load(path: Path = paths.PARAMS) -> Params:
         raise UserError("\n".join(_explain(path, item) for item in error.errors())) from None
 
 
-def _explain(path: Path, item: dict) -> str:  # type: ignore[type-arg]
+def _explain(path: Path, item: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         return f"{path}: unknown key '{key}'{_suggestion(item['loc'])}"
