@@ -1,27 +1,45 @@
 """What the terminal shows: plain lines and progress bars on standard error, results on standard output."""
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import rich.console
+if TYPE_CHECKING:
+    import tqdm
 
 T = TypeVar("T")
 
 
 def say(message: str) -> None:
     """Print a line of progress to standard error."""
-    rich.console.Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    _print(message)
 
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""
-    rich.console.Console(stderr=True, highlight=False, soft_wrap=True).print(
-        f"warning: {message}", style="yellow", markup=False
-    )
+    _print(f"warning: {message}", style="yellow")
+
+
+def fail(message: str) -> None:
+    """Print an error to standard error."""
+    _print(f"error: {message}", style="red")
+
+
+def progress_bar(total: int | None, description: str, unit: str) -> "tqdm.tqdm":
+    """A progress bar on standard error (nothing is drawn where that is not a terminal)."""
+    import tqdm
+
+    return tqdm.tqdm(total=total, desc=description, unit=f" {unit}", disable=None, leave=False, dynamic_ncols=True)
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "photos") -> Iterator[T]:
-    """Iterate with a progress bar on standard error (nothing is drawn where that is not a terminal)."""
-    import tqdm
+    """Iterate with a progress bar."""
+    with progress_bar(total, description, unit) as bar:
+        for item in items:
+            yield item
+            bar.update()
 
-    yield from tqdm.tqdm(items, desc=description, total=total, unit=f" {unit}", disable=None, leave=False)
+
+def _print(message: str, style: str | None = None) -> None:
+    import rich.console
+
+    rich.console.Console(stderr=True, highlight=False, soft_wrap=True).print(message, style=style, markup=False)

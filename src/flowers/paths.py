@@ -24,6 +24,7 @@ HISTORY = BUILD / "history.csv"  # one row an epoch
 # evaluate
 EVALUATION = BUILD / "evaluation"
 METRICS = EVALUATION / "metrics.json"
+INTERVALS = EVALUATION / "intervals.json"  # score -> [low, high]
 PREDICTIONS = EVALUATION / "predictions.csv"  # path, label, predicted, probability, p(<class>)...
 PER_CLASS = EVALUATION / "per_class.csv"
 CONFUSION = EVALUATION / "confusion.csv"

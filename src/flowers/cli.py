@@ -1,0 +1,147 @@
+"""The command line: one command a stage and a task. It parses arguments, calls one function, and explains errors."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowers import console
+from flowers.errors import UserError
+
+STAGES, TASKS = "Stages, as dvc.yaml runs them", "Tasks"
+
+app = typer.Typer(
+    name="flowers",
+    help="Teach a Keras ResNet50 to recognise flowers. `dvc repro` runs the pipeline; its parameters are in params.yaml.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")] = False,
+) -> None:
+    """Options of every command."""
+
+
+@app.command(rich_help_panel=STAGES)
+def download() -> None:
+    """Fetch, verify and list the photos, and the ImageNet weights."""
+    from flowers import params
+    from flowers.stages import download as stage
+
+    settings = params.load()
+    stage.run(settings.dataset, settings.model.weights)
+
+
+@app.command(rich_help_panel=STAGES)
+def split() -> None:
+    """Deal the photos to train, val and test."""
+    from flowers import params
+    from flowers.stages import split as stage
+
+    stage.run(params.load().split)
+
+
+@app.command(rich_help_panel=STAGES)
+def train() -> None:
+    """Train head and unfrozen blocks, streaming each epoch to MLflow."""
+    from flowers import params, tracking
+    from flowers.stages import train as stage
+
+    settings = params.load()
+    with tracking.live_run(settings) as on_epoch:
+        stage.run(settings.model, settings.head, settings.augmentation, settings.train, on_epoch)
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate() -> None:
+    """Score the test photos."""
+    from flowers import params
+    from flowers.stages import evaluate as stage
+
+    stage.run(params.load().evaluate)
+
+
+@app.command(rich_help_panel=STAGES)
+def track(
+    force: Annotated[bool, typer.Option("--force", help="Publish again, to a server that was away, say.")] = False,
+) -> None:
+    """Publish the result to MLflow."""
+    from flowers import params
+    from flowers.stages import track as stage
+
+    stage.run(params.load(), force)
+
+
+@app.command(rich_help_panel=TASKS)
+def scores() -> None:
+    """Print the test scores of the last evaluation."""
+    from flowers.reporting import tables
+
+    tables.print_scores()
+
+
+@app.command(rich_help_panel=TASKS)
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
+) -> None:
+    """Open the MLflow UI on the store that the pipeline publishes to."""
+    from flowers import tracking
+
+    raise typer.Exit(tracking.serve_ui(host, port))
+
+
+@app.command(rich_help_panel=TASKS)
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to write it; the name ends in .keras.")],
+) -> None:
+    """Write the trained model as one .keras file that takes raw uint8 images (n, 224, 224, 3)."""
+    from flowers import paths
+    from flowers.network import classifier
+
+    classifier.export(paths.MODEL, paths.WEIGHTS, file)
+
+
+@app.command(rich_help_panel=TASKS)
+def draw_sample(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the pictures.")],
+    per_class: Annotated[int, typer.Option(help="Pictures of each of the five classes.", min=1)] = 60,
+    seed: Annotated[int, typer.Option(help="Another seed draws other pictures.", min=0)] = 0,
+) -> None:
+    """Draw the small data set of flowers that ships with this project."""
+    from flowers.datasets import sample
+
+    sample.draw(folder, per_class, seed)
+
+
+@app.command(rich_help_panel=TASKS)
+def project(
+    stage: Annotated[str, typer.Argument(help="main (the whole pipeline), or the stage to bring up to date.")],
+    values: Annotated[
+        list[str] | None, typer.Argument(help="section_key=value ...; an empty value changes nothing.")
+    ] = None,
+) -> None:
+    """Run the pipeline as MLproject's entry points do, with parameters from `mlflow run -P`."""
+    from flowers import mlproject
+
+    raise typer.Exit(mlproject.run(stage, values or []))
+
+
+def main() -> None:
+    """Run the command line; a UserError becomes its text and exit status 1."""
+    try:
+        app()
+    except UserError as error:
+        if "--debug" in sys.argv:
+            raise
+        console.fail(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.fail("interrupted")
+        sys.exit(130)

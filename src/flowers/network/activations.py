@@ -1,0 +1,186 @@
+"""The store of activations: what the frozen trunk makes of a view of a photo, computed once and kept by content.
+
+An activation is found by what it is: the photo's bytes, the view, the weights, the cut, the precision and `VERSION`. The
+folder is the user's, shared by all clones. It holds shards, immutable once they are renamed into place; each is a plain
+`.npy` and a `.json` that lists its keys and its checksum and is written last, so a kill at any moment leaves a store
+that is right.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from flowers import console, images, paths
+from flowers.errors import UserError
+from flowers.network import weights
+from flowers.network.trunk import BATCH, Cut, Trunk
+
+# Raise this when a change of images.py or trunk.py changes the numbers; a golden test guards it.
+VERSION = 1
+
+SHARD_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Item:
+    """A view of a photo: where the photo lies now, the SHA-256 of its bytes, and the view."""
+
+    path: Path
+    sha256: str
+    view: images.View = images.PLAIN
+
+    @property
+    def key(self) -> str:
+        """What the item is, whatever the file is called."""
+        return hashlib.sha256(f"{self.sha256} {self.view.key}".encode()).hexdigest()[:32]
+
+
+class Activations:
+    """Stored activations of a list of items at one cut, memory-mapped: `len(a)`, and `a[rows]` as float32."""
+
+    def __init__(self, shards: list[np.ndarray], places: np.ndarray, shape: tuple[int, ...]) -> None:
+        """`places` (n, 2) int64: the shard and the row in it of every item."""
+        self._shards, self._places, self.shape = shards, places, shape
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Activations of these items, float32, (n, *shape)."""
+        places = self._places[rows]
+        result = np.empty((len(places), *self.shape), np.float32)
+        for shard in np.unique(places[:, 0]):
+            here = np.flatnonzero(places[:, 0] == shard)
+            result[here] = self._shards[shard][places[here, 1]]
+        return result
+
+
+class Store:
+    """The activations of one set of weights in one precision, below `folder`."""
+
+    def __init__(self, folder: Path, weights_digest: str, precision: str) -> None:
+        self.folder = folder / f"{weights_digest[:16]}-{precision}-v{VERSION}"
+        self.precision = precision
+
+    def get(
+        self, items: Sequence[Item], cuts: Sequence[Cut], trunk: Callable[[Sequence[Cut]], Trunk]
+    ) -> dict[Cut, Activations]:
+        """The items' activations at every cut; what is missing is computed in one pass of `trunk(cuts)` and stored.
+
+        Raises flowers.images.UnreadableImage where a photo cannot be read, OSError where the folder cannot be written.
+        """
+        from filelock import FileLock
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):  # two processes that want the same activations compute them once
+            known = {cut: self._index(cut) for cut in cuts}
+            missing = {item.key: item for item in items if any(item.key not in known[cut] for cut in cuts)}
+            if missing:
+                self._compute(list(missing.values()), known, trunk(cuts))
+                known = {cut: self._index(cut) for cut in cuts}
+        return {cut: self._open(cut, known[cut], items) for cut in cuts}
+
+    def _compute(self, items: list[Item], known: dict[Cut, dict[str, tuple[Path, int]]], trunk: Trunk) -> None:
+        widest = max(int(np.prod(cut.shape)) for cut in trunk.cuts) * 4
+        rows = max(1, SHARD_BYTES // widest // BATCH) * BATCH
+        bar = console.progress_bar(len(items), "Trunk", "views")
+        with bar:
+            for start in range(0, len(items), rows):
+                chunk = items[start : start + rows]
+                parts: dict[Cut, list[np.ndarray]] = {cut: [] for cut in trunk.cuts}
+                for batch in trunk.batches(_decoded(chunk)):
+                    for cut, values in batch.items():
+                        parts[cut].append(values)
+                    bar.update(len(values))
+                for cut, values_of_cut in parts.items():
+                    new = [row for row, item in enumerate(chunk) if item.key not in known[cut]]
+                    if new:
+                        self._write(cut, [chunk[row].key for row in new], np.concatenate(values_of_cut)[new])
+
+    def _write(self, cut: Cut, keys: list[str], values: np.ndarray) -> None:
+        folder = self.folder / cut.name
+        folder.mkdir(exist_ok=True)
+        name = hashlib.sha256("".join(keys).encode()).hexdigest()[:32]
+        array = folder / f"{name}.npy"
+        temporary = array.with_suffix(".partial")
+        with temporary.open("wb") as file:
+            # NumPy's format has no bfloat16: its bits are stored, and viewed again when read.
+            np.save(file, values.view(np.uint16) if values.dtype.itemsize == 2 else values)
+        checksum = _checksum(temporary)
+        temporary.replace(array)
+        temporary.write_text(json.dumps({"sha256": checksum, "keys": keys}))
+        temporary.replace(array.with_suffix(".json"))
+
+    def _index(self, cut: Cut) -> dict[str, tuple[Path, int]]:
+        """Shard and row of every stored key; shards that fail their checksum are removed."""
+        index = {}
+        for description in sorted((self.folder / cut.name).glob("*.json")):
+            array = description.with_suffix(".npy")
+            try:
+                content = json.loads(description.read_text())
+                intact = _checksum(array) == content["sha256"]
+            except (OSError, ValueError, KeyError):
+                intact = False
+            if not intact:
+                console.warn(f"{array} is damaged; computing its activations again")
+                description.unlink(missing_ok=True)
+                array.unlink(missing_ok=True)
+                continue
+            index.update({key: (array, row) for row, key in enumerate(content["keys"])})
+        return index
+
+    def _open(self, cut: Cut, index: dict[str, tuple[Path, int]], items: Sequence[Item]) -> Activations:
+        found = [index[item.key] for item in items]
+        numbers = {path: number for number, path in enumerate(sorted({path for path, _ in found}))}
+        shards = [np.load(path, mmap_mode="r") for path in numbers]
+        if self.precision == "bfloat16":
+            import ml_dtypes
+
+            shards = [shard.view(ml_dtypes.bfloat16) for shard in shards]
+        places = np.array([(numbers[path], row) for path, row in found], np.int64).reshape(-1, 2)
+        return Activations(shards, places, cut.shape)
+
+
+def stored(
+    items: Sequence[Item], cuts: Iterable[Cut], tensors: weights.Tensors, precision: str
+) -> dict[Cut, Activations]:
+    """The items' activations at these cuts, from the user's store; what is missing there is computed now.
+
+    Raises UserError where a photo cannot be read or the store cannot be written.
+    """
+    store = Store(paths.cache_folder() / "activations", weights.digest(tensors), precision)
+    try:
+        return store.get(
+            items, sorted(set(cuts), key=lambda cut: cut.unfreeze_blocks), partial(_trunk, tensors, precision)
+        )
+    except images.UnreadableImage as error:
+        raise UserError(f"a photo in {paths.IMAGES} cannot be read any more: {error}") from None
+    except OSError as error:
+        raise UserError(f"{store.folder}: the store of activations cannot be used: {error.strerror or error}") from None
+
+
+def _trunk(tensors: weights.Tensors, precision: str, cuts: Sequence[Cut]) -> Trunk:
+    return Trunk(tensors, cuts, precision)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _decoded(items: Sequence[Item]) -> Iterator[np.ndarray]:
+    """The items' pixels in order, decoded a little ahead of the trunk."""
+    source = iter(items)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ahead = [pool.submit(images.load, item.path, item.view) for item in islice(source, 2 * BATCH)]
+        while ahead:
+            yield ahead.pop(0).result()
+            ahead += [pool.submit(images.load, item.path, item.view) for item in islice(source, 1)]

@@ -1,0 +1,49 @@
+"""TensorFlow and Keras, imported where they are needed (it takes seconds) and set up before they are."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+
+def tensorflow() -> ModuleType:
+    """TensorFlow with oneDNN's kernels, which it leaves off on some processors though they are twice as fast there."""
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # neither the processor's features nor the lack of a GPU is news
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if "tensorflow" not in sys.modules:
+        with _quiet():
+            import tensorflow
+
+            tensorflow.constant(0)  # the first operation has a say about the processor, too
+    return sys.modules["tensorflow"]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Send what C++ writes to standard error nowhere: TensorFlow 2.21 greets there whatever its log level."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def keras() -> ModuleType:
+    """Keras on TensorFlow."""
+    tensorflow()
+    import keras
+
+    return keras
+
+
+def settle(seed: int) -> None:
+    """Make everything random or unordered in TensorFlow and Keras the same from one process to the next."""
+    keras().utils.set_random_seed(seed)
+    tensorflow().config.experimental.enable_op_determinism()

@@ -1,0 +1,62 @@
+"""The photos of a split as the network's stages see them: files, labels, and items of the activation store."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from flowers import images, paths
+from flowers.errors import UserError
+from flowers.network.activations import Item
+from flowers.params import AugmentationParams
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos in the order of their paths: `table` has path, label, sha256, width and height; `labels` (n,) int32."""
+
+    table: pd.DataFrame
+    labels: np.ndarray
+    classes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def plain(self) -> list[Item]:
+        """The plain view of every photo."""
+        return [Item(paths.IMAGES / row.path, row.sha256) for row in self.table.itertuples()]
+
+    def augmented(self, params: AugmentationParams) -> list[list[Item]]:
+        """For every photo its plain view and its random ones."""
+        return [
+            [Item(paths.IMAGES / row.path, row.sha256, view) for view in (images.PLAIN, *_views(row, params))]
+            for row in self.table.itertuples()
+        ]
+
+
+def read(*subsets: str) -> Photos:
+    """The photos of these subsets (train, val, test); classes are those of the whole split, in alphabetical order.
+
+    Raises UserError where the outputs of the download or the split stage are missing or none of the photos is there.
+    """
+    split, listed = _table(paths.SPLIT), _table(paths.IMAGE_LIST)
+    table = split.merge(listed[["path", "sha256", "width", "height"]], on="path", validate="one_to_one")
+    classes = sorted(table["label"].unique())
+    table = table[table["subset"].isin(subsets)].sort_values("path", ignore_index=True)
+    if table.empty:
+        raise UserError(f"{paths.SPLIT}: no photos in {' and '.join(subsets)}")
+    numbers = {label: number for number, label in enumerate(classes)}
+    return Photos(table, table["label"].map(numbers).to_numpy(np.int32), classes)
+
+
+def _views(row: object, params: AugmentationParams) -> list[images.View]:
+    width, height, sha256 = int(row.width), int(row.height), str(row.sha256)  # type: ignore[attr-defined]
+    return images.random_views(sha256, width, height, params.views, params.seed, params.min_area, params.flip)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro`") from None

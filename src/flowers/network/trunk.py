@@ -1,0 +1,131 @@
+"""The frozen trunk: ResNet50 below the cut with BatchNorm folded into its convolutions, as one frozen function.
+
+A BatchNorm with fixed statistics is a scale and a shift of each channel, so it can be part of the convolution before it:
+kernel · γ/√(σ²+ε) and (bias − μ) · γ/√(σ²+ε) + β (Jacob et al., arXiv 1712.05877, section 3.2).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flowers.network import backend, resnet
+from flowers.network.weights import Tensors
+
+# Every batch has this size, the last one padded: the bits of a row then never depend on how many rows came along.
+BATCH = 32
+
+# What Keras's preprocess_input subtracts from blue, green and red (its "caffe" mode).
+BGR_MEANS = np.array([103.939, 116.779, 123.68], np.float32)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where the network is cut: below the `unfreeze_blocks` blocks that are trained. At 0, after the average pooling."""
+
+    unfreeze_blocks: int
+
+    @property
+    def subsampled(self) -> bool:
+        """Whether only even rows and columns are kept: all that the next block, striding in its 1×1s, ever reads."""
+        return self.unfreeze_blocks > 0 and resnet.BLOCKS[-self.unfreeze_blocks].stride == 2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one photo's activation at this cut."""
+        if self.unfreeze_blocks == 0:
+            return (resnet.FEATURES,)
+        block = resnet.BLOCKS[-self.unfreeze_blocks]
+        side = 56 // 2 ** (int(block.name[4]) - 2)  # of the block's output, which is what a subsampled cut has too
+        return (side, side, block.inputs)
+
+    @property
+    def name(self) -> str:
+        """A short name for messages and folders."""
+        return "pooled" if self.unfreeze_blocks == 0 else resnet.cut_layer(self.unfreeze_blocks)
+
+
+def best_precision() -> str:
+    """`bfloat16` where the processor multiplies in it (AVX-512 BF16 or AMX), else `float32`."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:
+        return "float32"
+    return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
+
+
+def fold(tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Kernel and bias of every convolution with its BatchNorm folded in, float32."""
+    folded = {}
+    for layer in resnet.convolutions():
+        norm = layer.removesuffix("_conv") + "_bn"
+        variance = tensors[f"{norm}/moving_variance"].astype(np.float64)
+        scale = tensors[f"{norm}/gamma"] / np.sqrt(variance + resnet.BATCH_NORM_EPSILON)
+        kernel = tensors[f"{layer}/kernel"] * scale
+        bias = (tensors[f"{layer}/bias"] - tensors[f"{norm}/moving_mean"]) * scale + tensors[f"{norm}/beta"]
+        folded[layer] = (kernel.astype(np.float32), bias.astype(np.float32))
+    return folded
+
+
+class Trunk:
+    """The frozen network up to one or more cuts; one pass over a photo gives the activations at all of them."""
+
+    def __init__(self, tensors: Tensors, cuts: Iterable[Cut], precision: str) -> None:
+        """`precision` is `float32` or `bfloat16`; activations come out in it."""
+        tf = backend.tensorflow()
+        self.cuts = tuple(sorted(set(cuts), key=lambda cut: -cut.unfreeze_blocks))
+        self.precision = precision
+        self._dtype = tf.as_dtype(precision)
+        weights = fold(tensors)
+        signature = tf.TensorSpec((BATCH, 224, 224, 3), tf.uint8)
+        self._function = tf.function(lambda images: self._forward(tf, weights, images), input_signature=[signature])
+
+    def __call__(self, images: np.ndarray) -> dict[Cut, np.ndarray]:
+        """Activations of uint8 RGB images (n, 224, 224, 3), n ≤ 32, at every cut: (n, *cut.shape)."""
+        padded = np.zeros((BATCH, *images.shape[1:]), np.uint8)
+        padded[: len(images)] = images
+        outputs = self._function(padded)
+        return {cut: output.numpy()[: len(images)] for cut, output in zip(self.cuts, outputs, strict=True)}
+
+    def batches(self, images: Iterable[np.ndarray]) -> Iterator[dict[Cut, np.ndarray]]:
+        """As `__call__`, for a stream of single images, a batch at a time."""
+        batch = []
+        for image in images:
+            batch.append(image)
+            if len(batch) == BATCH:
+                yield self(np.stack(batch))
+                batch = []
+        if batch:
+            yield self(np.stack(batch))
+
+    def _forward(self, tf: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]], images: Any) -> list[Any]:
+        def convolve(x: Any, layer: str, stride: int = 1) -> Any:
+            kernel, bias = (tf.constant(values, self._dtype) for values in weights[layer])
+            return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, "SAME" if kernel.shape[0] == 3 else "VALID"), bias)
+
+        def block(x: Any, block: resnet.Block) -> Any:
+            shortcut = convolve(x, f"{block.name}_0_conv", block.stride) if block.projection else x
+            x = tf.nn.relu(convolve(x, f"{block.name}_1_conv", block.stride))
+            x = tf.nn.relu(convolve(x, f"{block.name}_2_conv"))
+            return tf.nn.relu(convolve(x, f"{block.name}_3_conv") + shortcut)
+
+        x = tf.cast(tf.cast(images[..., ::-1], tf.float32) - BGR_MEANS, self._dtype)
+        x = tf.nn.relu(convolve(tf.pad(x, [[0, 0], [3, 3], [3, 3], [0, 0]]), "conv1_conv", 2))
+        x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
+        wanted = {cut.unfreeze_blocks for cut in self.cuts}
+        outputs = []
+        for below in range(len(resnet.BLOCKS) + 1):
+            unfreeze = len(resnet.BLOCKS) - below
+            if unfreeze in wanted:
+                outputs.append(_kept(tf, x, Cut(unfreeze)))
+            if unfreeze > min(wanted):
+                x = block(x, resnet.BLOCKS[below])
+        return outputs
+
+
+def _kept(tf: Any, x: Any, cut: Cut) -> Any:
+    if cut.unfreeze_blocks == 0:
+        return tf.cast(tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2]), x.dtype)
+    return x[:, ::2, ::2, :] if cut.subsampled else x

@@ -1,0 +1,266 @@
+"""Pictures of a result: the confusion matrix, the curves of training, and the classes from best to worst.
+
+All share one style, whose colours stay apart for the colour-blind (Okabe and Ito, https://jfly.uni-koeln.de/color/).
+They are drawn without a display and without the state of matplotlib.pyplot, and whatever a user's matplotlibrc says, so
+that equal data give equal bytes.
+"""
+
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+BLUE, ORANGE, SKY, INK, GREY, PALE = "#0072B2", "#D55E00", "#56B4E9", "#333333", "#8A8A8A", "#E6E6E6"
+BLUES = LinearSegmentedColormap.from_list("right", ["#FFFFFF", "#9CCBE6", BLUE, "#003A5C"])
+ORANGES = LinearSegmentedColormap.from_list("wrong", ["#FFFFFF", "#F6BF94", ORANGE, "#6B2F00"])
+RIGHT = ScalarMappable(Normalize(0, 1), BLUES)
+WRONG = ScalarMappable(PowerNorm(0.5, 0, 1), ORANGES)
+DPI = 150
+# For letters that DejaVu Sans, which comes with matplotlib, does not have; those that are installed are used.
+OTHER_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans", "SimHei")
+STYLE: dict[str, Any] = {
+    "figure.dpi": DPI,
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,  # a $ in a class's name is a $
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
+}
+CELL_TEXT_UP_TO = 20  # classes
+LONGEST_NAME = 32  # letters
+
+
+def confusion(matrix: pd.DataFrame, path: Path) -> None:
+    """Draw a confusion matrix of counts (true class down, predicted across, both in one order) as a PNG.
+
+    Colour is the share of the true class's photos: blue on the diagonal; orange off it, on a square-root scale so that
+    rare mistakes show. Up to 20 classes the cells hold their counts; above that names stand on all four sides.
+    """
+    counts = matrix.to_numpy(dtype=np.float64)
+    n = len(counts)
+    many = n > CELL_TEXT_UP_TO
+    cell = 0.17 if many else max(0.45, min(0.9, 4.5 / n))  # inches
+    with _page(path, n * cell, n * cell) as figure:
+        axes = figure.add_axes((0, 0, 1, 1))
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        diagonal = np.eye(n, dtype=bool)[..., None]
+        colours = np.where(diagonal, RIGHT.to_rgba(shares, bytes=True), WRONG.to_rgba(shares, bytes=True))
+        axes.imshow(colours, interpolation="nearest")
+        axes.spines[:].set_visible(False)
+        _name_cells(axes, [_short(name) for name in matrix.index], many, cell)
+        if not many:
+            _write_counts(axes, counts, shares)
+        photos, right = int(counts.sum()), counts.trace() / max(counts.sum(), 1)
+        _surround(figure, axes, f"Confusion matrix: {100 * right:.1f} % of {photos:,} photos right", scales=True)
+
+
+def curves(history: pd.DataFrame, path: Path, best: int | None = None) -> None:
+    """Draw loss and accuracy per epoch, phases shaded and the best epoch marked, as a PNG.
+
+    Columns of `history`, one row an epoch: epoch, phase (head or fine_tune), loss, accuracy, and where there was a
+    validation val_loss, val_accuracy, val_mean_per_class_accuracy (absent or NaN without). `best` is the epoch to mark;
+    left out, it is the one that training keeps: by val_mean_per_class_accuracy, then val_loss, then the earlier one;
+    without validation none is marked.
+    """
+    lines = {
+        "loss": (("loss", "train", BLUE, "-"), ("val_loss", "validation", ORANGE, "-")),
+        "accuracy": (
+            ("accuracy", "train", BLUE, "-"),
+            ("val_accuracy", "validation", ORANGE, "-"),
+            ("val_mean_per_class_accuracy", "validation, mean per class", ORANGE, ":"),
+        ),
+    }
+    best = _best_epoch(history) if best is None else best
+    with _page(path, 10.5, 4) as figure:
+        for place, (measure, wanted) in enumerate(lines.items()):
+            axes = figure.add_axes((0.53 * place, 0, 0.47, 1))
+            for column, name, colour, stroke in wanted:
+                if column in history and history[column].notna().any():
+                    marker = "o" if len(history) <= 30 else None
+                    values = history[column].to_numpy(dtype=np.float64)
+                    axes.plot(history["epoch"], values, stroke, color=colour, label=name, marker=marker, markersize=3)
+            axes.set_title(measure.capitalize(), pad=20)
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+            if measure == "accuracy":
+                axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+                axes.set_ylim(top=min(1.01, axes.get_ylim()[1]))
+            else:
+                axes.set_ylim(bottom=0)
+            axes.grid(axis="y")
+            _shade_phases(axes, history)
+            if best is not None:
+                axes.axvline(best, color=INK, linewidth=1, linestyle="--", zorder=1, label=f"best epoch: {best}")
+            axes.legend(loc="upper right" if measure == "loss" else "lower right", borderaxespad=1)
+
+
+def per_class(table: pd.DataFrame, path: Path) -> None:
+    """Draw each class's recall with its 95 % interval and number of photos, best class first, as a PNG.
+
+    `table` has the columns class, photos, correct and recall (see `metrics.per_class`). The interval is Wilson's (1927,
+    J. Am. Stat. Assoc. 22, 209-212). Classes without photos come last, without a bar.
+    """
+    ordered = table.sort_values(["recall", "photos", "class"], ascending=[False, False, True], na_position="last")
+    photos = ordered["photos"].to_numpy(dtype=np.float64)
+    recall = ordered["recall"].fillna(0).to_numpy(dtype=np.float64)
+    rows = np.arange(len(ordered))
+    tested = photos > 0
+    low, high = _wilson(recall[tested], photos[tested])
+    many = len(ordered) > CELL_TEXT_UP_TO
+    size = 7 if many else 9
+    with _page(path, 6, (0.17 if many else 0.3) * len(ordered)) as figure:
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.barh(rows, recall, height=0.72, color=SKY)
+        axes.hlines(rows[tested], low, high, color=INK, linewidth=1)
+        axes.plot(recall[tested], rows[tested], "o", color=INK, markersize=2.5, clip_on=False, linestyle="none")
+        for place, count in enumerate(photos.tolist()):
+            text, colour = (f"{int(count):,}", INK) if count else ("no photos", GREY)
+            axes.text(1.05, place, text, va="center_baseline", fontsize=size, color=colour)
+        axes.annotate("photos", (1.05, 1), (0, 4), "axes fraction", "offset points", fontsize=8, color=GREY)
+        axes.set_yticks(rows, [_short(name) for name in ordered["class"]], fontsize=size)
+        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labeltop=many, length=0)
+        axes.spines["left"].set_color(GREY)
+        axes.spines["bottom"].set_visible(False)
+        axes.grid(axis="x")
+        if tested.any():
+            mean = recall[tested].mean()
+            axes.axvline(mean, color=ORANGE, linewidth=1, linestyle="--")
+            title = f"Recall per class, 95 % interval; mean over classes {100 * mean:.1f} % (dashed)"
+        else:
+            title = "Recall per class"
+        _surround(figure, axes, title)
+
+
+@contextmanager
+def _page(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure of that many inches to draw on, in this module's style; saved as PNG, with all that lies outside."""
+    with matplotlib.style.context(["default", {**STYLE, "font.family": _fonts()}]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")  # drawn as a box, and that is all right
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page = figure.get_tightbbox().padded(0.2)  # what bbox_inches="tight" does, without drawing all twice
+        figure.savefig(path, format="png", dpi=DPI, bbox_inches=page, metadata={"Software": None})
+
+
+@cache
+def _fonts() -> list[str]:
+    """DejaVu Sans first, so that names in its many scripts look the same everywhere."""
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(font for font in OTHER_FONTS if font in installed)]
+
+
+def _surround(figure: Figure, axes: Axes, title: str, scales: bool = False) -> None:
+    """Put a title above, and for a confusion matrix its two colour scales beside, whatever room the names take."""
+    box = axes.get_tightbbox()
+    assert box is not None
+    width, height = figure.get_size_inches()
+    figure.text(0, (box.y1 / DPI + 0.3) / height, title, fontsize=11, va="bottom")
+    if not scales:
+        return
+    left, tall = box.x1 / DPI + 0.25, min(3.0, height)
+    ticks = ((RIGHT, "right", [0, 0.25, 0.5, 0.75, 1]), (WRONG, "wrong", [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1]))
+    for place, (colours, name, marks) in enumerate(ticks):
+        bar = figure.add_axes(((left + 0.75 * place) / width, 1 - tall / height, 0.16 / width, tall / height))
+        figure.colorbar(colours, cax=bar, ticks=marks)
+        bar.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        bar.tick_params(length=0)
+        bar.minorticks_off()
+        bar.spines[:].set_visible(False)
+        bar.set_title(name, fontsize=8, pad=8)
+    figure.text(left / width, 1 - (tall + 0.1) / height, "share of the class's photos", fontsize=8, va="top")
+
+
+def _name_cells(axes: Axes, names: Sequence[str], many: bool, cell: float) -> None:
+    """The classes' names along the sides, thin lines between the cells, and the diagonal outlined."""
+    n = len(names)
+    upright = many or 0.075 * max(map(len, names)) > cell  # inches
+    axes.set_xticks(range(n), names, rotation=90 if upright else 0)
+    axes.set_yticks(range(n), names)
+    axes.tick_params(length=0, labelsize=7 if many else 9, labeltop=many, labelright=many)
+    edges = np.arange(n + 1) - 0.5
+    axes.hlines(edges, -0.5, n - 0.5, color=PALE, linewidth=0.5 if many else 1, clip_on=False)
+    axes.vlines(edges, -0.5, n - 0.5, color=PALE, linewidth=0.5 if many else 1, clip_on=False)
+    squares = [[(k, k), (k + 1, k), (k + 1, k + 1), (k, k + 1), (k, k)] for k in edges[:-1]]
+    axes.add_collection(LineCollection(squares, colors=BLUE, linewidths=0.8, clip_on=False))
+    axes.set_xlabel("predicted class", labelpad=8)
+    axes.set_ylabel("true class", labelpad=8)
+
+
+def _write_counts(axes: Axes, counts: NDArray[np.float64], shares: NDArray[np.float64]) -> None:
+    """Each cell's count, white on dark cells; off the diagonal nothing where there is none."""
+    for row, column in np.argwhere((counts > 0) | np.eye(len(counts), dtype=bool)).tolist():
+        colour = "white" if shares[row, column] > (0.5 if row == column else 0.3) else INK
+        axes.text(column, row, f"{int(counts[row, column]):,}", ha="center", va="center", color=colour, fontsize=8)
+
+
+def _shade_phases(axes: Axes, history: pd.DataFrame) -> None:
+    """Name each phase at the top (but one too short for its name, where another follows), and shade every second."""
+    epochs = history["epoch"].to_numpy(dtype=np.float64)
+    phases = history["phase"].to_numpy()
+    starts = [0, *(np.flatnonzero(phases[1:] != phases[:-1]) + 1)]
+    axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+    for place, (start, stop) in enumerate(itertools.pairwise([*starts, len(epochs)])):
+        if place % 2:
+            axes.axvspan(epochs[start] - 0.5, epochs[stop - 1] + 0.5, color=PALE, alpha=0.6, linewidth=0, zorder=0)
+        if stop == len(epochs) or stop - start > 0.1 * len(epochs):
+            name = " " + str(phases[start]).replace("_", "-")
+            place_on = axes.get_xaxis_transform()
+            axes.text(epochs[start] - 0.5, 1.0, name, transform=place_on, va="bottom", fontsize=8, color=GREY)
+
+
+def _best_epoch(history: pd.DataFrame) -> int | None:
+    """The epoch that training keeps, or None without validation."""
+    order = ["val_mean_per_class_accuracy", "val_loss", "epoch"]
+    if not set(order) <= set(history):
+        return None
+    validated = history.dropna(subset=order).sort_values(order, ascending=[False, True, True])
+    return int(validated["epoch"].iloc[0]) if len(validated) else None
+
+
+def _wilson(share: NDArray[np.float64], n: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The 95 % score interval of a share observed in n trials."""
+    z = 1.959963984540054
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return middle - half, middle + half
+
+
+def _short(name: object) -> str:
+    """A class's name on one line, cut where it is very long."""
+    text = " ".join(str(name).split()) or " "
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"

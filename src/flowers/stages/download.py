@@ -1,0 +1,203 @@
+"""The stage `download`: photos of one data set, verified, measured and listed; and the ImageNet weights."""
+
+import contextlib
+import csv
+import hashlib
+import os
+import shutil
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowers import images, paths
+from flowers.console import progress, say, warn
+from flowers.datasets import catalogue, fetch, readers, unpack, versioned
+from flowers.datasets.readers import Photo
+from flowers.errors import UserError
+from flowers.params import DatasetParams
+
+_MAX_WORKERS = 8  # each holds one decoded photo: 0.4 GB for the largest that is read
+_SHOWN = 10  # bad images in a message; all of them stand in build/skipped.csv
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A row of images.csv."""
+
+    path: str
+    label: str
+    sha256: str
+    pixels: str
+    width: int
+    height: int
+    subset: str
+
+
+@dataclass(frozen=True)
+class _Skipped:
+    """A row of skipped.csv."""
+
+    path: str
+    reason: str
+
+
+def run(dataset: DatasetParams, weights: str) -> None:
+    """Write build/images/<class>/<file>, build/images.csv, build/skipped.csv and build/weights/.
+
+    Everything is made in a temporary folder inside build/ and then moved into place. Raises UserError for a data set
+    that cannot be had or read, for bad images where `dataset.bad_images` is 'refuse', and for fewer than two classes.
+    """
+    from flowers.network.weights import provide
+
+    source = catalogue.find(dataset.name)
+    try:
+        with _workshop() as workshop:
+            root = _root(source, dataset, workshop)
+            photos = readers.read(source.reader, root, source.class_names)
+            listed, skipped = _verify(photos, root, workshop / "images")
+            _write_csv(workshop / "skipped.csv", _Skipped, skipped)
+            _judge(dataset.bad_images, skipped, workshop)
+            _require_two_classes(root, photos, listed)
+            _write_csv(workshop / "images.csv", _Listed, listed)
+            _install(workshop)
+    except OSError as error:
+        raise UserError(f"{error.filename or paths.BUILD}: {error.strerror or error}") from None
+    say(f"{len(listed):,} photos of {len({row.label for row in listed})} classes in {paths.IMAGES}")
+    provide(weights, paths.WEIGHTS)
+
+
+@contextlib.contextmanager
+def _workshop() -> Iterator[Path]:
+    """A folder for what is half-made. Its place is fixed, so that what a killed run left is cleared by the next."""
+    folder = paths.BUILD / ".download"
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _root(source: catalogue.Source, dataset: DatasetParams, workshop: Path) -> Path:
+    """The folder to read: the user's own, or the fetched archives unpacked."""
+    if source.name == "local":
+        root = Path(dataset.path)
+        if root == versioned.LINK:
+            return versioned.folder()
+        if not root.exists():
+            raise UserError(f"params.yaml: dataset.path: there is no folder {root}; name a folder of <class>/<image>")
+        return root
+    files = [
+        fetch.verified(
+            archive.file_name, archive.addresses, archive.checksum, dataset.mirror, size=archive.size, hint=source.login
+        )
+        for archive in source.archives
+    ]
+    unpack.unpack(files, workshop / "unpacked")
+    return workshop / "unpacked"
+
+
+def _verify(photos: Sequence[Photo], root: Path, destination: Path) -> tuple[list[_Listed], list[_Skipped]]:
+    """Measure every photo and copy the good ones to destination/<class>/<file>; both lists are sorted by path."""
+    names = _file_names(photos)
+    for label in {photo.label for photo in photos}:
+        (destination / label).mkdir(parents=True)
+
+    def check(photo: Photo) -> _Listed | _Skipped:
+        try:
+            return _copy_one(photo, names[photo], destination)
+        except images.UnreadableImage as error:
+            return _Skipped(photo.source.relative_to(root).as_posix(), str(error))
+
+    with _pool() as pool:
+        rows = list(progress(pool.map(check, photos), "checking photos", total=len(photos)))
+    listed = [row for row in rows if isinstance(row, _Listed)]
+    skipped = [row for row in rows if isinstance(row, _Skipped)]
+    return sorted(listed, key=lambda row: row.path), sorted(skipped, key=lambda row: row.path)
+
+
+def _copy_one(photo: Photo, name: str, destination: Path) -> _Listed:
+    """Read the file once: what is hashed, decoded and written are the same bytes."""
+    content = images.read(photo.source)
+    measured = images.measure(content)
+    path = Path(photo.label) / name
+    (destination / path).write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return _Listed(
+        path.as_posix(), photo.label, digest, measured.pixels, measured.width, measured.height, photo.subset or ""
+    )
+
+
+def _file_names(photos: Sequence[Photo]) -> dict[Photo, str]:
+    """A name for each photo that is unique in its class: its own, or <subset>_<name> where subsets share one."""
+    taken = Counter((photo.label, photo.source.name) for photo in photos)
+    names = {}
+    for photo in photos:
+        name = photo.source.name
+        if taken[photo.label, name] > 1:
+            name = f"{photo.subset}_{name}"
+            while taken[photo.label, name]:
+                name = f"_{name}"
+            taken[photo.label, name] += 1
+        names[photo] = name
+    return names
+
+
+@contextlib.contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads, because Pillow and hashlib work without Python's lock; nothing waits for the rest after a failure."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(min(cores, _MAX_WORKERS))
+    try:
+        # A photo with odd metadata is still a photo. Set here, before the threads start, because the switch is global.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _judge(bad_images: str, skipped: Sequence[_Skipped], workshop: Path) -> None:
+    """Warn of what was left out, or refuse the data set for it; the list stays on disk either way."""
+    if not skipped:
+        return
+    shown = "\n".join(f"  {row.path}: {row.reason}" for row in skipped[:_SHOWN])
+    more = f"\n  and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else ""
+    if bad_images == "skip":
+        warn(f"{len(skipped)} files are no readable images and are left out ({paths.SKIPPED_LIST}):\n{shown}{more}")
+        return
+    (workshop / "skipped.csv").replace(paths.SKIPPED_LIST)
+    raise UserError(
+        f"{len(skipped)} files are no readable images ({paths.SKIPPED_LIST}):\n{shown}{more}\n"
+        "Mend or remove them, or set dataset.bad_images: skip"
+    )
+
+
+def _require_two_classes(root: Path, photos: Sequence[Photo], listed: Sequence[_Listed]) -> None:
+    """At least two classes, and in each at least one photo that can be read."""
+    labels = {photo.label for photo in photos}
+    if lost := sorted(labels.difference(row.label for row in listed)):
+        raise UserError(f"{root}: classes without a single readable image: {', '.join(lost)}")
+    if len(labels) < 2:
+        raise UserError(f"{root}: only one class ({', '.join(labels)}); at least two are needed to tell apart")
+
+
+def _write_csv(path: Path, kind: type[_Listed] | type[_Skipped], rows: Sequence[_Listed | _Skipped]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(kind.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(vars(row) for row in rows)
+
+
+def _install(workshop: Path) -> None:
+    """Put the finished files in place of those of an earlier run: the list goes first and comes back last."""
+    paths.IMAGE_LIST.unlink(missing_ok=True)
+    if paths.IMAGES.exists():
+        paths.IMAGES.rename(workshop / "earlier")
+    (workshop / "images").rename(paths.IMAGES)
+    (workshop / "skipped.csv").replace(paths.SKIPPED_LIST)
+    (workshop / "images.csv").replace(paths.IMAGE_LIST)

@@ -1,0 +1,77 @@
+"""Evaluate: score the test photos, each once, and write the scores, tables and figures."""
+
+import json
+import shutil
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flowers import console, images, paths
+from flowers.errors import UserError
+from flowers.network import activations, classifier, photos, weights
+from flowers.params import EvaluateParams
+from flowers.reporting import figures, metrics
+
+JOINED_PHOTOS = 32
+JOINED_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # largest difference of a probability
+
+
+def run(evaluate: EvaluateParams) -> None:
+    """Run the stage. Raises UserError where the model on raw photos disagrees with the stored activations."""
+    model = classifier.load(paths.MODEL, paths.WEIGHTS)
+    test = photos.read("test")
+    if test.classes != model.classes:
+        raise UserError(f"{paths.MODEL}: a model of other classes than {paths.SPLIT}; run `dvc repro`")
+    precision = model.description.precision
+    stored = activations.stored(test.plain(), [model.cut], weights.read(paths.WEIGHTS), precision)[model.cut]
+    probabilities = model.probabilities_at_cut(stored)
+    _check_joined(model, test, probabilities)
+
+    shutil.rmtree(paths.EVALUATION, ignore_errors=True)
+    paths.EVALUATION.mkdir(parents=True)
+    scores = metrics.scores(test.labels, probabilities)
+    intervals = metrics.intervals(test.labels, probabilities, evaluate.bootstrap_samples, evaluate.seed)
+    _write_json(paths.METRICS, scores)
+    _write_json(paths.INTERVALS, {name: list(interval) for name, interval in intervals.items()})
+    _write_tables(test, probabilities)
+    figures.curves(pd.read_csv(paths.HISTORY), paths.CURVES_PICTURE)
+    console.say(f"Scored {len(test)} test photos: {scores['accuracy']:.1%} right")
+
+
+def _check_joined(model: classifier.Classifier, test: photos.Photos, probabilities: np.ndarray) -> None:
+    """The model from raw photos must say what tail and head say of the stored activations."""
+    rows = np.linspace(0, len(test) - 1, min(JOINED_PHOTOS, len(test))).astype(int)
+    pixels = np.stack([images.load(paths.IMAGES / path) for path in test.table["path"].iloc[rows]])
+    difference = float(np.abs(model.probabilities(pixels) - probabilities[rows]).max())
+    tolerance = JOINED_TOLERANCE[model.description.precision]
+    if difference > tolerance:
+        raise UserError(
+            f"The model on raw photos differs from the stored activations by {difference:.2g} in a probability "
+            f"(at most {tolerance:g} is rounding). Delete {paths.cache_folder() / 'activations'} and run `dvc repro`."
+        )
+
+
+def _write_tables(test: photos.Photos, probabilities: np.ndarray) -> None:
+    predicted = probabilities.argmax(axis=1)
+    table = pd.DataFrame(
+        {
+            "path": test.table["path"],
+            "label": test.table["label"],
+            "predicted": [test.classes[number] for number in predicted],
+            "probability": probabilities.max(axis=1),
+        }
+    )
+    columns = pd.DataFrame(probabilities, columns=[f"p({name})" for name in test.classes])
+    pd.concat([table, columns], axis=1).to_csv(paths.PREDICTIONS, index=False, float_format="%.6g")
+
+    per_class = metrics.per_class(test.labels, predicted, test.classes)
+    per_class.to_csv(paths.PER_CLASS, index=False, float_format="%.6g")
+    figures.per_class(per_class, paths.PER_CLASS_PICTURE)
+    confusion = metrics.confusion(test.labels, predicted, test.classes)
+    confusion.to_csv(paths.CONFUSION)
+    figures.confusion(confusion, paths.CONFUSION_PICTURE)
+
+
+def _write_json(path: Any, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,214 @@
+"""The pictures: they are looked at as pictures, by their pixels."""
+
+import subprocess
+import sys
+import warnings
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+from scipy.stats import binomtest
+
+from flowers.reporting import figures, metrics
+
+FIVE = ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
+
+
+@pytest.fixture(autouse=True)
+def no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def labelled(n_classes, photos=400, right=0.8):
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(n_classes), rng.integers(n_classes, size=photos)])
+    other = (labels + rng.integers(1, n_classes, size=len(labels))) % n_classes
+    return labels, np.where(rng.random(len(labels)) < right, labels, other)
+
+
+def history(head=8, fine_tune=4, validation=True):
+    epochs = np.arange(1, head + fine_tune + 1)
+    loss = 2 / epochs
+    table = pd.DataFrame(
+        {"epoch": epochs, "phase": ["head"] * head + ["fine_tune"] * fine_tune, "learning_rate": 0.001}
+    )
+    table["loss"], table["accuracy"] = loss, 1 - loss / 2.5
+    score = 1 - loss / 2 - 0.001 * np.maximum(epochs - 10, 0) ** 2 if validation else np.nan
+    table["val_loss"] = loss * 1.1 if validation else np.nan
+    table["val_accuracy"] = table["val_mean_per_class_accuracy"] = score
+    return table
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def share_of(path, colour, within=30):
+    """The share of the pixels that are near a colour."""
+    wanted = np.array(to_rgb(colour)) * 255
+    return (np.abs(pixels(path) - wanted).max(axis=2) < within).mean()
+
+
+def draw_confusion(classes, path, labels, predicted):
+    figures.confusion(metrics.confusion(labels, predicted, classes), path)
+    return path
+
+
+def draw_per_class(classes, path, labels, predicted):
+    figures.per_class(metrics.per_class(labels, predicted, classes), path)
+    return path
+
+
+@pytest.mark.parametrize("draw", [draw_confusion, draw_per_class])
+def test_the_same_result_gives_the_same_bytes_and_another_does_not(draw, tmp_path):
+    labels, predicted = labelled(5)
+    one = draw(FIVE, tmp_path / "1.png", labels, predicted).read_bytes()
+    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 40}):  # a user's taste
+        two = draw(FIVE, tmp_path / "2.png", labels, predicted).read_bytes()
+    three = draw(FIVE, tmp_path / "3.png", labels, labels).read_bytes()
+    assert one == two != three
+
+
+def test_the_bytes_say_nothing_of_version_or_time(tmp_path):
+    figures.curves(history(), tmp_path / "c.png")
+    with Image.open(tmp_path / "c.png") as image:
+        assert set(image.info) <= {"dpi"}
+
+
+def test_right_is_blue_and_wrong_is_orange(tmp_path):
+    labels, _ = labelled(5)
+    right = draw_confusion(FIVE, tmp_path / "right.png", labels, labels)
+    wrong = draw_confusion(FIVE, tmp_path / "wrong.png", labels, (labels + 1) % 5)
+    full_blue, full_orange = figures.BLUES(1.0)[:3], figures.ORANGES(1.0)[:3]
+    assert share_of(right, full_blue) > 0.05 > 0.02 > share_of(right, full_orange)
+    assert share_of(wrong, full_orange) > 0.05 > 0.02 > share_of(wrong, full_blue)
+
+
+def test_rows_are_normalised_by_the_photos_of_the_class(tmp_path):
+    """Ten times the photos in one class change its numbers, not the colours."""
+    matrix = pd.DataFrame([[8, 2], [1, 9]], index=["a", "b"], columns=["a", "b"])
+    more = pd.DataFrame([[8, 2], [100, 900]], index=["a", "b"], columns=["a", "b"])
+    figures.confusion(matrix, tmp_path / "1.png")
+    figures.confusion(more, tmp_path / "2.png")
+    for share, colours in ((0.8, figures.RIGHT), (0.9, figures.RIGHT), (0.2, figures.WRONG), (0.1, figures.WRONG)):
+        colour = colours.to_rgba(share)[:3]
+        assert share_of(tmp_path / "1.png", colour, 3) > 0.04
+        assert share_of(tmp_path / "2.png", colour, 3) == pytest.approx(
+            share_of(tmp_path / "1.png", colour, 3), rel=0.1
+        )
+
+
+def test_a_hundred_classes_have_room_for_every_name_and_no_text_in_cells(tmp_path):
+    names = [f"flower number {k}" for k in range(102)]
+    labels, predicted = labelled(102, photos=1000)
+    path = draw_confusion(names, tmp_path / "c.png", labels, predicted)
+    with Image.open(path) as image:
+        assert min(image.size) > 102 * 24  # 24 pixels a name: letters of 7 points at 150 dots an inch fit
+        assert max(image.size) < 4000
+    few = labels < 40
+    with Image.open(draw_per_class(names[:40], tmp_path / "p.png", labels[few], labels[few])) as image:
+        assert image.height > 40 * 24
+
+
+def test_counts_stand_in_the_cells_up_to_twenty_classes(tmp_path):
+    """The same shares with other counts look different exactly where counts are written."""
+
+    def differ(n_classes):
+        names = [f"c{k}" for k in range(n_classes)]
+        for times in (1, 7):
+            matrix = pd.DataFrame(np.eye(n_classes, dtype=int) * times, index=names, columns=names)
+            figures.confusion(matrix, tmp_path / f"{times}.png")
+        height = pixels(tmp_path / "1.png").shape[0]
+        below_the_title = slice(int(0.15 * height), None)
+        one, seven = pixels(tmp_path / "1.png")[below_the_title], pixels(tmp_path / "7.png")[below_the_title]
+        return one.shape != seven.shape or (one != seven).any()
+
+    assert differ(20)
+    assert not differ(21)
+
+
+def test_a_class_without_photos_does_not_stop_the_drawing(tmp_path):
+    labels, predicted = np.array([0, 0, 1]), np.array([0, 1, 1])
+    for draw in (draw_confusion, draw_per_class):
+        assert pixels(draw(["daisy", "rose", "none"], tmp_path / "x.png", labels, predicted)).std() > 0
+
+
+@pytest.mark.parametrize("draw", [draw_confusion, draw_per_class])
+def test_names_in_any_script_or_with_any_sign_are_drawn_without_a_warning(draw, tmp_path, capfd, caplog):
+    odd = ["向日葵", "Роза", "a $^$ rose", "two\nlines", "x" * 300]
+    labels, predicted = labelled(5)
+    path = draw(odd, tmp_path / "odd.png", labels, predicted)
+    with Image.open(path) as image:
+        assert image.width < 2500  # the long name is cut
+    assert capfd.readouterr().err == "" and caplog.text == ""
+
+
+def test_curves_show_validation_where_there_is_one(tmp_path):
+    figures.curves(history(), tmp_path / "with.png")
+    figures.curves(history(validation=False), tmp_path / "nan.png")
+    without = [column for column in history() if not column.startswith("val_")]
+    figures.curves(history()[without], tmp_path / "absent.png")
+    assert share_of(tmp_path / "with.png", figures.ORANGE) > 0.002
+    assert share_of(tmp_path / "absent.png", figures.ORANGE) == 0
+    assert (tmp_path / "nan.png").read_bytes() == (tmp_path / "absent.png").read_bytes()
+
+
+def test_the_best_epoch_is_by_per_class_score_then_loss_then_the_earlier_unless_it_is_given(tmp_path):
+    table = history(head=12, fine_tune=0)
+    table["val_mean_per_class_accuracy"] = [0.5, 0.9, 0.9, 0.9, *[0.7] * 8]
+    table["val_loss"] = [1.0, 0.6, 0.5, 0.5, *[0.4] * 8]
+    figures.curves(table, tmp_path / "found.png")
+    figures.curves(table, tmp_path / "three.png", best=3)
+    figures.curves(table, tmp_path / "seven.png", best=7)
+    assert (tmp_path / "found.png").read_bytes() == (tmp_path / "three.png").read_bytes()
+    assert (tmp_path / "found.png").read_bytes() != (tmp_path / "seven.png").read_bytes()
+
+
+def test_the_second_phase_is_shaded(tmp_path):
+    figures.curves(history(8, 4), tmp_path / "two.png")
+    figures.curves(history(12, 0), tmp_path / "one.png")
+    shade = "#F0F0F0"
+    assert share_of(tmp_path / "two.png", shade, 3) > 0.1 > 0.02 > share_of(tmp_path / "one.png", shade, 3)
+
+
+def test_one_epoch_is_enough_for_curves(tmp_path):
+    figures.curves(history(1, 0), tmp_path / "one.png")
+    assert share_of(tmp_path / "one.png", figures.BLUE) > 0
+
+
+@pytest.mark.parametrize(("correct", "photos"), [(0, 5), (5, 5), (17, 20), (400, 450)])
+def test_whiskers_are_wilson_intervals(correct, photos, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn = []
+    original = Axes.hlines
+    monkeypatch.setattr(
+        Axes,
+        "hlines",
+        lambda self, y, low, high, **more: drawn.append((low, high)) or original(self, y, low, high, **more),
+    )
+    table = pd.DataFrame({"class": ["a"], "photos": [photos], "correct": [correct], "recall": [correct / photos]})
+    figures.per_class(table, tmp_path / "p.png")
+    expected = binomtest(correct, photos).proportion_ci(method="wilson")
+    assert np.ravel(drawn) == pytest.approx([expected.low, expected.high])
+
+
+def test_drawing_neither_needs_pyplot_nor_leaves_settings_behind(tmp_path):
+    code = (
+        "import sys, pathlib, pandas, matplotlib\n"
+        "def settings(): return {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != 'backend'}\n"
+        "before = settings()\n"
+        "from flowers.reporting import figures\n"
+        "figures.confusion(pandas.DataFrame([[1, 0], [0, 1]], list('ab'), list('ab')), pathlib.Path(sys.argv[1]))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+        "assert settings() == before\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "c.png")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "c.png").exists()
