@@ -1,0 +1,200 @@
+"""Publishing: complete the run of a result, or rebuild it whole from the files. Doing it twice changes nothing."""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowers import paths
+from flowers.errors import UserError
+from flowers.params import Params
+from flowers.tracking import model, note, provenance, runs, store
+from flowers.tracking.result import Point, Result, flattened, read, same_value
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_TABLES = {"tables/confusion.json": paths.CONFUSION, "tables/per_class.json": paths.PER_CLASS}
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """Where a result was published."""
+
+    run_id: str
+    run_name: str
+    experiment: str
+    store: str
+    already_there: bool  # complete before: at most a commit or the name of an experiment was added
+
+
+def publish(params: Params, force: bool = False) -> PublishResult:
+    """Publish the result in the current directory to its run.
+
+    A run that is complete is only told of this commit and DVC experiment; with `force` everything on it is looked at
+    again and what is missing is put back. Raises StoreUnreachable, or UserError if a stage before track has not run
+    or a local store cannot be used.
+    """
+    result = read(params)
+    digest = result.digest
+    with store.lock("publish"), _explained():
+        with store.patience(*store.SHORT), store.lock():
+            client = store.connect()
+            run = _run_for(client, result)
+            runs.note_origin(client, run)
+        already_there = run.data.tags.get(runs.RESULT) == digest
+        with store.patience(*store.LONG):
+            if force or not already_there:
+                _complete(client, run, result)
+            runs.end(client, run, "FINISHED")
+            experiment = client.get_experiment(run.info.experiment_id).name
+            name = client.get_run(run.info.run_id).info.run_name
+    return PublishResult(run.info.run_id, name, experiment, store.without_password(store.uri()), already_there)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what MLflow and the network raise into what a person can act on."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__name__ not in ("MlflowException", "RestException"):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        kind = store.StoreUnreachable if store.is_server(store.uri()) else UserError
+        raise kind(f"publishing to {store.without_password(store.uri())} failed: {reason}") from error
+
+
+def _run_for(client: "MlflowClient", result: Result) -> "Run":
+    """The run that holds this result, or the unfinished one it belongs to, or a new one."""
+    found = runs.with_key(client, result.key.key)
+    for run in found:
+        if run.data.tags.get(runs.RESULT) == result.digest:
+            return runs.obtain(client, result.params, result.key, run)
+    chosen = None
+    # A complete run with another result came from another kind of processor; it stays as it is, beside the new one.
+    for run in (run for run in found if runs.RESULT not in run.data.tags):
+        if _contradicts(client, run, result):
+            runs.set_aside(client, run)
+        else:
+            chosen = run
+    return runs.obtain(client, result.params, result.key, chosen)
+
+
+def _points(result: Result) -> list[Point]:
+    return [*result.epochs, (0, result.test_metrics)]
+
+
+def _logged(client: "MlflowClient", run: "Run", names: set[str]) -> dict[tuple[str, int], float]:
+    present = names & set(client.get_run(run.info.run_id).data.metrics)
+    return {(name, m.step): m.value for name in present for m in client.get_metric_history(run.info.run_id, name)}
+
+
+def _contradicts(client: "MlflowClient", run: "Run", result: Result) -> bool:
+    """Whether a point was streamed that the result does not hold, or holds with another value."""
+    expected = {(name, step): value for step, values in _points(result) for name, value in values.items()}
+    logged = _logged(client, run, {name for name, _ in expected})
+    return any(place not in expected or not same_value(value, expected[place]) for place, value in logged.items())
+
+
+def _complete(client: "MlflowClient", run: "Run", result: Result) -> None:
+    """Put on the run whatever of the result it lacks; the mark that it is complete comes last."""
+    run_id = run.info.run_id
+    _log_params(client, run, result)
+    model_id = model.log(client, run, result)
+    with store.lock():  # another process may be streaming the same run
+        _log_metrics(client, run, result, model_id)
+    _log_files(client, run_id, result)
+    _log_tables(client, run_id)
+    client.log_inputs(run_id, datasets=[_dataset(result)])
+    _log_tags(client, run, result)
+    client.set_tag(run_id, runs.RESULT, result.digest)
+
+
+def _log_params(client: "MlflowClient", run: "Run", result: Result) -> None:
+    """Log params.yaml. What is there stays: a parameter that changes nothing (a split's seed) may differ by now."""
+    from mlflow.entities import Param
+
+    there = run.data.params
+    missing = [Param(name, value) for name, value in flattened(result.params).items() if name not in there]
+    client.log_batch(run.info.run_id, params=missing, synchronous=True)
+
+
+def _log_metrics(client: "MlflowClient", run: "Run", result: Result, model_id: str) -> None:
+    there = _logged(client, run, {name for _, values in _points(result) for name in values})
+
+    def missing(step: int, values: dict[str, float]) -> dict[str, float]:
+        return {name: value for name, value in values.items() if (name, step) not in there}
+
+    run_id = run.info.run_id
+    runs.log_points(client, run_id, [(step, missing(step, values)) for step, values in result.epochs])
+    # The test scores belong to the model too, so that models can be compared by them.
+    runs.log_points(client, run_id, [(0, missing(0, result.test_metrics))], model_id)
+
+
+def _log_files(client: "MlflowClient", run_id: str, result: Result) -> None:
+    """Log the files that make the result readable by itself; one that is there is written over."""
+    for path in (paths.PARAMS, Path("dvc.lock"), paths.SPLIT, paths.SPLIT_REPORT, paths.HISTORY):
+        if path.is_file():
+            client.log_artifact(run_id, str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        classes = Path(folder) / "classes.json"
+        classes.write_text(json.dumps(result.classes, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        client.log_artifact(run_id, str(classes))
+    client.log_artifacts(run_id, str(paths.EVALUATION), "evaluation")
+
+
+def _log_tables(client: "MlflowClient", run_id: str) -> None:
+    """Log tables as the UI shows them. MLflow's own log_table would append the rows once more each time."""
+    import pandas as pd
+    from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+
+    listed = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+    for name, path in _TABLES.items():
+        table = pd.read_csv(path, keep_default_na=False)
+        client.log_text(run_id, table.to_json(orient="split", index=False), name)
+        if (entry := {"path": name, "type": "table"}) not in listed:
+            client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*listed, entry]))
+            listed.append(entry)
+
+
+def _dataset(result: Result) -> object:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    # "code" is MLflow's word for data that the run itself can fetch again.
+    dataset = result.params.dataset
+    source = {"tags": {"dataset.name": dataset.name, "dataset.path": dataset.path}}
+    entity = Dataset(
+        name=store.experiment_name(result.params),
+        digest=result.key.data[:32],  # MLflow takes 36 characters
+        source_type="code",
+        source=json.dumps(source),
+        profile=json.dumps({"classes": len(result.classes), **result.counts}),
+    )
+    return DatasetInput(dataset=entity, tags=[InputTag("mlflow.data.context", "train, val, test")])
+
+
+def _log_tags(client: "MlflowClient", run: "Run", result: Result) -> None:
+    there = client.get_run(run.info.run_id).data.tags
+    tags = {
+        "flowers.data_digest": result.key.data,
+        "flowers.split_digest": result.key.split,
+        "flowers.weights_digest": result.key.weights,
+        "flowers.code_digest": result.key.code,
+        "flowers.model_digest": result.model_digest,
+        "flowers.precision": result.precision,
+    }
+    tags = {name: value for name, value in tags.items() if there.get(name) != value}
+    # These two a person may have changed, or the training may have known better.
+    if "mlflow.note.content" not in there:
+        tags["mlflow.note.content"] = note.text(result)
+    if runs.PROCESSOR not in there:
+        tags[runs.PROCESSOR] = f"{provenance.processor()}, published there from files"
+    for name, value in tags.items():
+        client.set_tag(run.info.run_id, name, value)

@@ -1,0 +1,134 @@
+"""Runs in the store: found by their key, adopted from `mlflow run`, or made; named and tagged for people."""
+
+import contextlib
+import getpass
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+
+from flowers import run_key
+from flowers.params import Params
+from flowers.tracking import provenance, store
+from flowers.tracking.result import Point
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+KEY = "flowers.run_key"
+RESULT = "flowers.result"  # the hash of what was published; only a run that is complete has it
+HOLDER = "flowers.result_run"  # on a run of `mlflow run` whose result another run holds
+SET_ASIDE = "flowers.set_aside"
+COMMITS = "flowers.commits"
+EXPERIMENTS = "flowers.dvc_experiments"
+PROCESSOR = "flowers.processor"
+
+_BATCH = 1000  # metrics at a time, MLflow's limit
+
+
+def with_key(client: "MlflowClient", key: str) -> list["Run"]:
+    """The runs of a key, oldest first. Deleted runs stay deleted."""
+    # Every experiment is searched: `mlflow run` opens runs where its caller says.
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=1000)]
+    found = client.search_runs(experiments, f"tags.`{KEY}` = '{key}'", order_by=["attributes.start_time ASC"])
+    return list(found)
+
+
+def obtain(client: "MlflowClient", params: Params, key: run_key.RunKey, found: "Run | None") -> "Run":
+    """The run to write to: the one found, else the one `mlflow run` opened, else a new one. Call it under `lock`."""
+    waiting = _opened_by_mlflow_run(client)
+    if found is not None:
+        if waiting is not None and waiting.info.run_id != found.info.run_id and KEY not in waiting.data.tags:
+            _link(client, waiting, found)
+        return found
+    if waiting is not None and KEY not in waiting.data.tags:
+        return _adopt(client, waiting, params, key)
+    tags = {KEY: key.key, **_source_tags()}
+    return client.create_run(store.experiment_id(client, params), run_name=run_name(params), tags=tags)
+
+
+def run_name(params: Params) -> str:
+    """What a person tells runs apart by, in a line; what usually stays as it is appears only where it does not."""
+    units = "-".join(str(width) for width in params.head.units)
+    parts = ["resnet50", f"head {units} dropout {params.head.dropout:g}" if units else "linear head"]
+    parts.append(f"unfreeze {params.model.unfreeze_blocks} lr {params.train.learning_rate:g}")
+    if params.model.unfreeze_blocks:
+        parts.append(f"then {params.train.fine_tune_learning_rate:g}")
+    if params.train.label_smoothing:
+        parts.append(f"smoothing {params.train.label_smoothing:g}")
+    if params.train.on != "train":
+        parts.append(f"on {params.train.on}")
+    if params.train.seed:
+        parts.append(f"seed {params.train.seed}")
+    return " ".join(parts)
+
+
+def note_origin(client: "MlflowClient", run: "Run") -> None:
+    """Add the commit and the DVC experiment that lead here to the run's lists of them."""
+    tags = run.data.tags
+    for name, item in ((COMMITS, provenance.commit()), (EXPERIMENTS, provenance.experiment())):
+        if longer := provenance.extended(tags.get(name), item):
+            client.set_tag(run.info.run_id, name, longer)
+
+
+def set_aside(client: "MlflowClient", run: "Run") -> None:
+    """Take the key from an unfinished run whose points contradict the result: it was something else after all."""
+    client.set_tag(run.info.run_id, SET_ASIDE, "its epochs are not those of the published result")
+    client.delete_tag(run.info.run_id, KEY)
+    end(client, run, "KILLED")
+
+
+def end(client: "MlflowClient", run: "Run", status: str) -> None:
+    """Give a run its final status, unless it has it."""
+    if client.get_run(run.info.run_id).info.status != status:
+        client.set_terminated(run.info.run_id, status=status)
+
+
+def log_points(client: "MlflowClient", run_id: str, points: list[Point], model_id: str | None = None) -> None:
+    """Write metrics step by step, and wait until they are written."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(name, value, now, step, model_id=model_id) for step, values in points for name, value in values.items()
+    ]
+    for start in range(0, len(metrics), _BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + _BATCH], synchronous=True)
+
+
+def _opened_by_mlflow_run(client: "MlflowClient") -> "Run | None":
+    from mlflow.exceptions import MlflowException
+
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if not run_id:
+        return None
+    try:
+        run = client.get_run(run_id)
+    except MlflowException:  # of another store
+        return None
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def _adopt(client: "MlflowClient", run: "Run", params: Params, key: run_key.RunKey) -> "Run":
+    client.set_tag(run.info.run_id, KEY, key.key)
+    # MLflow makes names up, such as bold-fox-123; one that the user gave stays.
+    if re.fullmatch(r"[a-z]+-[a-z]+-\d+", run.info.run_name or ""):
+        client.set_tag(run.info.run_id, "mlflow.runName", run_name(params))
+    return client.get_run(run.info.run_id)
+
+
+def _link(client: "MlflowClient", run: "Run", holder: "Run") -> None:
+    client.set_tag(run.info.run_id, HOLDER, holder.info.run_id)
+    address = f"#/experiments/{holder.info.experiment_id}/runs/{holder.info.run_id}"
+    text = f"Nothing was trained here: the result is held by the run [{holder.info.run_name}]({address})."
+    client.set_tag(run.info.run_id, "mlflow.note.content", text)
+
+
+def _source_tags() -> dict[str, str]:
+    tags = {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}
+    if commit := provenance.commit():
+        tags["mlflow.source.git.commit"] = commit.split()[0]
+    with contextlib.suppress(KeyError, OSError, ImportError):  # a container's user without a name, or Windows
+        tags["mlflow.user"] = getpass.getuser()
+    return tags

@@ -1,0 +1,55 @@
+"""MLflow's own pages on the right store."""
+
+import os
+import socket
+import subprocess
+import sys
+
+from flowers import console
+from flowers.errors import UserError
+from flowers.tracking import store
+
+
+def serve_ui(host: str = "127.0.0.1", port: int = 5000) -> int:
+    """Serve the UI of the local store with its artifacts until interrupted; returns the server's exit status.
+
+    A store that is a server has its pages there: its address is printed. Raises UserError if the port is taken or the
+    store cannot be opened.
+    """
+    address = store.uri()
+    if store.is_server(address):
+        console.say(f"The runs are on a server of their own: {store.without_password(address)}")
+        return 0
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"{host}:{port} cannot be served ({error.strerror}); try another --port") from None
+    with store.lock():
+        store.connect()  # creates a fresh store, under the lock
+    console.say(f"MLflow at http://{host}:{port} (end it with Ctrl-C)")
+    server = subprocess.Popen(command(address, host, port), env=environment())
+    try:
+        return server.wait()
+    except KeyboardInterrupt:  # the server got it too
+        server.wait()
+        return 0
+
+
+def command(address: str, host: str, port: int) -> list[str]:
+    """The command that serves the store at `address`."""
+    options = {
+        "--backend-store-uri": address,
+        "--artifacts-destination": store.artifact_folder().as_uri(),
+        "--host": host,
+        "--port": str(port),
+        "--workers": "1",
+    }
+    return [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)]
+
+
+def environment() -> dict[str, str]:
+    """The server's environment: no reports to MLflow's makers, and none of the helpers that only other tasks need."""
+    store.silence()
+    return {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

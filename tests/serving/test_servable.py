@@ -1,0 +1,171 @@
+"""The served model: encoded photos in, label and probability out."""
+
+import base64
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from flowers.network import classifier
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def photo(colour: str, kind: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (300, 250), colour).save(stream, kind)
+    return stream.getvalue()
+
+
+class ByColour:
+    """Stands in for the network: the share of red, green and blue in the photo."""
+
+    classes = ("rose", "leaf", "NA")
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        assert images.dtype == np.uint8 and images.shape[1:] == (224, 224, 3)
+        sums = images.sum(axis=(1, 2)).astype(np.float32)
+        return sums / sums.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def servable():
+    """Imported here, because it costs the seconds that MLflow costs."""
+    from flowers.serving import servable
+
+    return servable
+
+
+@pytest.fixture
+def predict(monkeypatch, servable):
+    loaded = []
+
+    def load(folder: Path, weights: Path) -> ByColour:
+        loaded.append((folder, weights))
+        return ByColour()
+
+    monkeypatch.setattr(classifier, "load", load)
+    model = servable.FlowerClassifier()
+    context = SimpleNamespace(artifacts={"model": "/some/model", "weights": "/some/weights.npz"})
+    model.load_context(context)
+    assert loaded == [(Path("/some/model"), Path("/some/weights.npz"))]
+    return lambda photos: model.predict(context, photos)
+
+
+RED, GREEN, BLUE = photo("#ff0000"), photo("#00ff00", "JPEG"), photo("#0000ff")
+
+
+def base64_text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+@pytest.mark.parametrize(
+    "photos",
+    [
+        pd.DataFrame({"image": [RED, GREEN, BLUE]}),
+        pd.DataFrame({"image": [RED, base64_text(GREEN), bytearray(BLUE)]}, index=[7, 7, 9]),
+        [RED, GREEN, BLUE],
+        {"image": [RED, GREEN, BLUE]},
+        np.array([RED, GREEN, BLUE], dtype=object),
+        np.array([[RED], [GREEN], [BLUE]], dtype=object),
+    ],
+    ids=["bytes", "mixed", "list", "dict", "array", "column"],
+)
+def test_each_photo_gets_its_label_in_order(predict, photos):
+    answer = predict(photos)
+    assert list(answer.columns) == ["label", "probability"]
+    assert list(answer["label"]) == ["rose", "leaf", "NA"]
+    assert answer["probability"].dtype == np.float64
+    assert (answer["probability"] > 0.95).all()
+
+
+def test_more_photos_than_a_batch_keep_their_order(predict, servable, monkeypatch):
+    monkeypatch.setattr(servable, "_BATCH", 2)
+    assert list(predict([RED, GREEN, BLUE, GREEN, RED])["label"]) == ["rose", "leaf", "NA", "leaf", "rose"]
+
+
+def test_no_photos_give_no_rows(predict):
+    answer = predict(pd.DataFrame({"image": []}))
+    assert len(answer) == 0 and list(answer.columns) == ["label", "probability"]
+
+
+@pytest.mark.parametrize("bad", [b"not a photo", RED[:40], "not base64!", base64_text(b"not a photo"), 7, None, ""])
+def test_an_unreadable_photo_is_a_bad_request_that_names_its_row(predict, bad):
+    from mlflow import MlflowException
+
+    with pytest.raises(MlflowException, match="row 1") as caught:
+        predict([RED, bad])
+    assert caught.value.get_http_status_code() == 400
+
+
+# Notes what the served code imports, so that the requirements can be compared with it.
+ELSEWHERE = """
+import builtins, json, sys
+assert not any("flowers" in name for name in sys.modules)
+sys.path = [entry for entry in sys.path if not entry.startswith(sys.argv[2])]
+wanted, original = set(), builtins.__import__
+
+def noted(name, globals=None, locals=None, fromlist=(), level=0):
+    if level == 0 and str((globals or {}).get("__name__", "")).startswith("flowers"):
+        wanted.add(name.split(".")[0])
+    return original(name, globals, locals, fromlist, level)
+
+builtins.__import__ = noted
+import mlflow, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import flowers
+photo = open(sys.argv[3], "rb").read()
+answer = model.predict(pandas.DataFrame({"image": [photo, photo]}))
+print(json.dumps([flowers.__file__, sorted(wanted), answer.to_dict("list")]))
+"""
+
+
+@pytest.mark.slow
+def test_a_saved_model_works_alone_and_its_requirements_are_complete(tmp_path, monkeypatch):
+    from importlib.metadata import packages_distributions
+
+    from flowers import params, paths
+    from flowers.network import keras_model, weights
+    from flowers.tracking import model
+    from flowers.tracking.result import Result
+
+    monkeypatch.chdir(tmp_path)
+    tensors = weights.random_tensors()
+    paths.WEIGHTS.parent.mkdir(parents=True)
+    weights.write(tensors, paths.WEIGHTS)
+    head = keras_model.head(3, (4,), 0.0, seed=0)
+    description = classifier.Description(["NA", "rose", "tulip"], [4], 0.0, 0, "float32", weights.digest(tensors))
+    classifier.save(paths.MODEL, description, keras_model.get_tensors(head))
+    paths.SPLIT.write_text("path,label,subset\nred.png,rose,test\n")
+    paths.IMAGES.mkdir()
+    (paths.IMAGES / "red.png").write_bytes(RED)
+    settings = params.load(CHECKOUT / "params.yaml")
+    model.save(tmp_path / "saved", Result(settings, None))  # type: ignore[arg-type]
+
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(paths.IMAGES / "red.png", elsewhere)
+    shutil.rmtree(tmp_path / "build")  # the model must not lean on what it was made from
+    command = [sys.executable, "-I", "-c", ELSEWHERE, str(tmp_path / "saved"), str(CHECKOUT / "src"), "red.png"]
+    done = subprocess.run(command, cwd=elsewhere, env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    file, wanted, answer = json.loads(done.stdout.splitlines()[-1])
+    assert Path(file).is_relative_to(tmp_path / "saved")
+    assert answer["label"][0] == answer["label"][1] in description.classes
+    assert 1 / 3 <= answer["probability"][0] <= 1
+
+    pinned = {line.split("==")[0] for line in (tmp_path / "saved/requirements.txt").read_text().split()}
+    foreign = [name for name in wanted if name != "flowers" and name not in sys.stdlib_module_names]
+    made_of = packages_distributions()
+    missing = [name for name in foreign if not pinned & {package.replace("_", "-") for package in made_of[name]}]
+    assert "tensorflow" in foreign and missing == []

@@ -1,0 +1,178 @@
+"""Streaming while training runs: what reaches the store, and what never reaches the training."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import HISTORY
+
+from flowers import tracking
+from flowers.tracking import live
+
+STREAM_AND_DIE = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from conftest import HISTORY
+from flowers import params, tracking
+with tracking.live_run(params.load(Path("params.yaml"))) as on_epoch:
+    on_epoch(HISTORY[0])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(live, "_EVERY_SECONDS", 0)
+
+
+def stream(world, rows) -> None:
+    with tracking.live_run(world.params) as on_epoch:
+        for row in rows:
+            on_epoch(row)
+
+
+def losses(world, run) -> list[tuple[int, float]]:
+    return world.points(run)["loss"]
+
+
+def test_an_epoch_is_in_the_store_while_training_runs(world):
+    with tracking.live_run(world.params) as on_epoch:
+        on_epoch(HISTORY[0])
+        (run,) = world.runs(only=1)
+        assert run.info.status == "RUNNING"
+        assert world.points(run) == {
+            name: [(0, value)] for name, value in HISTORY[0].items() if name not in ("epoch", "phase")
+        }
+    assert world.runs()[0].info.status == "FINISHED"
+
+
+def test_quick_epochs_wait_for_each_other_and_none_is_lost(world, monkeypatch):
+    monkeypatch.setattr(live, "_EVERY_SECONDS", 1000)
+    stream(world, HISTORY)
+    (run,) = world.runs(only=1)
+    assert losses(world, run) == [(row["epoch"], row["loss"]) for row in HISTORY]
+
+
+def test_empty_validation_scores_are_left_out(world):
+    stream(world, [{**HISTORY[0], "val_loss": "", "val_accuracy": "", "val_mean_per_class_accuracy": ""}])
+    (run,) = world.runs(only=1)
+    assert set(world.points(run)) == {"learning_rate", "loss", "accuracy"}
+
+
+def test_a_resumed_training_adds_only_what_is_missing(world):
+    stream(world, HISTORY[:2])
+    stream(world, HISTORY)
+    (run,) = world.runs(only=1)
+    assert losses(world, run) == [(row["epoch"], row["loss"]) for row in HISTORY]
+
+
+def test_two_trainings_of_one_key_at_once_log_each_point_once(world):
+    with tracking.live_run(world.params) as one, tracking.live_run(world.params) as other:
+        for row in HISTORY:
+            one(row)
+            other(row)
+    (run,) = world.runs(only=1)
+    assert losses(world, run) == [(row["epoch"], row["loss"]) for row in HISTORY]
+
+
+def test_other_parameters_are_another_run(world):
+    stream(world, HISTORY)
+    world.set("head.dropout", 0.3)
+    stream(world, HISTORY)
+    names = [run.info.run_name for run in world.runs(only=2)]
+    assert ["dropout 0.2" in names[0], "dropout 0.3" in names[1]] == [True, True]
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_an_exception_marks_the_run_and_goes_on(world, error, status):
+    with pytest.raises(error), tracking.live_run(world.params) as on_epoch:
+        on_epoch(HISTORY[0])
+        raise error
+    (run,) = world.runs(only=1)
+    assert run.info.status == status
+    assert losses(world, run) == [(0, HISTORY[0]["loss"])]
+
+
+def test_a_run_that_failed_is_taken_up_again(world):
+    with pytest.raises(ValueError), tracking.live_run(world.params):
+        raise ValueError
+    with tracking.live_run(world.params):
+        assert world.runs()[0].info.status == "RUNNING"
+    assert [run.info.status for run in world.runs(only=1)] == ["FINISHED"]
+
+
+def test_a_complete_run_is_not_touched_by_training_it_again(world):
+    stream(world, HISTORY)
+    tracking.publish(world.params)
+    (before,) = world.runs(only=1)
+    with pytest.raises(ValueError), tracking.live_run(world.params) as on_epoch:
+        on_epoch({**HISTORY[0], "epoch": 99})
+        raise ValueError
+    (after,) = world.runs(only=1)
+    assert after.info.status == "FINISHED"
+    assert after.to_dictionary() == before.to_dictionary()
+
+
+def test_a_killed_process_leaves_a_running_run_that_publish_ends(world):
+    tests = os.path.dirname(__file__)  # noqa: PTH120
+    done = subprocess.run([sys.executable, "-c", STREAM_AND_DIE, tests], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (run,) = world.runs(only=1)
+    assert (run.info.status, losses(world, run)) == ("RUNNING", [(0, HISTORY[0]["loss"])])
+    tracking.publish(world.params)
+    (run,) = world.runs(only=1)
+    assert run.info.status == "FINISHED"
+    assert losses(world, run) == [(row["epoch"], row["loss"]) for row in HISTORY]
+
+
+def test_trouble_in_the_middle_costs_one_warning_and_no_epoch_of_training(world, monkeypatch, capsys):
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    trained = []
+    with tracking.live_run(world.params) as on_epoch:
+        on_epoch(HISTORY[0])
+
+        def gone(*args, **kwargs):
+            raise MlflowException("the server has gone")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, "log_batch", gone)
+            for row in HISTORY[1:]:
+                on_epoch(row)
+                trained.append(row)
+    assert trained == HISTORY[1:]
+    warnings = capsys.readouterr().err
+    assert warnings.count("warning") == 1
+    assert "the server has gone" in warnings and "flowers track --force" in warnings
+    tracking.publish(world.params)
+    (run,) = world.runs(only=1)
+    assert losses(world, run) == [(row["epoch"], row["loss"]) for row in HISTORY]
+
+
+def test_a_row_that_makes_no_sense_costs_a_warning_and_nothing_else(world, capsys):
+    stream(world, [{"epoch": 0, "loss": "a lot"}, HISTORY[1]])
+    assert "'a lot' in column loss" in capsys.readouterr().err
+    assert world.runs(only=1)[0].info.status == "RUNNING"
+
+
+def test_a_server_that_is_down_costs_a_warning_and_little_time(world, monkeypatch, capsys, closed_port):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{closed_port}")
+    begin = time.monotonic()
+    stream(world, HISTORY)
+    assert time.monotonic() - begin < 10
+    warnings = capsys.readouterr().err
+    assert warnings.count("warning") == 1
+    assert f"127.0.0.1:{closed_port}" in warnings and "flowers track --force" in warnings
+    assert "secret" not in warnings
+
+
+def test_trouble_with_the_inputs_is_left_to_the_training_itself(world, capsys):
+    (world.folder / "dvc.yaml").unlink()
+    stream(world, HISTORY)
+    assert "dvc.yaml" in capsys.readouterr().err
+    assert world.runs() == []

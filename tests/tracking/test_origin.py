@@ -1,0 +1,135 @@
+"""Where a result comes from: commits and experiments on the run, and runs that `mlflow run` opened."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from conftest import HISTORY
+
+from flowers import tracking
+from flowers.tracking import provenance, runs
+
+
+def git(*arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(world):
+    world.write(".gitignore", "build\ntracking\n")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "one")
+    return world
+
+
+def opened_by_mlflow_run(world, monkeypatch, name: str | None = None):
+    """What `mlflow run` does before it starts the entry point."""
+    run = world.client().create_run("0", run_name=name)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    return run.info.run_id
+
+
+def test_two_experiments_with_equal_inputs_are_one_run_with_both_names(world, monkeypatch):
+    for name in ("puffy-lamb", "stone-owl", "puffy-lamb"):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        tracking.publish(world.params)
+    (run,) = world.runs(only=1)
+    assert json.loads(run.data.tags[runs.EXPERIMENTS]) == ["puffy-lamb", "stone-owl"]
+    assert len(world.points(run)["loss"]) == len(HISTORY)
+
+
+def test_commits_are_a_list_with_their_cleanness(repository):
+    first = git("rev-parse", "HEAD")
+    tracking.publish(repository.params)
+    repository.write("src/flowers/untracked.py", "new code")
+    tracking.publish(repository.params)
+    git("add", ".")
+    git("commit", "--quiet", "-m", "two")
+    tracking.publish(repository.params)
+    (run,) = repository.runs(only=1)
+    commits = [f"{first} clean", f"{first} with changes", f"{git('rev-parse', 'HEAD')} clean"]
+    assert json.loads(run.data.tags[runs.COMMITS]) == commits
+    assert run.data.tags["mlflow.source.git.commit"] == first
+
+
+def test_what_the_pipeline_itself_writes_does_not_make_a_commit_unclean(repository):
+    repository.write("dvc.lock", "changed")
+    repository.write("notes.txt", "untracked")
+    assert provenance.commit().endswith(" clean")
+
+
+def test_without_git_there_is_no_commit(world):
+    tracking.publish(world.params)
+    assert runs.COMMITS not in world.runs(only=1)[0].data.tags
+
+
+def test_a_list_that_is_full_lets_the_oldest_go():
+    tag = None
+    for number in range(200):
+        tag = provenance.extended(tag, f"{number:040d} clean") or tag
+    items = json.loads(tag)
+    assert len(tag) <= 5000
+    assert items[-1].startswith(f"{199:040d}") and not items[0].startswith(f"{0:040d}")
+
+
+def test_a_queued_experiment_lands_in_the_store_of_the_true_root(make_world, monkeypatch):
+    main = make_world("main")
+    queued = make_world("queued", store=False)
+    monkeypatch.setenv("DVC_ROOT", str(main.folder))
+    tracking.publish(queued.params)
+    (run,) = main.runs(only=1)
+    assert str(main.folder.name) in run.info.artifact_uri
+    assert not (queued.folder / "tracking").exists()
+    shutil.rmtree(queued.folder)  # as DVC does with the temporary folder
+    assert main.artifacts(run)["params.yaml"] > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("bold-fox-123", "resnet50 head 256-128-64 dropout 0.2 unfreeze 0 lr 0.001"), ("mine", "mine")]
+)
+def test_a_run_opened_by_mlflow_run_is_adopted(world, monkeypatch, given, kept):
+    opened = opened_by_mlflow_run(world, monkeypatch, given)
+    with tracking.live_run(world.params) as on_epoch:
+        on_epoch(HISTORY[0])
+    assert tracking.publish(world.params).run_id == opened
+    (run,) = world.runs(only=1)
+    assert run.info.run_name == kept
+    assert run.data.metrics["test_accuracy"] == 0.75
+    assert runs.HOLDER not in run.data.tags
+
+
+def test_an_adopted_run_is_found_again_without_mlflow_run(world, monkeypatch):
+    opened = opened_by_mlflow_run(world, monkeypatch)
+    tracking.publish(world.params)
+    monkeypatch.delenv("MLFLOW_RUN_ID")
+    assert tracking.publish(world.params).run_id == opened
+    world.runs(only=1)
+
+
+def test_a_run_opened_by_mlflow_run_links_to_the_run_that_holds_the_result(world, monkeypatch):
+    holder = tracking.publish(world.params).run_id
+    opened = opened_by_mlflow_run(world, monkeypatch)
+    assert tracking.publish(world.params).run_id == holder
+    link = world.client().get_run(opened)
+    assert link.data.tags[runs.HOLDER] == holder
+    assert holder in link.data.tags["mlflow.note.content"]
+    assert link.data.metrics == {}
+
+
+def test_an_unknown_mlflow_run_id_is_no_obstacle(world, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef0123456789abcdef")
+    tracking.publish(world.params)
+    world.runs(only=1)
+
+
+def test_a_second_result_does_not_overwrite_the_adopted_run(world, monkeypatch):
+    opened = opened_by_mlflow_run(world, monkeypatch)
+    tracking.publish(world.params)
+    world.set("head.dropout", 0.3)
+    assert tracking.publish(world.params).run_id != opened
+    assert world.client().get_run(opened).data.params["head.dropout"] == "0.2"

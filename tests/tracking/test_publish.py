@@ -1,0 +1,283 @@
+"""Publishing: what a run holds afterwards, that twice is once, and that a lost store comes back."""
+
+import json
+import shutil
+
+import pytest
+from conftest import CLASSES, HISTORY, SCORES
+
+from flowers import tracking
+from flowers.errors import UserError
+from flowers.tracking import runs
+
+
+def everything(world, run) -> dict:
+    """All that publishing may have changed on a run."""
+    return {
+        "run": run.to_dictionary(),
+        "points": world.points(run),
+        "artifacts": world.artifacts(run),
+        "models": [(model.model_id, model.last_updated_timestamp) for model in world.models(run)],
+    }
+
+
+def comparable(world, run) -> dict:
+    """What a run holds, without ids and times."""
+    tags = {name: value for name, value in run.data.tags.items() if name != runs.PROCESSOR}
+    return {
+        "params": run.data.params,
+        "tags": tags,
+        "points": world.points(run),
+        "artifacts": world.artifacts(run),
+        "models": [(model.name, model.tags) for model in world.models(run)],
+        "inputs": [(item.dataset.name, item.dataset.digest) for item in run.inputs.dataset_inputs],
+        "name": run.info.run_name,
+        "status": run.info.status,
+    }
+
+
+def stream(world, rows) -> None:
+    with tracking.live_run(world.params) as on_epoch:
+        for row in rows:
+            on_epoch(row)
+
+
+def publish(world):
+    tracking.publish(world.params)
+    return world.runs(only=1)[0]
+
+
+def test_parameters_are_logged_as_params_yaml_has_them(published):
+    _, run = published
+    logged = run.data.params
+    assert logged["head.units"] == "[256, 128, 64]"
+    assert logged["dataset.name"] == "local"
+    assert logged["dataset.mirror"] == "null"
+    assert {name.split(".")[0] for name in logged} == {
+        "dataset", "split", "model", "head", "augmentation", "train", "evaluate"
+    }  # fmt: skip
+
+
+def test_every_epoch_and_every_score_is_logged_once(published):
+    world, run = published
+    points = world.points(run)
+    for name in ("learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "val_mean_per_class_accuracy"):
+        assert points[name] == [(row["epoch"], pytest.approx(row[name])) for row in HISTORY]
+    for name, value in SCORES.items():
+        assert points[f"test_{name}"] == [(0, value)]
+    assert points["test_accuracy_low"] == [(0, 0.6)]
+    assert points["test_accuracy_high"] == [(0, 0.9)]
+    assert "test_macro_f1_low" not in points
+
+
+def test_the_run_holds_its_files(published):
+    from mlflow.artifacts import load_text
+
+    world, run = published
+    held = world.artifacts(run)
+    for name in ("params.yaml", "dvc.lock", "split.csv", "history.csv", "classes.json"):
+        assert held[name] > 0
+    for name in ("metrics.json", "predictions.csv", "per_class.csv", "confusion.csv", "confusion.png"):
+        assert f"evaluation/{name}" in held
+    classes = load_text(f"{run.info.artifact_uri}/classes.json")
+    assert json.loads(classes) == CLASSES
+
+
+def test_tables_are_read_back_by_mlflow_with_odd_class_names(published, monkeypatch):
+    world, run = published
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{world.database}")
+    table = world.client().load_table(run.info.experiment_id, "tables/confusion.json", run_ids=[run.info.run_id])
+    assert table.to_dict("list") == {"label": ["NA", "rose"], "NA": [3, 0], "rose": [1, 4]}
+
+
+def test_the_data_set_is_an_input_with_its_digest(published):
+    _, run = published
+    (item,) = run.inputs.dataset_inputs
+    assert item.dataset.name == "flowers local"
+    assert run.data.tags["flowers.data_digest"].startswith(item.dataset.digest)
+    assert json.loads(item.dataset.profile) == {"classes": 3, "train": 3, "test": 3}
+
+
+def test_tags_and_note_tell_where_it_comes_from_and_how_it_scored(published):
+    _, run = published
+    tags = run.data.tags
+    for name in ("data", "split", "weights", "code", "model"):
+        assert len(tags[f"flowers.{name}_digest"]) == 64
+    assert tags["flowers.precision"] == "float32"
+    note = tags["mlflow.note.content"]
+    assert "| Accuracy | 0.7500 | 0.6000 to 0.9000 |" in note
+    assert "3 of head, 1 of fine-tune" in note
+
+
+def test_the_model_is_logged_with_signature_example_and_pinned_requirements(published):
+    from mlflow.models import Model
+
+    world, run = published
+    (model,) = world.models(run)
+    assert str(model.status) == "READY"
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert {metric.key: metric.value for metric in model.metrics}["test_accuracy"] == 0.75
+    folder = world.folder / "tracking/artifacts/flowers_local/models" / model.model_id / "artifacts"
+    info = Model.load(str(folder))
+    assert [(column.name, str(column.type)) for column in info.signature.inputs] == [("image", "DataType.binary")]
+    assert [column.name for column in info.signature.outputs] == ["label", "probability"]
+    requirements = (folder / "requirements.txt").read_text().splitlines()
+    assert all("==" in line for line in requirements)
+    assert {line.split("==")[0] for line in requirements} >= {"mlflow", "keras", "numpy", "pillow"}
+    assert (folder / "input_example.json").exists()
+    assert not list(folder.rglob("*.pkl"))
+    assert (folder / "artifacts/resnet50.npz").read_text() == "weights"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_publishing_twice_changes_nothing(world, force):
+    published = publish(world)
+    before = everything(world, published)
+    again = tracking.publish(world.params, force=force)
+    assert again.already_there
+    (run,) = world.runs(only=1)
+    assert everything(world, run) == before
+
+
+def test_streaming_then_publishing_gives_the_same_run_as_publishing_alone(make_world):
+    streamed = make_world("streamed")
+    stream(streamed, HISTORY)
+    tracking.publish(streamed.params)
+    rebuilt = make_world("rebuilt")  # the same files, another store
+    tracking.publish(rebuilt.params)
+    (one,), (other,) = streamed.runs(only=1), rebuilt.runs(only=1)
+    assert comparable(streamed, one) == comparable(rebuilt, other)
+
+
+def test_publishing_completes_a_stream_that_broke_off(world):
+    stream(world, HISTORY[:2])
+    tracking.publish(world.params)
+    (run,) = world.runs(only=1)
+    assert [step for step, _ in world.points(run)["loss"]] == [0, 1, 2, 3]
+
+
+def test_values_rounded_in_the_file_are_the_same_points(world):
+    stream(world, [{**row, "loss": row["loss"] + 1e-8} for row in HISTORY])
+    tracking.publish(world.params)
+    (run,) = world.runs(only=1)
+    assert len(world.points(run)["loss"]) == len(HISTORY)
+
+
+@pytest.mark.parametrize("wrong", [{"epoch": 0, "loss": 7.0}, {"epoch": 50, "loss": 1.5}])
+def test_a_stream_that_contradicts_the_result_is_set_aside(world, wrong):
+    stream(world, [wrong])
+    tracking.publish(world.params)
+    aside, run = world.runs(only=2)
+    assert runs.KEY not in aside.data.tags
+    assert aside.info.status == "KILLED"
+    assert [step for step, _ in world.points(run)["loss"]] == [0, 1, 2, 3]
+
+
+def test_a_diverged_training_is_published_once(world):
+    world.history([{**row, "loss": "nan" if row["epoch"] == 1 else "inf", "val_loss": ""} for row in HISTORY])
+    tracking.publish(world.params)
+    tracking.publish(world.params, force=True)
+    (run,) = world.runs(only=1)
+    assert [step for step, _ in world.points(run)["loss"]] == [0, 1, 2, 3]
+    assert "val_loss" not in run.data.metrics
+
+
+def test_another_result_of_the_same_key_is_a_run_of_its_own(world):
+    publish(world)
+    world.write("build/evaluation/metrics.json", json.dumps({**SCORES, "accuracy": 0.76}))
+    tracking.publish(world.params)
+    scores = [run.data.metrics["test_accuracy"] for run in world.runs(only=2)]
+    assert scores == [0.75, 0.76]
+
+
+def test_a_publish_that_was_cut_short_is_completed(world, monkeypatch):
+    from mlflow import MlflowClient
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "finalize_logged_model", full)
+        with pytest.raises(UserError, match="No space left"):
+            tracking.publish(world.params)
+    assert [str(model.status) for model in world.models(world.runs(only=1)[0])] == ["PENDING"]
+    assert not tracking.publish(world.params).already_there
+    (run,) = world.runs(only=1)
+    assert [str(model.status) for model in world.models(run)] == ["READY"]
+    assert run.data.tags[runs.RESULT]
+    assert len(world.points(run)["loss"]) == len(HISTORY)
+
+
+def test_force_puts_back_what_was_removed_by_hand(world):
+    published = publish(world)
+    before = comparable(world, published)
+    shutil.rmtree(world.folder / "tracking/artifacts")
+    world.client().delete_tag(published.info.run_id, "flowers.precision")
+    tracking.publish(world.params)
+    assert comparable(world, world.runs(only=1)[0]) != before
+    tracking.publish(world.params, force=True)
+    (run,) = world.runs(only=1)
+    assert comparable(world, run) == before
+    (model,) = world.models(run)
+    assert world.client().list_logged_model_artifacts(model.model_id)
+
+
+def test_a_note_written_by_a_person_stays(world):
+    published = publish(world)
+    world.client().set_tag(published.info.run_id, "mlflow.note.content", "my favourite")
+    tracking.publish(world.params, force=True)
+    assert world.runs()[0].data.tags["mlflow.note.content"] == "my favourite"
+
+
+def test_a_deleted_run_stays_deleted_and_a_new_one_is_made(world):
+    published = publish(world)
+    world.client().delete_run(published.info.run_id)
+    result = tracking.publish(world.params)
+    (run,) = world.runs(only=1)
+    assert run.info.run_id == result.run_id != published.info.run_id
+    assert world.client().get_run(published.info.run_id).info.lifecycle_stage == "deleted"
+
+
+def test_a_deleted_experiment_stays_deleted_and_a_new_one_is_made(world):
+    published = publish(world)
+    world.client().delete_experiment(published.info.experiment_id)
+    assert tracking.publish(world.params).experiment == "flowers local (2)"
+    assert tracking.publish(world.params, force=True).experiment == "flowers local (2)"
+    world.runs(only=1)
+
+
+def test_the_same_split_said_in_another_way_is_the_same_run(world):
+    publish(world)
+    world.set("split.method", "official")
+    tracking.publish(world.params, force=True)
+    (run,) = world.runs(only=1)
+    assert run.data.params["split.method"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [("build/history.csv", None), ("build/evaluation/metrics.json", None), ("build/evaluation/metrics.json", "{")],
+)
+def test_a_stage_that_has_not_run_is_named_before_anything_is_logged(world, path, text):
+    if text is None:
+        (world.folder / path).unlink()
+    else:
+        world.write(path, text)
+    with pytest.raises(UserError, match=rf"{path}.*dvc repro"):
+        tracking.publish(world.params)
+    assert world.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "name"),
+    [
+        ("head.dropout", 0.25, "resnet50 head 256-128-64 dropout 0.25 unfreeze 0 lr 0.001"),
+        ("head.units", [], "resnet50 linear head unfreeze 0 lr 0.001"),
+        ("model.unfreeze_blocks", 3, "resnet50 head 256-128-64 dropout 0.2 unfreeze 3 lr 0.001 then 0.0001"),
+        ("train.on", "train+val", "resnet50 head 256-128-64 dropout 0.2 unfreeze 0 lr 0.001 on train+val"),
+        ("train.seed", 7, "resnet50 head 256-128-64 dropout 0.2 unfreeze 0 lr 0.001 seed 7"),
+    ],
+)
+def test_run_names_say_what_was_tried(world, key, value, name):
+    world.set(key, value)
+    assert runs.run_name(world.params) == name
