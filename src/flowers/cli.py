@@ -13,7 +13,7 @@ STAGES, TASKS = "Stages, as dvc.yaml runs them", "Tasks"
 
 app = typer.Typer(
     name="flowers",
-    help="Teach a Keras ResNet50 to recognise flowers. `dvc repro` runs the pipeline; its parameters are in params.yaml.",
+    help="Teach a Keras ResNet50 to recognise flowers. `dvc repro` runs the pipeline that params.yaml describes.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",

@@ -1,8 +1,8 @@
 """The folder `data/`, once it is known to hold what `data.dvc` says.
 
-DVC lets no stage depend on a `.dvc` file, and where a stage depends on a folder that is not there yet, its error does not
-say what to type. So the stage depends on `data.yaml`, a link to `data.dvc`, and the check is made here, by DVC itself:
-photos that were put in and not added would otherwise enter a result that names another version.
+DVC lets no stage depend on a `.dvc` file, and where a stage depends on a folder that is not there yet, its error does
+not say what to type. So the stage depends on `data.yaml`, a link to `data.dvc`, and the check is made here, by DVC
+itself: photos that were put in and not added would otherwise enter a result that names another version.
 """
 
 import json

@@ -1,9 +1,9 @@
 """The store of activations: what the frozen trunk makes of a view of a photo, computed once and kept by content.
 
-An activation is found by what it is: the photo's bytes, the view, the weights, the cut, the precision and `VERSION`. The
-folder is the user's, shared by all clones. It holds shards, immutable once they are renamed into place; each is a plain
-`.npy` and a `.json` that lists its keys and its checksum and is written last, so a kill at any moment leaves a store
-that is right.
+An activation is found by what it is: the photo's bytes, the view, the weights, the cut, the precision and `VERSION`.
+The folder is the user's, shared by all clones. It holds shards, immutable once they are renamed into place; each is a
+plain `.npy` and a `.json` that lists its keys and its checksum and is written last, so a kill at any moment leaves a
+store that is right.
 """
 
 import hashlib

@@ -4,10 +4,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from types import ModuleType
+from typing import Any
 
 
-def tensorflow() -> ModuleType:
+def tensorflow() -> Any:
     """TensorFlow with oneDNN's kernels, which it leaves off on some processors though they are twice as fast there."""
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # neither the processor's features nor the lack of a GPU is news
@@ -35,7 +35,7 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def keras() -> ModuleType:
+def keras() -> Any:
     """Keras on TensorFlow."""
     tensorflow()
     import keras

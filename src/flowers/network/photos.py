@@ -25,14 +25,17 @@ class Photos:
 
     def plain(self) -> list[Item]:
         """The plain view of every photo."""
-        return [Item(paths.IMAGES / row.path, row.sha256) for row in self.table.itertuples()]
+        return [Item(paths.IMAGES / row["path"], row["sha256"]) for row in self._rows()]
 
     def augmented(self, params: AugmentationParams) -> list[list[Item]]:
         """For every photo its plain view and its random ones."""
         return [
-            [Item(paths.IMAGES / row.path, row.sha256, view) for view in (images.PLAIN, *_views(row, params))]
-            for row in self.table.itertuples()
+            [Item(paths.IMAGES / row["path"], row["sha256"], view) for view in (images.PLAIN, *_views(row, params))]
+            for row in self._rows()
         ]
+
+    def _rows(self) -> list[dict[str, str]]:
+        return [{str(key): value for key, value in row.items()} for row in self.table.to_dict("records")]
 
 
 def read(*subsets: str) -> Photos:
@@ -50,9 +53,9 @@ def read(*subsets: str) -> Photos:
     return Photos(table, table["label"].map(numbers).to_numpy(np.int32), classes)
 
 
-def _views(row: object, params: AugmentationParams) -> list[images.View]:
-    width, height, sha256 = int(row.width), int(row.height), str(row.sha256)  # type: ignore[attr-defined]
-    return images.random_views(sha256, width, height, params.views, params.seed, params.min_area, params.flip)
+def _views(row: dict[str, str], params: AugmentationParams) -> list[images.View]:
+    width, height = int(row["width"]), int(row["height"])
+    return images.random_views(row["sha256"], width, height, params.views, params.seed, params.min_area, params.flip)
 
 
 def _table(path: Path) -> pd.DataFrame:

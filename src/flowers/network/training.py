@@ -76,7 +76,8 @@ class Best:
 def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     """A weight a photo, float32, with which every class counts the same and the mean weight is 1."""
     counts = np.bincount(labels, minlength=classes)
-    return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float32)
+    weights: np.ndarray = len(labels) / (np.count_nonzero(counts) * counts[labels])
+    return weights.astype(np.float32)
 
 
 def train(
@@ -138,8 +139,8 @@ def logits(model: "keras.Model", examples: Examples, batch_size: int = 128) -> n
 
 def softmax(values: np.ndarray) -> np.ndarray:
     """Probabilities of logits, (n, classes) float32, computed in float64."""
-    shifted = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))
-    return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    shifted: np.ndarray = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
 
 
 def _train_step(model: "keras.Model", schedule: Schedule) -> Any:
@@ -149,7 +150,7 @@ def _train_step(model: "keras.Model", schedule: Schedule) -> Any:
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     optimizer.build(model.trainable_variables)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(batch: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             scores = model(batch, training=True)

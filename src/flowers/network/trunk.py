@@ -1,11 +1,12 @@
 """The frozen trunk: ResNet50 below the cut with BatchNorm folded into its convolutions, as one frozen function.
 
-A BatchNorm with fixed statistics is a scale and a shift of each channel, so it can be part of the convolution before it:
-kernel · γ/√(σ²+ε) and (bias − μ) · γ/√(σ²+ε) + β (Jacob et al., arXiv 1712.05877, section 3.2).
+A BatchNorm with fixed statistics is a scale and a shift of each channel, so it can be part of the convolution before
+it: kernel · γ/√(σ²+ε) and (bias − μ) · γ/√(σ²+ε) + β (Jacob et al., arXiv 1712.05877, section 3.2).
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ BGR_MEANS = np.array([103.939, 116.779, 123.68], np.float32)
 
 @dataclass(frozen=True)
 class Cut:
-    """Where the network is cut: below the `unfreeze_blocks` blocks that are trained. At 0, after the average pooling."""
+    """Where the network is cut: below the `unfreeze_blocks` blocks that are trained; at 0, after the pooling."""
 
     unfreeze_blocks: int
 
@@ -49,7 +50,7 @@ class Cut:
 def best_precision() -> str:
     """`bfloat16` where the processor multiplies in it (AVX-512 BF16 or AMX), else `float32`."""
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
             flags = next((line for line in file if line.startswith("flags")), "").split()
     except OSError:
         return "float32"

@@ -8,12 +8,12 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,19 +40,22 @@ def provide(choice: str, destination: Path) -> None:
     `choice` is `imagenet`, `random`, or a file with Keras's ImageNet weights (`.h5` as Keras downloads it, or `.npz`).
     Raises UserError where they cannot be had, or are not Keras's ImageNet weights.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    if choice == "random":
-        write(random_tensors(), destination)
-    elif choice == "imagenet":
-        shutil.copyfile(_cached_imagenet(), destination)
-    else:
-        write(_verified(_read_file(Path(choice)), choice), destination)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        write(_chosen(choice), destination)
+    except OSError as error:
+        raise UserError(f"{error.filename or destination}: {error.strerror or error}") from None
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of an `.npz` that `provide` wrote, float32, by name."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    """All tensors of an `.npz` that `provide` wrote, float32, by name; raises OSError, or ValueError for a damaged one."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except OSError:
+        raise
+    except Exception:  # NumPy and zipfile have an error of its own for every kind of damage
+        raise ValueError("not an .npz archive of tensors, or a damaged one") from None
 
 
 def digest(tensors: Tensors) -> str:
@@ -70,7 +73,8 @@ def write(tensors: Tensors, destination: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=destination.parent, prefix=".weights-", suffix=".npz", delete=False) as file:
         temporary = Path(file.name)
     try:
-        np.savez(temporary, **{name: np.asarray(tensors[name], np.float32) for name in sorted(tensors)})
+        arrays: dict[str, Any] = {name: np.asarray(tensors[name], np.float32) for name in sorted(tensors)}
+        np.savez(temporary, **arrays)
         temporary.chmod(0o644)
         temporary.replace(destination)
     finally:
@@ -94,19 +98,24 @@ def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _cached_imagenet() -> Path:
-    """The `.npz` in the user's cache, fetched first where it is missing or damaged."""
+def _chosen(choice: str) -> dict[str, np.ndarray]:
+    if choice == "random":
+        return random_tensors()
+    return _imagenet() if choice == "imagenet" else _verified(_read_file(Path(choice)), choice)
+
+
+def _imagenet() -> dict[str, np.ndarray]:
+    """The tensors in the user's cache, fetched first where they are missing or damaged there."""
     cached = paths.cache_folder() / "weights" / f"resnet50-{IMAGENET_DIGEST[:16]}.npz"
     if cached.exists():
         try:
-            if digest(read(cached)) == IMAGENET_DIGEST:
-                return cached
-        except (OSError, ValueError, KeyError):
-            pass
-        console.warn(f"{cached} is damaged; fetching the weights again")
+            return _verified(read(cached), str(cached))
+        except (OSError, ValueError, UserError):
+            console.warn(f"{cached} is damaged; fetching the weights again")
+    tensors = _fetch_imagenet()
     cached.parent.mkdir(parents=True, exist_ok=True)
-    write(_fetch_imagenet(), cached)
-    return cached
+    write(tensors, cached)
+    return tensors
 
 
 def _fetch_imagenet() -> dict[str, np.ndarray]:
@@ -147,8 +156,8 @@ def _read_keras_h5(path: Path) -> dict[str, np.ndarray]:
 
     def visit(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
-            variable = name.rsplit("/", 1)[1].split(":")[0]
-            layer = name.split("/", 1)[0].replace("probs", "predictions")
+            place = name.split("/")
+            layer, variable = place[0].replace("probs", "predictions"), place[-1].split(":")[0]
             tensors[f"{layer}/{_keras_variable(variable)}"] = np.asarray(item, np.float32)
 
     with h5py.File(path) as file:
@@ -215,7 +224,7 @@ def _read_tensorflow_js(tar: tarfile.TarFile) -> dict[str, np.ndarray]:
 
 
 def _keras_layer(name: str) -> str:
-    """Keras's present name of a layer that the package calls by its older one: res4b_branch2a -> conv4_block2_1_conv."""
+    """Keras's name of a layer that the package calls by its older one: res4b_branch2a -> conv4_block2_1_conv."""
     if name == "fc1000":
         return "predictions"
     if name in ("conv1", "bn_conv1"):

@@ -33,9 +33,8 @@ def run(
     tensors = weights.read(paths.WEIGHTS)
     precision = best_precision() if model.precision == "auto" else model.precision
     data = _Data(tensors, precision, Cut(model.unfreeze_blocks), augmentation, train)
-    console.say(
-        f"Training on {len(data.train)} photos of {len(data.train.classes)} classes, {augmentation.views + 1} views each"
-    )
+    views = f"{augmentation.views + 1} views each" if augmentation.views else "plain"
+    console.say(f"Training on {len(data.train)} photos of {len(data.train.classes)} classes, {views}")
 
     backend.settle(train.seed)
     best = training.Best()
