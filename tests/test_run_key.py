@@ -54,7 +54,7 @@ def replace(name: str, old: str, new: str) -> None:
     [
         ("params.yaml", "unfreeze_blocks: 0", "unfreeze_blocks: 1"),
         ("params.yaml", "dropout: 0.2", "dropout: 0.25"),
-        ("params.yaml", "[256, 128, 64]", "[256, 64, 128]"),
+        ("params.yaml", "- 128\n  - 64", "- 64\n  - 128"),
         ("params.yaml", "views: 2", "views: 3"),
         ("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002"),
         ("params.yaml", "on: train ", "on: train+val "),
@@ -79,7 +79,7 @@ def test_what_decides_a_result_changes_the_key(checkout, file, old, new):
     ("file", "old", "new"),
     [
         ("params.yaml", "# Every parameter", "# Each parameter"),
-        ("params.yaml", "mirror: null", "mirror: /mnt/archives"),
+        ("params.yaml", "mirror:  ", "mirror: /mnt/archives"),
         ("params.yaml", "method: auto", "method: random"),
         ("params.yaml", "dropout: 0.2", "dropout: 0.20"),
         ("pyproject.toml", "[tool.flowers", "[tool.other]\n[tool.flowers"),

@@ -134,13 +134,17 @@ def project(
 
 
 def main() -> None:
-    """Run the command line; a UserError becomes its text and exit status 1."""
+    """Run the command line; a UserError, and a folder or disk that cannot be used, become a line and exit status 1."""
     try:
         app()
-    except UserError as error:
+    except (UserError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        console.fail(str(error))
+        if isinstance(error, OSError):
+            place = f"{error.filename}: " if error.filename else ""
+            console.fail(f"{place}{error.strerror or error} (flowers --debug ... shows where)")
+        else:
+            console.fail(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         console.fail("interrupted")

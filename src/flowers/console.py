@@ -42,4 +42,6 @@ def progress(items: Iterable[T], description: str, total: int | None = None, uni
 def _print(message: str, style: str | None = None) -> None:
     import rich.console
 
-    rich.console.Console(stderr=True, highlight=False, soft_wrap=True).print(message, style=style, markup=False)
+    # Without emoji: `:rose:` in the name of a file is its name.
+    terminal = rich.console.Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    terminal.print(message, style=style, markup=False)

@@ -33,7 +33,7 @@ def command(stage: str, values: Sequence[str]) -> list[str]:
 
 def _change(value: str) -> list[str]:
     name, equals, content = value.partition("=")
-    section, underscore, key = name.partition("_")
-    if not (equals and underscore):
+    section, _, key = name.partition("_")
+    if not (equals and section and key):
         raise UserError(f"'{value}' is not section_key=value, head_dropout=0.3 say")
     return ["-S", f"{section}.{key}={content}"] if content else []

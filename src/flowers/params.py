@@ -135,9 +135,11 @@ def _explain(path: Path, item: Mapping[str, Any]) -> str:
         return f"{path}: unknown key '{key}'{_suggestion(item['loc'])}"
     if item["type"] == "missing":
         return f"{path}: key '{key}' is missing"
+    if item["type"] == "model_type":
+        return f"{path}: {key or 'the file'} must hold keys and their values, not {item['input']!r}"
     message = item["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
-    return f"{path}: {key or 'the file'}: {message}{shown}"
+    return f"{path}: {key}: {message}{shown}"
 
 
 def _suggestion(location: tuple[str | int, ...]) -> str:

@@ -189,7 +189,7 @@ def test_a_missing_folder_is_an_error_that_says_what_to_do(checkout):
     with pytest.raises(UserError, match=r"data\.dvc is missing; put photos into data/<class>/"):
         run("data.yaml")
     Path("data.dvc").write_text("outs: []")
-    with pytest.raises(UserError, match=r"data/ is not here yet\. Type: dvc pull"):
+    with pytest.raises(UserError, match=r"data/ is not here yet\. Type: dvc pull data\.dvc"):
         run("data.yaml")
     assert made() == {} and checkout == []
 

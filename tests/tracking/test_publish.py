@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from conftest import CLASSES, HISTORY, SCORES
 
+from conftest import CLASSES, HISTORY, SCORES
 from flowers import tracking
 from flowers.errors import UserError
 from flowers.tracking import runs
@@ -271,11 +271,11 @@ def test_a_stage_that_has_not_run_is_named_before_anything_is_logged(world, path
 @pytest.mark.parametrize(
     ("key", "value", "name"),
     [
-        ("head.dropout", 0.25, "resnet50 head 256-128-64 dropout 0.25 unfreeze 0 lr 0.001"),
-        ("head.units", [], "resnet50 linear head unfreeze 0 lr 0.001"),
-        ("model.unfreeze_blocks", 3, "resnet50 head 256-128-64 dropout 0.2 unfreeze 3 lr 0.001 then 0.0001"),
-        ("train.on", "train+val", "resnet50 head 256-128-64 dropout 0.2 unfreeze 0 lr 0.001 on train+val"),
-        ("train.seed", 7, "resnet50 head 256-128-64 dropout 0.2 unfreeze 0 lr 0.001 seed 7"),
+        ("head.dropout", 0.25, "256-128-64 dropout 0.25 unfreeze 0 lr 0.001"),
+        ("head.units", [], "linear unfreeze 0 lr 0.001"),
+        ("model.unfreeze_blocks", 3, "256-128-64 dropout 0.2 unfreeze 3 lr 0.001 then 0.0001"),
+        ("train.on", "train+val", "256-128-64 dropout 0.2 unfreeze 0 lr 0.001 on train+val"),
+        ("train.seed", 7, "256-128-64 dropout 0.2 unfreeze 0 lr 0.001 seed 7"),
     ],
 )
 def test_run_names_say_what_was_tried(world, key, value, name):

@@ -20,23 +20,19 @@ def folder() -> Path:
     if not POINTER.is_file():
         raise UserError(f"{POINTER} is missing; put photos into {FOLDER}/<class>/ and type: dvc add {FOLDER}")
     if not FOLDER.is_dir():
-        raise UserError(f"{FOLDER}/ is not here yet. Type: dvc pull")
+        raise UserError(f"{FOLDER}/ is not here yet. Type: dvc pull {POINTER}")
     if _changed():
         raise UserError(
-            f"{FOLDER}/ is not the version that {POINTER} names. Type: dvc add {FOLDER}   (to go back: dvc checkout)"
+            f"{FOLDER}/ is not the version that {POINTER} names. To keep what is in it, type: dvc add {FOLDER}   "
+            f"(to have that version: dvc pull {POINTER})"
         )
     return FOLDER
 
 
 def _changed() -> bool:
-    command = [sys.executable, "-m", "dvc", "status", "--json", str(POINTER)]
+    # `dvc status` would not do: of a version that was not pulled yet it says "not in cache", whatever is in data/.
+    command = [sys.executable, "-m", "dvc", "data", "status", "--json", str(FOLDER)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"{POINTER}: dvc status failed: {' '.join(done.stderr.split())}")
-    return any(
-        state in ("modified", "deleted")
-        for changes in json.loads(done.stdout).values()
-        for change in changes
-        if isinstance(change, dict)
-        for state in change.get("changed outs", {}).values()
-    )
+        raise UserError(f"{POINTER}: dvc data status failed: {' '.join(done.stderr.split())}")
+    return bool(json.loads(done.stdout).get("uncommitted"))

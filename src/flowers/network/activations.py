@@ -1,9 +1,9 @@
 """The store of activations: what the frozen trunk makes of a view of a photo, computed once and kept by content.
 
-An activation is found by what it is: the photo's bytes, the view, the weights, the cut, the precision and `VERSION`.
-The folder is the user's, shared by all clones. It holds shards, immutable once they are renamed into place; each is a
-plain `.npy` and a `.json` that lists its keys and its checksum and is written last, so a kill at any moment leaves a
-store that is right.
+An activation is found by what it is: the photo's bytes, the view, the weights, the cut, the precision, `VERSION` and
+the versions of TensorFlow and Pillow. The folder is the user's, shared by all clones. It holds shards, immutable once
+they are renamed into place; each is a plain `.npy` and a `.json` that lists its keys and its checksum and is written
+last, so a kill at any moment leaves a store that is right.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from flowers import console, images, paths
 from flowers.errors import UserError
-from flowers.network import weights
+from flowers.network import backend, weights
 from flowers.network.trunk import BATCH, Cut, Trunk
 
 # Raise this when a change of images.py or trunk.py changes the numbers; a golden test guards it.
@@ -67,7 +68,7 @@ class Store:
     """The activations of one set of weights in one precision, below `folder`."""
 
     def __init__(self, folder: Path, weights_digest: str, precision: str) -> None:
-        self.folder = folder / f"{weights_digest[:16]}-{precision}-v{VERSION}"
+        self.folder = folder / f"{weights_digest[:16]}-{precision}-v{VERSION}-{_makers()}"
         self.precision = precision
 
     def get(
@@ -75,7 +76,7 @@ class Store:
     ) -> dict[Cut, Activations]:
         """The items' activations at every cut; what is missing is computed in one pass of `trunk(cuts)` and stored.
 
-        Raises flowers.images.UnreadableImage where a photo cannot be read, OSError where the folder cannot be written.
+        Raises UserError where a photo cannot be read, OSError where the folder cannot be written.
         """
         from filelock import FileLock
 
@@ -126,15 +127,15 @@ class Store:
             array = description.with_suffix(".npy")
             try:
                 content = json.loads(description.read_text())
-                intact = _checksum(array) == content["sha256"]
-            except (OSError, ValueError, KeyError):
+                intact, keys = _checksum(array) == content["sha256"], content["keys"]
+            except (OSError, ValueError, KeyError, TypeError):
                 intact = False
             if not intact:
                 console.warn(f"{array} is damaged; computing its activations again")
                 description.unlink(missing_ok=True)
                 array.unlink(missing_ok=True)
                 continue
-            index.update({key: (array, row) for row, key in enumerate(content["keys"])})
+            index.update({key: (array, row) for row, key in enumerate(keys)})
         return index
 
     def _open(self, cut: Cut, index: dict[str, tuple[Path, int]], items: Sequence[Item]) -> Activations:
@@ -161,14 +162,32 @@ def stored(
         return store.get(
             items, sorted(set(cuts), key=lambda cut: cut.unfreeze_blocks), partial(_trunk, tensors, precision)
         )
-    except images.UnreadableImage as error:
-        raise UserError(f"a photo in {paths.IMAGES} cannot be read any more: {error}") from None
     except OSError as error:
         raise UserError(f"{store.folder}: the store of activations cannot be used: {error.strerror or error}") from None
 
 
+def pixels(item: Item) -> np.ndarray:
+    """The view, uint8 (224, 224, 3), of the very bytes that the item's key is made of.
+
+    A wrong activation would stay in the store for ever, so a photo that changed since it was listed is refused. Raises
+    UserError.
+    """
+    try:
+        content = images.read(item.path)
+        if hashlib.sha256(content).hexdigest() != item.sha256:
+            raise images.UnreadableImage("changed since it was listed")
+        return images.load(content, item.view)
+    except images.UnreadableImage as error:
+        raise UserError(f"{item.path}: {error}; run `dvc repro`") from None
+
+
 def _trunk(tensors: weights.Tensors, precision: str, cuts: Sequence[Cut]) -> Trunk:
     return Trunk(tensors, cuts, precision)
+
+
+def _makers() -> str:
+    """The packages that decide an activation's last bits: what one version made is not used by another."""
+    return f"tensorflow-{backend.tensorflow().__version__}-pillow-{version('pillow')}"
 
 
 def _checksum(path: Path) -> str:
@@ -180,7 +199,7 @@ def _decoded(items: Sequence[Item]) -> Iterator[np.ndarray]:
     """The items' pixels in order, decoded a little ahead of the trunk."""
     source = iter(items)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ahead = [pool.submit(images.load, item.path, item.view) for item in islice(source, 2 * BATCH)]
+        ahead = [pool.submit(pixels, item) for item in islice(source, 2 * BATCH)]
         while ahead:
             yield ahead.pop(0).result()
-            ahead += [pool.submit(images.load, item.path, item.view) for item in islice(source, 1)]
+            ahead += [pool.submit(pixels, item) for item in islice(source, 1)]

@@ -41,9 +41,12 @@ class Photos:
 def read(*subsets: str) -> Photos:
     """The photos of these subsets (train, val, test); classes are those of the whole split, in alphabetical order.
 
-    Raises UserError where the outputs of the download or the split stage are missing or none of the photos is there.
+    Raises UserError where the outputs of the download or the split stage are missing or do not belong together, or none
+    of their photos is in these subsets.
     """
     split, listed = _table(paths.SPLIT), _table(paths.IMAGE_LIST)
+    if odd := sorted({*split["path"]} ^ {*listed["path"]}):
+        raise UserError(f"{paths.SPLIT} is not a split of the photos in {paths.IMAGE_LIST} ({odd[0]}); run `dvc repro`")
     table = split.merge(listed[["path", "sha256", "width", "height"]], on="path", validate="one_to_one")
     classes = sorted(table["label"].unique())
     table = table[table["subset"].isin(subsets)].sort_values("path", ignore_index=True)

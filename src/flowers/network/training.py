@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from flowers import console
+from flowers.errors import UserError
 from flowers.network import backend, keras_model
 from flowers.reporting.metrics import mean_per_class_accuracy
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 Row = dict[str, float | int | str]
 OnEpoch = Callable[[Row], None]
+
+
+class Diverged(UserError):
+    """The loss stopped being a number."""
 
 
 class Examples(Protocol):
@@ -91,8 +96,8 @@ def train(
 ) -> list[Row]:
     """Train `model` (activations to logits) for one phase; returns a row of scores an epoch.
 
-    With validation, `best` is updated with what beats it; without, it holds the last epoch. Raises FloatingPointError
-    where the loss stops being a number.
+    With validation, `best` is updated with what beats it; without, it holds the last epoch. Raises Diverged where the
+    loss, in training or in validation, stops being a number.
     """
     step = _train_step(model, schedule)
     rows: list[Row] = []
@@ -100,14 +105,14 @@ def train(
     with console.progress_bar(schedule.epochs, schedule.phase, "epochs") as bar:
         for epoch in range(first_epoch, first_epoch + schedule.epochs):
             loss, accuracy = _run_epoch(step, training, schedule, epoch)
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the training loss became {loss} in epoch {epoch} ({schedule.phase})")
+            _require_number("training", loss, epoch, schedule.phase)
             row: Row = {"epoch": epoch, "phase": schedule.phase, "learning_rate": schedule.learning_rate}
             row |= {"loss": loss, "accuracy": accuracy}
             if validation is None:
                 best.epoch, best.weights = epoch, keras_model.get_tensors(model)
             else:
                 row |= _validate(model, validation)
+                _require_number("validation", float(row["val_loss"]), epoch, schedule.phase)
                 score = (float(row["val_mean_per_class_accuracy"]), -float(row["val_loss"]))
                 if score > best.score:
                     best.score, best.epoch, best.weights = score, epoch, keras_model.get_tensors(model)
@@ -189,6 +194,12 @@ def _ahead(
             batch = waiting.result()
             waiting = pool.submit(examples.__getitem__, rows[start + batch_size : start + 2 * batch_size])
             yield order[start : start + batch_size], batch
+
+
+def _require_number(which: str, loss: float, epoch: int, phase: str) -> None:
+    if not math.isfinite(loss):
+        key = "train.fine_tune_learning_rate" if phase == "fine_tune" else "train.learning_rate"
+        raise Diverged(f"the {which} loss became {loss} in epoch {epoch} ({phase}); lower {key} in params.yaml")
 
 
 def _validate(model: "keras.Model", validation: ValidationSet) -> Row:

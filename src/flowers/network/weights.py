@@ -48,7 +48,7 @@ def provide(choice: str, destination: Path) -> None:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of an `.npz` that `provide` wrote, float32, by name; raises OSError, or ValueError for a damaged one."""
+    """All tensors of an `.npz` that `provide` wrote, float32, by name; ValueError where it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -144,7 +144,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"params.yaml: model.weights: no file '{path}' (write imagenet, random, or a file that exists)")
     try:
         return read(path) if path.suffix == ".npz" else _read_keras_h5(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{path}: not a file of ResNet50 weights: {error}") from None
 
 

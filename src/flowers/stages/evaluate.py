@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flowers import console, images, paths
+from flowers import console, paths
 from flowers.errors import UserError
 from flowers.network import activations, classifier, photos, weights
 from flowers.params import EvaluateParams
@@ -20,6 +20,8 @@ JOINED_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # largest difference of 
 def run(evaluate: EvaluateParams) -> None:
     """Run the stage. Raises UserError where the model on raw photos disagrees with the stored activations."""
     model = classifier.load(paths.MODEL, paths.WEIGHTS)
+    if not paths.HISTORY.exists():
+        raise UserError(f"{paths.HISTORY}: no such file; run `dvc repro` to train a model")
     test = photos.read("test")
     if test.classes != model.classes:
         raise UserError(f"{paths.MODEL}: a model of other classes than {paths.SPLIT}; run `dvc repro`")
@@ -42,7 +44,8 @@ def run(evaluate: EvaluateParams) -> None:
 def _check_joined(model: classifier.Classifier, test: photos.Photos, probabilities: np.ndarray) -> None:
     """The model from raw photos must say what tail and head say of the stored activations."""
     rows = np.linspace(0, len(test) - 1, min(JOINED_PHOTOS, len(test))).astype(int)
-    pixels = np.stack([images.load(paths.IMAGES / path) for path in test.table["path"].iloc[rows]])
+    items = test.plain()
+    pixels = np.stack([activations.pixels(items[row]) for row in rows])
     difference = float(np.abs(model.probabilities(pixels) - probabilities[rows]).max())
     tolerance = JOINED_TOLERANCE[model.description.precision]
     if difference > tolerance:

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 
 from flowers import console, paths
+from flowers.errors import UserError
 from flowers.network import activations, backend, classifier, keras_model, photos, training, weights
 from flowers.network.trunk import Cut, best_precision
 from flowers.params import AugmentationParams, HeadParams, ModelParams, TrainParams
@@ -30,7 +31,7 @@ def run(
     on_epoch: training.OnEpoch | None = None,
 ) -> None:
     """Run the stage; `on_epoch` is handed each epoch's row of the history as soon as it is there."""
-    tensors = weights.read(paths.WEIGHTS)
+    tensors = _read_weights()
     precision = best_precision() if model.precision == "auto" else model.precision
     data = _Data(tensors, precision, Cut(model.unfreeze_blocks), augmentation, train)
     views = f"{augmentation.views + 1} views each" if augmentation.views else "plain"
@@ -65,6 +66,15 @@ def run(
     )
     shutil.rmtree(paths.MODEL, ignore_errors=True)
     classifier.save(paths.MODEL, description, trained)
+
+
+def _read_weights() -> dict[str, np.ndarray]:
+    try:
+        return weights.read(paths.WEIGHTS)
+    except FileNotFoundError:
+        raise UserError(f"{paths.WEIGHTS}: no such file; run `dvc repro`") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{paths.WEIGHTS}: {error}; run `dvc repro -f download`") from None
 
 
 class _Data:

@@ -49,9 +49,9 @@ def obtain(client: "MlflowClient", params: Params, key: run_key.RunKey, found: "
 
 
 def run_name(params: Params) -> str:
-    """What a person tells runs apart by, in a line; what usually stays as it is appears only where it does not."""
+    """What a person tells runs apart by, in a line that MLflow's table cuts off after some twenty characters."""
     units = "-".join(str(width) for width in params.head.units)
-    parts = ["resnet50", f"head {units} dropout {params.head.dropout:g}" if units else "linear head"]
+    parts = [f"{units} dropout {params.head.dropout:g}" if units else "linear"]
     parts.append(f"unfreeze {params.model.unfreeze_blocks} lr {params.train.learning_rate:g}")
     if params.model.unfreeze_blocks:
         parts.append(f"then {params.train.fine_tune_learning_rate:g}")

@@ -27,8 +27,9 @@ def serve_ui(host: str = "127.0.0.1", port: int = 5000) -> int:
         except OSError as error:
             raise UserError(f"{host}:{port} cannot be served ({error.strerror}); try another --port") from None
     with store.lock():
-        store.connect()  # creates a fresh store, under the lock
-    console.say(f"MLflow at http://{host}:{port} (end it with Ctrl-C)")
+        experiments = store.connect().search_experiments(max_results=1)  # the newest; connecting creates a fresh store
+    page = f"/#/experiments/{experiments[0].experiment_id}/runs" if experiments else ""
+    console.say(f"MLflow at http://{host}:{port}{page} (end it with Ctrl-C)")
     server = subprocess.Popen(command(address, host, port), env=environment())
     try:
         return server.wait()

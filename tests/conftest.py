@@ -1,0 +1,224 @@
+"""What every test stands on: a home and a cache of the session's own, and a small world to run stages in."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CLASSES = ("NA", "café au lait", "rose")  # in their order; "NA" is what a careless reader of tables takes for nothing
+
+SMALL = {
+    "dataset": {"name": "local", "path": "photos", "mirror": None, "bad_images": "refuse"},
+    "split": {"method": "random", "train": 0.5, "val": 0.25, "test": 0.25, "seed": 0},
+    "model": {"weights": "random", "unfreeze_blocks": 0, "precision": "float32"},
+    "head": {"units": [8], "dropout": 0.1},
+    "augmentation": {"views": 1, "flip": True, "min_area": 0.5, "seed": 0},
+    "train": {
+        "on": "train",
+        "epochs": 5,
+        "fine_tune_epochs": 2,
+        "batch_size": 5,
+        "learning_rate": 0.003,
+        "fine_tune_learning_rate": 0.0001,
+        "weight_decay": 0.0001,
+        "label_smoothing": 0.0,
+        "class_weights": True,
+        "patience": 10,
+        "seed": 0,
+    },
+    "evaluate": {"bootstrap_samples": 100, "seed": 0},
+}
+
+
+def pytest_configure(config):
+    """An empty home and cache for every test, and before anything is imported: matplotlib looks for its home then."""
+    folder = tempfile.TemporaryDirectory(prefix="flowers-tests-", ignore_cleanup_errors=True)
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(folder.cleanup)
+    config.add_cleanup(patch.undo)
+    for name in ("HOME", "USERPROFILE", "FLOWERS_CACHE"):
+        place = Path(folder.name) / name.lower()
+        place.mkdir()
+        patch.setenv(name, str(place))
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "KERAS_HOME", "MPLCONFIGDIR"):
+        patch.delenv(name, raising=False)
+
+
+class World:
+    """A checkout after `download` and `split`: three classes of eight small pictures, 12 train, 6 val, 6 test."""
+
+    classes = CLASSES
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.build = folder / "build"
+
+    def settings(self, **changes: dict):
+        """The parameters of a small run, with some keys of some sections changed: settings(head={"units": []})."""
+        from flowers.params import Params
+
+        assert all(key in SMALL[name] for name, section in changes.items() for key in section)
+        return Params.model_validate({name: section | changes.get(name, {}) for name, section in SMALL.items()})
+
+    def train(self, on_epoch=None, **changes: dict) -> None:
+        from flowers.stages import train
+
+        settings = self.settings(**changes)
+        train.run(settings.model, settings.head, settings.augmentation, settings.train, on_epoch)
+
+    def evaluate(self) -> None:
+        from flowers.stages import evaluate
+
+        evaluate.run(self.settings().evaluate)
+
+    def made(self) -> dict[str, bytes]:
+        """What train and evaluate have made, byte for byte."""
+        roots = (self.build / "model", self.build / "history.csv", self.build / "evaluation")
+        files = [path for root in roots for path in (root, *root.rglob("*")) if path.is_file()]
+        return {path.relative_to(self.build).as_posix(): path.read_bytes() for path in files}
+
+    def copy(self, folder: Path) -> "World":
+        """The same checkout elsewhere; the weights, which nobody writes into, are linked."""
+
+        def copy(source: str, target: str) -> None:
+            (os.link if source.endswith("resnet50.npz") else shutil.copy2)(source, target)
+
+        shutil.copytree(self.folder, folder, copy_function=copy)
+        return World(folder)
+
+
+def picture(label: int, number: int) -> Image.Image:
+    """A noisy picture, 80 x 60, in which the colour tells the class."""
+    random = np.random.default_rng([label, number])
+    pixels = random.normal(90, 25, (60, 80, 3))
+    pixels[..., label] += 90
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def first_world(tmp_path_factory):
+    """The world that the others are copied from, made by the stages; of the weights, the last block's only."""
+    from flowers.network import weights
+    from flowers.stages import download, split
+
+    tensors = {name: values for name, values in weights.random_tensors().items() if name.startswith("conv5_block3")}
+    world = World(tmp_path_factory.mktemp("first") / "checkout")
+    for label, name in enumerate(CLASSES):
+        (world.folder / "photos" / name).mkdir(parents=True)
+        for number in range(8):
+            picture(label, number).save(world.folder / "photos" / name / f"{number}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(world.folder)
+        patch.setattr(weights, "random_tensors", lambda: tensors)
+        settings = world.settings()
+        download.run(settings.dataset, settings.model.weights)
+        split.run(settings.split)
+    yield world
+    shutil.rmtree(world.folder)  # pytest would keep it
+
+
+@pytest.fixture
+def world(first_world, tmp_path, monkeypatch):
+    """A world of the test's own, and the current folder; its cache is empty. Its weights suffice for a cheap trunk."""
+    world = first_world.copy(tmp_path / "checkout")
+    monkeypatch.chdir(world.folder)
+    monkeypatch.setenv("FLOWERS_CACHE", str(tmp_path / "cache"))
+    return world
+
+
+@pytest.fixture
+def real_world(world):
+    """A world with all the weights, for the real trunk."""
+    from flowers.network import weights
+
+    file = world.build / "weights" / "resnet50.npz"
+    file.unlink()
+    weights.provide("random", file)
+    yield world
+    file.unlink()  # 100 MB, which pytest would keep
+
+
+@pytest.fixture
+def cheap_trunk(monkeypatch):
+    """Put in the trunk's place one that sees a coarse grid of colours only; `computed` counts the photos it saw."""
+    import ml_dtypes
+
+    from flowers.network import activations, classifier, trunk
+
+    class CheapTrunk(trunk.Trunk):
+        computed = 0
+
+        def __init__(self, tensors, cuts, precision):
+            self.cuts, self.precision = tuple(cuts), precision
+
+        def __call__(self, images):
+            CheapTrunk.computed += len(images)
+            grid = images.reshape(-1, 7, 32, 7, 32, 3).mean(axis=(2, 4)).reshape(len(images), -1) / 255
+            kind = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[self.precision]
+            return {cut: np.stack([np.resize(row, cut.shape) for row in grid]).astype(kind) for cut in self.cuts}
+
+    monkeypatch.setattr(activations, "Trunk", CheapTrunk)
+    monkeypatch.setattr(classifier, "Trunk", CheapTrunk)
+    return CheapTrunk
+
+
+@pytest.fixture(scope="session")
+def tensors() -> dict[str, np.ndarray]:
+    """A network in which every tensor matters: random kernels, biases, and statistics that are not neutral."""
+    from flowers.network import weights
+
+    random = np.random.default_rng(7)
+    tensors = weights.random_tensors(seed=1)
+    for name, values in tensors.items():
+        variable = name.split("/")[1]
+        if variable in ("bias", "beta", "moving_mean"):
+            values += random.normal(0, 0.2, values.shape).astype(np.float32)
+        elif variable in ("gamma", "moving_variance"):
+            values *= random.uniform(0.6, 1.6, values.shape).astype(np.float32)
+    return tensors
+
+
+@pytest.fixture(scope="session")
+def pixels() -> np.ndarray:
+    """Two photos, uint8 (2, 224, 224, 3): one noise, one a slope of three colours."""
+    noise = np.random.default_rng(3).integers(0, 256, (224, 224, 3), np.uint8)
+    rows, columns = np.mgrid[:224, :224]
+    return np.stack([noise, np.stack([rows, columns, (rows + columns) // 2], axis=-1).astype(np.uint8)])
+
+
+@pytest.fixture(scope="session")
+def keras_outputs(tensors, pixels) -> dict[str, np.ndarray]:
+    """What Keras's own ResNet50 with these tensors makes of the photos: every layer's output that a cut may want."""
+    from flowers.network import backend, resnet
+
+    keras = backend.keras()
+    network = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(224, 224, 3))
+    for layer in network.layers:
+        for variable in layer.weights:
+            variable.assign(tensors[f"{layer.name}/{variable.name}"])
+    names = [resnet.cut_layer(unfreeze) for unfreeze in range(17)]
+    outputs = {name: network.get_layer(name).output for name in names} | {"pooled": network.output}
+    photos = keras.applications.resnet50.preprocess_input(pixels.astype(np.float32))
+    answers = keras.Model(network.input, outputs)(photos, training=False)
+    return {name: np.asarray(values) for name, values in answers.items()}
+
+
+@pytest.fixture(scope="session")
+def run_trunk(tensors):
+    """Run the real trunk on up to 4 photos: (n, 224, 224, 3) to the activations at all 17 cuts. Batches are small."""
+    from flowers.network import trunk
+
+    network = None
+
+    def run(photos: np.ndarray) -> dict[trunk.Cut, np.ndarray]:
+        nonlocal network
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trunk, "BATCH", 4)
+            network = network or trunk.Trunk(tensors, [trunk.Cut(unfreeze) for unfreeze in range(17)], "float32")
+            return network(photos)
+
+    return run

@@ -1,0 +1,324 @@
+"""The store of activations: computed once, found by content, right after any accident."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowers import images
+from flowers.errors import UserError
+from flowers.network import activations
+from flowers.network.activations import Item
+from flowers.network.trunk import Cut
+
+TENSORS = {"some/kernel": np.ones(3, np.float32)}
+POOLED, CONV5 = Cut(0), Cut(3)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("FLOWERS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def photos(tmp_path) -> list[Item]:
+    """Five photos that differ in every pixel."""
+    found = []
+    for number in range(5):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (40, 50, 3), np.uint8)).save(path)
+        found.append(item(path))
+    return found
+
+
+def item(path: Path, view: images.View = images.PLAIN) -> Item:
+    return Item(path, hashlib.sha256(path.read_bytes()).hexdigest(), view)
+
+
+def get(items, *cuts: Cut, precision: str = "float32", tensors=TENSORS) -> dict[Cut, np.ndarray]:
+    found = activations.stored(items, cuts or (POOLED,), tensors, precision)
+    return {cut: values[:] for cut, values in found.items()}
+
+
+def files(cache: Path, pattern: str = "*.npy") -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(cache.rglob(pattern)) if path.is_file()}
+
+
+def wanted(cheap_trunk, items, cut: Cut = POOLED) -> np.ndarray:
+    """What the trunk makes of the items, without a store."""
+    before = cheap_trunk.computed
+    values = cheap_trunk(TENSORS, [cut], "float32")(np.stack([images.load(each.path, each.view) for each in items]))[
+        cut
+    ]
+    cheap_trunk.computed = before
+    return values
+
+
+def test_every_item_gets_its_own_activation_in_the_order_asked(cheap_trunk, photos):
+    views = [item(photos[0].path, images.View((0.1, 0.1, 0.7, 0.8), flip)) for flip in (False, True)]
+    items = [photos[3], *views, photos[0], photos[3]]
+    found = get(items, POOLED, CONV5)
+    for cut in (POOLED, CONV5):
+        np.testing.assert_array_equal(found[cut], wanted(cheap_trunk, items, cut))
+    assert len(np.unique(found[POOLED], axis=0)) == 4
+    assert cheap_trunk.computed == 4  # what is asked twice is computed once
+
+
+def test_rows_are_gathered_across_shards_by_any_index(cheap_trunk, photos):
+    for one in photos:
+        get([one])  # a shard each
+    stored = activations.stored(photos, [POOLED], TENSORS, "float32")[POOLED]
+    whole = wanted(cheap_trunk, photos)
+    assert len(stored) == 5 and stored.shape == POOLED.shape
+    for rows in (np.array([4, 0, 0, 2]), np.array([], int), slice(1, 4), slice(None)):
+        np.testing.assert_array_equal(stored[rows], whole[rows])
+        assert stored[rows].dtype == np.float32
+
+
+def test_the_second_time_nothing_is_computed(cheap_trunk, photos):
+    first = get(photos, POOLED, CONV5)
+    assert cheap_trunk.computed == 5
+    again = get(photos[::-1], POOLED, CONV5)
+    assert cheap_trunk.computed == 5
+    np.testing.assert_array_equal(again[POOLED], first[POOLED][::-1])
+
+
+def test_only_new_photos_are_computed_and_what_is_stored_stays(cheap_trunk, photos, cache):
+    get(photos[:3])
+    before = files(cache)
+    found = get(photos)
+    assert cheap_trunk.computed == 5
+    after = files(cache)
+    assert {path: after[path] for path in before} == before
+    np.testing.assert_array_equal(found[POOLED], wanted(cheap_trunk, photos))
+
+
+def test_another_cut_adds_to_the_store_without_storing_the_first_again(cheap_trunk, photos, cache):
+    get(photos[:3], POOLED)
+    before = files(cache)
+    found = get(photos, POOLED, CONV5)
+    for cut in (POOLED, CONV5):
+        np.testing.assert_array_equal(found[cut], wanted(cheap_trunk, photos, cut))
+    assert {path: files(cache)[path] for path in before} == before
+    pooled = sum(len(np.load(path)) for path in files(cache) if path.parent.name == POOLED.name)
+    assert pooled == 5
+
+
+@pytest.mark.parametrize("change", ["weights", "precision", "view", "content"])
+def test_whatever_changes_the_numbers_is_computed_anew(cheap_trunk, photos, change):
+    get(photos[:1])
+    if change == "content":
+        Image.new("RGB", (40, 50), "red").save(photos[0].path)
+    view = images.View(flip=True) if change == "view" else images.PLAIN
+    tensors = {"some/kernel": np.zeros(3, np.float32)} if change == "weights" else TENSORS
+    get([item(photos[0].path, view)], tensors=tensors, precision="bfloat16" if change == "precision" else "float32")
+    assert cheap_trunk.computed == 2
+
+
+def test_a_photo_is_found_under_any_other_name(cheap_trunk, photos, tmp_path):
+    first = get(photos)
+    (tmp_path / "elsewhere").mkdir()
+    moved = [item(each.path.rename(tmp_path / "elsewhere" / f"new {each.path.name}")) for each in photos]
+    np.testing.assert_array_equal(get(moved)[POOLED], first[POOLED])
+    assert cheap_trunk.computed == 5
+
+
+def test_a_photo_that_is_not_what_its_list_says_never_gets_into_the_store(cheap_trunk, photos, cache):
+    Image.new("RGB", (40, 50), "red").save(photos[2].path)
+    with pytest.raises(UserError, match=r"2\.png.*changed since it was listed"):
+        get(photos)
+    assert not files(cache)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda array: array.write_bytes(array.read_bytes()[:-5]),
+        lambda array: array.write_bytes(array.read_bytes()[:-1] + b"!"),
+        lambda array: array.write_bytes(b""),
+        lambda array: array.unlink(),
+        lambda array: array.with_suffix(".json").write_text("{"),
+        lambda array: array.with_suffix(".json").write_text("[]"),
+        lambda array: array.with_suffix(".json").write_text("{}"),
+        lambda array: array.with_suffix(".json").unlink(),
+    ],
+    ids=["truncated", "altered", "empty", "gone", "json cut", "json a list", "json empty", "json gone"],
+)
+def test_a_damaged_shard_is_noticed_and_computed_again(cheap_trunk, photos, cache, damage):
+    first = get(photos[:2])
+    second = get(photos[2:])
+    before = files(cache, "*.*")
+    damage(next(iter(files(cache))))
+    both = get(photos)
+    np.testing.assert_array_equal(both[POOLED], np.concatenate([first[POOLED], second[POOLED]]))
+    assert cheap_trunk.computed in (5 + 2, 5 + 3)  # what was in the damaged shard, and no more
+    assert files(cache, "*.*") == before
+    get(photos)
+    assert cheap_trunk.computed <= 5 + 3
+
+
+def test_bfloat16_is_stored_in_two_bytes_and_read_back_exactly(cheap_trunk, photos, cache):
+    import ml_dtypes
+
+    exact = wanted(cheap_trunk, photos).astype(ml_dtypes.bfloat16)
+    for _ in range(2):
+        np.testing.assert_array_equal(get(photos, precision="bfloat16")[POOLED], exact.astype(np.float32))
+    assert cheap_trunk.computed == 5
+    (array,) = files(cache)
+    assert np.load(array).dtype == np.uint16 and np.load(array).tobytes() == exact.tobytes()
+
+
+def test_many_photos_make_many_shards(cheap_trunk, photos, cache, monkeypatch):
+    monkeypatch.setattr(activations, "BATCH", 2)
+    monkeypatch.setattr(activations, "SHARD_BYTES", 2 * POOLED.shape[0] * 4)
+    np.testing.assert_array_equal(get(photos)[POOLED], wanted(cheap_trunk, photos))
+    assert sorted(len(np.load(path)) for path in files(cache)) == [1, 2, 2]
+
+
+def test_a_shard_lists_its_keys_and_its_checksum(cheap_trunk, photos, cache):
+    get(photos)
+    (array,) = files(cache)
+    content = json.loads(array.with_suffix(".json").read_text())
+    assert content == {"sha256": hashlib.sha256(array.read_bytes()).hexdigest(), "keys": [each.key for each in photos]}
+    assert not list(cache.rglob("*.partial"))
+
+
+def test_a_photo_that_cannot_be_read_is_named_and_the_finished_shards_stay(cheap_trunk, photos, cache, monkeypatch):
+    monkeypatch.setattr(activations, "BATCH", 2)
+    monkeypatch.setattr(activations, "SHARD_BYTES", 2 * POOLED.shape[0] * 4)
+    photos[4].path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"4\.png"):
+        get(photos)
+    get(photos[:4])
+    assert cheap_trunk.computed == 4
+
+
+def test_a_store_that_cannot_be_written_is_named(cheap_trunk, photos, cache):
+    cache.write_text("a file in the way")
+    with pytest.raises(UserError, match="store of activations cannot be used"):
+        get(photos)
+
+
+def drawn() -> dict[str, bytes]:
+    """Two pictures of integers only, in the two formats most photos have: coloured rings on a slope."""
+    rows, columns = np.mgrid[:300, :400]
+    rings = ((rows - 120) ** 2 + (columns - 230) ** 2) // 400
+    pixels = np.stack([rows * 255 // 299, columns * 255 // 399, rings * 37 % 256], axis=-1).astype(np.uint8)
+    found = {}
+    for kind in ("PNG", "JPEG"):
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, kind)
+        found[kind] = stream.getvalue()
+    return found
+
+
+# By VERSION: the pixels of the PNG's plain view and of a mirrored crop (first digits of their SHA-256); and of what the
+# trunk makes of these and of the JPEG, by cut, the mean, the spread and a weighed sum for each picture.
+GOLDEN = {
+    1: (
+        ["4496584103a96e22", "e4fe0395c30b7f48"],
+        {
+            Cut(16): [68.492195, 74.861841, -0.007532, -0.006166, -0.007301],
+            CONV5: [292.552346, 309.395551, -0.005445, -0.006474, -0.005468],
+            POOLED: [395.72144, 406.490899, -0.003339, -0.002925, -0.003863],
+        },
+    )
+}
+
+
+def test_the_numbers_in_the_store_are_those_of_its_version(run_trunk):
+    """What fails here changes stored activations: raise VERSION in activations.py and note the numbers anew."""
+    hashes, numbers = GOLDEN[activations.VERSION]
+    pictures = drawn()
+    crop = images.View((0.1, 0.05, 0.8, 0.9), flip=True)
+    views = [images.load(pictures["PNG"]), images.load(pictures["PNG"], crop), images.load(pictures["JPEG"])]
+    assert [hashlib.sha256(view.tobytes()).hexdigest()[:16] for view in views[:2]] == hashes
+    found = run_trunk(np.stack(views))
+    for cut, wanted in numbers.items():
+        values = found[cut].astype(np.float64).reshape(len(views), -1)
+        wave = np.cos(np.arange(values.shape[1]) ** 2 % 97)
+        measured = [values.mean(), values.std(), *(values @ wave / np.abs(values).sum(axis=1))]
+        np.testing.assert_allclose(measured, wanted, rtol=1e-3, atol=1e-5)
+
+
+# Fetches activations of argv[2:] with a trunk that notes in argv[1] every photo it sees; all processes begin at once.
+FETCH = """
+import hashlib, os, signal, sys, time
+from pathlib import Path
+import numpy as np
+from flowers.network import activations, trunk
+
+class Trunk(trunk.Trunk):
+    def __init__(self, tensors, cuts, precision):
+        self.cuts = tuple(cuts)
+    def __call__(self, images):
+        time.sleep(0.3)
+        with open(sys.argv[1] + "/computed", "a") as file:
+            file.write("x" * len(images))
+        means = images.mean((1, 2, 3))[:, None]
+        return {cut: np.ones((len(images), *cut.shape), np.float32) * means for cut in self.cuts}
+
+activations.Trunk = Trunk
+if os.environ.get("DIE_AT"):
+    calls, replace = iter(range(1, 99)), Path.replace
+    def dying(self, target):
+        if next(calls) == int(os.environ["DIE_AT"]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(self, target)
+    Path.replace = dying
+Path(sys.argv[1], f"ready{os.getpid()}").touch()
+while len(list(Path(sys.argv[1]).glob("ready*"))) < int(os.environ["PROCESSES"]):
+    time.sleep(0.01)
+items = [activations.Item(Path(name), hashlib.sha256(Path(name).read_bytes()).hexdigest()) for name in sys.argv[2:]]
+found = activations.stored(items, [trunk.Cut(0)], {"some/kernel": np.ones(3, np.float32)}, "float32")
+print(found[trunk.Cut(0)][:].mean(axis=1).tolist())
+assert "tensorflow" not in sys.modules
+"""
+
+
+def fetch(
+    folder: Path, photos: list[Item], processes: int = 1, **environment: str
+) -> list[subprocess.CompletedProcess]:
+    command = [sys.executable, "-c", FETCH, str(folder), *(str(each.path) for each in photos)]
+    variables = os.environ | {"PROCESSES": str(processes)} | environment
+    for ready in folder.glob("ready*"):
+        ready.unlink()
+    running = [
+        subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(processes)
+    ]
+    answers = [process.communicate(timeout=60) for process in running]
+    return [
+        subprocess.CompletedProcess(command, process.returncode, *answer)
+        for process, answer in zip(running, answers, strict=True)
+    ]
+
+
+def test_two_processes_that_want_the_same_compute_it_once(photos, tmp_path):
+    first, second = fetch(tmp_path, photos, processes=2)
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert first.stdout == second.stdout
+    assert (tmp_path / "computed").read_text() == "x" * 5
+
+
+@pytest.mark.parametrize("moment", ["before the shard", "before its list"])
+def test_a_kill_while_a_shard_is_written_leaves_a_right_store(photos, tmp_path, cache, moment):
+    fetch(tmp_path, photos[:2])
+    (killed,) = fetch(tmp_path, photos, DIE_AT={"before the shard": "1", "before its list": "2"}[moment])
+    assert killed.returncode == -signal.SIGKILL
+    assert len(files(cache, "*.json")) == 1 and list(cache.rglob("*.partial"))
+    (again,) = fetch(tmp_path, photos)
+    assert again.returncode == 0, again.stderr
+    means = [float(images.load(each.path).mean()) for each in photos]
+    np.testing.assert_allclose(json.loads(again.stdout), means, rtol=1e-5)
+    assert (tmp_path / "computed").read_text() == "x" * (2 + 3 + 3)
+    assert len(files(cache)) == len(files(cache, "*.json")) == 2 and not list(cache.rglob("*.partial"))

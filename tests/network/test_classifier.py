@@ -1,0 +1,121 @@
+"""The trained model: its folder, what loading refuses, and that folder, export and stored activations agree."""
+
+import json
+
+import numpy as np
+import pytest
+
+from flowers.errors import UserError
+from flowers.network import backend, classifier, keras_model, trunk, weights
+from flowers.network.classifier import Description
+
+PRETRAINED = {"some/kernel": np.ones(3, np.float32)}
+
+
+def description(**changes) -> Description:
+    settings = {
+        "classes": ["NA", "café", "rose"],
+        "head_units": [4],
+        "dropout": 0.2,
+        "unfreeze_blocks": 0,
+        "precision": "float32",
+        "weights_digest": weights.digest(PRETRAINED),
+    }
+    return Description(**settings | changes)
+
+
+@pytest.fixture
+def head() -> dict[str, np.ndarray]:
+    return keras_model.get_tensors(keras_model.head(3, (4,), 0.2, seed=5))
+
+
+@pytest.fixture
+def saved(tmp_path, head):
+    """A model's folder and its ImageNet weights."""
+    classifier.save(tmp_path / "model", description(), head)
+    weights.write(PRETRAINED, tmp_path / "weights.npz")
+    return tmp_path / "model", tmp_path / "weights.npz"
+
+
+def test_equal_models_are_equal_bytes_and_readable_without_this_program(tmp_path, saved, head):
+    classifier.save(tmp_path / "again", description(), dict(reversed(head.items())))
+    for name in ("model.json", "trained.npz"):
+        assert (tmp_path / "again" / name).read_bytes() == (saved[0] / name).read_bytes()
+    content = json.loads((saved[0] / "model.json").read_text(encoding="utf-8"))
+    assert content["classes"] == ["NA", "café", "rose"] and "224" in content["input"]
+    assert "café" in (saved[0] / "model.json").read_text(encoding="utf-8")
+    with np.load(saved[0] / "trained.npz") as archive:
+        assert set(archive.files) == set(head)
+
+
+def test_a_loaded_model_says_what_the_saved_one_said(saved, head, cheap_trunk, pixels):
+    before = classifier.Classifier(description(), head, PRETRAINED)
+    loaded = classifier.load(*saved)
+    assert loaded.description == before.description and loaded.classes == ["NA", "café", "rose"]
+    found = loaded.probabilities(pixels)
+    np.testing.assert_array_equal(found, before.probabilities(pixels))
+    assert found.dtype == np.float32 and found.shape == (2, 3)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    assert len(np.unique(found)) == 6  # no two answers alike
+
+
+def test_raw_photos_and_their_activations_get_the_same_answer(saved, cheap_trunk, pixels):
+    model = classifier.load(*saved)
+    values = cheap_trunk({}, [model.cut], "float32")(pixels)[model.cut]
+    np.testing.assert_array_equal(model.probabilities_at_cut(values), model.probabilities(pixels))
+
+
+@pytest.mark.parametrize("missing", ["model/model.json", "model/trained.npz", "weights.npz"])
+def test_a_missing_file_is_named_with_the_remedy(saved, tmp_path, missing):
+    (tmp_path / missing).unlink()
+    with pytest.raises(UserError, match=f"{missing}: no such file; run `dvc repro`"):
+        classifier.load(*saved)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.json", b"{"),
+        ("model.json", b"[]"),
+        ("model.json", b'{"classes": []}'),
+        ("model.json", b"\xff\xfe"),
+        ("trained.npz", b""),
+        ("trained.npz", b"PK\x03\x04 and no more"),
+    ],
+)
+def test_a_damaged_folder_is_named(saved, file, content):
+    (saved[0] / file).write_bytes(content)
+    with pytest.raises(UserError, match=f"{saved[0]}: not a model of this program"):
+        classifier.load(*saved)
+
+
+def test_other_weights_than_it_was_trained_on_are_refused(saved):
+    weights.write({"some/kernel": np.zeros(3, np.float32)}, saved[1])
+    with pytest.raises(UserError, match=r"weights\.npz: not the weights that the model in .*model was trained on"):
+        classifier.load(*saved)
+
+
+def test_an_exported_file_needs_its_ending(saved, tmp_path):
+    with pytest.raises(UserError, match=r"model\.h5: the name of an exported model ends in \.keras"):
+        classifier.export(*saved, tmp_path / "model.h5")
+
+
+@pytest.mark.slow
+def test_the_export_agrees_with_trunk_tail_and_head(tensors, pixels, tmp_path, monkeypatch):
+    """Trained blocks differ from the pretrained ones, as after fine-tuning."""
+    monkeypatch.setattr(trunk, "BATCH", 2)
+    block = keras_model.get_tensors(keras_model.tail(trunk.Cut(1), tensors))
+    block = {name: values * 0.9 if name.endswith("kernel") else values for name, values in block.items()}
+    head = keras_model.get_tensors(keras_model.head(3, (), 0.0, seed=5))
+    head["head_logits/kernel"] /= 1500  # answers that are neither 0 nor 1
+    shape = description(head_units=[], unfreeze_blocks=1, weights_digest=weights.digest(tensors))
+    classifier.save(tmp_path / "model", shape, block | head)
+    weights.write(tensors, tmp_path / "weights.npz")
+    wanted = classifier.load(tmp_path / "model", tmp_path / "weights.npz").probabilities(pixels)
+    assert wanted.min() > 0.01 and np.abs(wanted[0] - wanted[1]).max() > 1e-3
+
+    classifier.export(tmp_path / "model", tmp_path / "weights.npz", tmp_path / "new folder" / "flowers.keras")
+    loaded = backend.keras().models.load_model(tmp_path / "new folder" / "flowers.keras")
+    np.testing.assert_allclose(np.asarray(loaded(pixels, training=False)), wanted, atol=1e-5)
+    for file in ("weights.npz", "new folder/flowers.keras"):
+        (tmp_path / file).unlink()  # 100 MB each, which pytest would keep

@@ -1,0 +1,70 @@
+"""The frozen trunk, compared with Keras's own network: two photos, every cut, statistics that are not neutral."""
+
+import numpy as np
+import pytest
+
+from flowers.network import trunk
+from flowers.network.trunk import Cut
+
+SUBSAMPLED = (3, 9, 13)  # below conv5, conv4 and conv3, whose first blocks stride
+
+
+@pytest.fixture(scope="module")
+def outputs(run_trunk, pixels):
+    return run_trunk(pixels)
+
+
+@pytest.mark.parametrize("unfreeze", range(17))
+def test_the_trunk_says_what_keras_says_at_the_cut(outputs, keras_outputs, unfreeze):
+    cut = Cut(unfreeze)
+    wanted = keras_outputs[cut.name]
+    if unfreeze in SUBSAMPLED:
+        wanted = wanted[:, ::2, ::2]
+    assert outputs[cut].shape == wanted.shape == (2, *cut.shape)
+    assert np.abs(outputs[cut] - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    assert wanted.std() > 0.1 and np.abs(wanted[0] - wanted[1]).max() > 0.1  # else anything might be equal
+
+
+def test_only_the_cuts_below_a_striding_block_are_subsampled():
+    assert [unfreeze for unfreeze in range(17) if Cut(unfreeze).subsampled] == list(SUBSAMPLED)
+
+
+def test_the_bits_of_a_row_do_not_depend_on_the_rows_beside_it(run_trunk, pixels, outputs):
+    alone, full = run_trunk(pixels[:1]), run_trunk(np.concatenate([pixels, pixels[::-1]]))
+    for cut, values in outputs.items():
+        assert alone[cut].shape[0] == 1
+        assert alone[cut][0].tobytes() == values[0].tobytes() == full[cut][0].tobytes()
+
+
+def test_a_stream_of_photos_keeps_its_order_over_the_batches(cheap_trunk, monkeypatch):
+    monkeypatch.setattr(trunk, "BATCH", 3)
+    photos = np.zeros((7, 224, 224, 3), np.uint8)
+    photos += np.arange(7, dtype=np.uint8)[:, None, None, None] * 30
+    batches = list(cheap_trunk({}, [Cut(0)], "float32").batches(iter(photos)))
+    assert [len(batch[Cut(0)]) for batch in batches] == [3, 3, 1]
+    joined = np.concatenate([batch[Cut(0)] for batch in batches])[:, 0]
+    np.testing.assert_allclose(joined, np.arange(7) * 30 / 255, rtol=1e-6)
+
+
+def test_bfloat16_points_where_float32_points(tensors, pixels, outputs, monkeypatch):
+    monkeypatch.setattr(trunk, "BATCH", 2)
+    found = trunk.Trunk(tensors, [Cut(0), Cut(3)], "bfloat16")(pixels)
+    for cut, values in found.items():
+        assert values.dtype.name == "bfloat16"
+        for short, long in zip(values.astype(np.float64), outputs[cut].astype(np.float64), strict=True):
+            cosine = (short * long).sum() / np.linalg.norm(short) / np.linalg.norm(long)
+            assert 0.999 <= cosine < 1 - 1e-9  # as good, and really rounded
+
+
+def test_auto_is_bfloat16_only_where_the_processor_multiplies_in_it(monkeypatch, tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(trunk, "Path", lambda _: cpuinfo)
+    for flags, wanted in (
+        ("fpu avx512f avx512_bf16", "bfloat16"),
+        ("amx_bf16", "bfloat16"),
+        ("fpu avx512f", "float32"),
+    ):
+        cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\n")
+        assert trunk.best_precision() == wanted
+    cpuinfo.unlink()
+    assert trunk.best_precision() == "float32"

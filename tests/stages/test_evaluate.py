@@ -1,0 +1,173 @@
+"""The stage `evaluate`: files that agree with each other, and a model that must agree with the stored activations."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flowers import paths
+from flowers.errors import UserError
+from flowers.network import activations, trunk, weights
+
+FILES = [
+    "confusion.csv",
+    "confusion.png",
+    "curves.png",
+    "intervals.json",
+    "metrics.json",
+    "per_class.csv",
+    "per_class.png",
+    "predictions.csv",
+]
+
+
+def table(path) -> pd.DataFrame:
+    return pd.read_csv(path, keep_default_na=False)
+
+
+@pytest.fixture
+def trained(world, cheap_trunk):
+    """A world with a model that is right now and then."""
+    world.train(head={"units": []}, train={"epochs": 4, "learning_rate": 0.0005})
+    return world
+
+
+def evaluation(world) -> dict[str, bytes]:
+    """The files of the evaluation by name."""
+    made = world.made()
+    return {name.removeprefix("evaluation/"): made[name] for name in made if name.startswith("evaluation/")}
+
+
+def test_every_test_photo_has_its_prediction_and_every_figure_follows_from_them(trained):
+    trained.evaluate()
+    assert sorted(evaluation(trained)) == FILES
+    assert all(content.startswith(b"\x89PNG") for name, content in evaluation(trained).items() if name.endswith(".png"))
+
+    predictions = table(paths.PREDICTIONS)
+    split = table(paths.SPLIT)
+    wanted = split[split["subset"] == "test"].sort_values("path")
+    assert predictions["path"].tolist() == wanted["path"].tolist()
+    assert predictions["label"].tolist() == wanted["label"].tolist()
+    chances = predictions[[f"p({name})" for name in trained.classes]].to_numpy()
+    np.testing.assert_allclose(chances.sum(axis=1), 1, atol=1e-4)
+    assert predictions["predicted"].tolist() == [trained.classes[number] for number in chances.argmax(axis=1)]
+    np.testing.assert_allclose(predictions["probability"], chances.max(axis=1))
+
+    right = predictions["label"] == predictions["predicted"]
+    metrics = json.loads(paths.METRICS.read_text())
+    assert metrics["accuracy"] == pytest.approx(right.mean())
+    recalls = right.groupby(predictions["label"]).mean()
+    assert metrics["mean_per_class_accuracy"] == pytest.approx(recalls.mean())
+    of_label = [row[f"p({row['label']})"] for _, row in predictions.iterrows()]
+    assert metrics["log_loss"] == pytest.approx(-np.log(of_label).mean(), rel=1e-4)
+    assert "top5_accuracy" not in metrics  # three classes
+
+    intervals = json.loads(paths.INTERVALS.read_text())
+    assert intervals.keys() == metrics.keys()
+    assert all(low <= metrics[name] <= high for name, (low, high) in intervals.items())
+    per_class = table(paths.PER_CLASS).set_index("class")
+    assert per_class["photos"].to_dict() == dict.fromkeys(trained.classes, 2)
+    np.testing.assert_allclose(per_class["recall"], recalls[per_class.index])
+    confusion = table(paths.CONFUSION).set_index("label")
+    assert confusion.columns.tolist() == confusion.index.tolist() == list(trained.classes)
+    assert confusion.to_numpy().sum() == 6 and np.trace(confusion) == right.sum()
+
+
+def test_run_again_it_writes_the_same_bytes_and_keeps_nothing_of_before(trained):
+    trained.evaluate()
+    before = evaluation(trained)
+    (paths.EVALUATION / "left over.csv").touch()
+    trained.evaluate()
+    assert evaluation(trained) == before
+
+
+def shard() -> tuple:
+    """The file of the test photos' activations, its list and its values."""
+    keys = {item.key for item in test_items()}
+    for description in sorted(paths.cache_folder().rglob("*.json")):
+        content = json.loads(description.read_text())
+        if keys & set(content["keys"]):
+            return description, content, np.load(description.with_suffix(".npy"))
+    raise AssertionError("no activations of the test photos")
+
+
+def test_items():
+    from flowers.network import photos
+
+    return photos.read("test").plain()
+
+
+test_items.__test__ = False
+
+
+def test_activations_that_are_not_those_of_the_photos_are_noticed(trained):
+    """Altered with a right checksum, as by a change of the code that decodes."""
+    trained.evaluate()
+    shutil.rmtree(paths.EVALUATION)
+    description, content, values = shard()
+    with description.with_suffix(".npy").open("wb") as file:
+        np.save(file, values[::-1])  # each photo gets another one's
+    content["sha256"] = hashlib.sha256(description.with_suffix(".npy").read_bytes()).hexdigest()
+    description.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"differs from the stored activations by .* Delete .*activations and run"):
+        trained.evaluate()
+    assert evaluation(trained) == {}
+    shutil.rmtree(paths.cache_folder() / "activations")  # the remedy that it names
+    trained.evaluate()
+
+
+def test_a_trunk_that_sees_something_else_than_it_did_is_noticed(trained, cheap_trunk, monkeypatch):
+    trained.evaluate()
+    original = cheap_trunk.__call__
+    monkeypatch.setattr(cheap_trunk, "__call__", lambda self, images: original(self, images[..., ::-1]))
+    with pytest.raises(UserError, match="differs from the stored activations"):
+        trained.evaluate()
+
+
+def test_a_model_of_other_classes_is_refused(trained):
+    content = json.loads((paths.MODEL / "model.json").read_text(encoding="utf-8"))
+    content["classes"] = ["NA", "café au lait", "tulip"]
+    (paths.MODEL / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"build/model: a model of other classes than build/split\.csv"):
+        trained.evaluate()
+
+
+def test_a_model_of_other_weights_is_refused(trained):
+    paths.WEIGHTS.unlink()  # a link to what other tests use
+    weights.write({"some/kernel": np.ones(3)}, paths.WEIGHTS)
+    with pytest.raises(UserError, match="not the weights that the model in build/model was trained on"):
+        trained.evaluate()
+
+
+@pytest.mark.parametrize(
+    ("lost", "evaluated_before"),
+    [("model/trained.npz", False), ("history.csv", False), ("photo", False), ("photo", True)],
+)
+def test_a_lost_file_is_named_and_nothing_is_half_made(trained, lost, evaluated_before):
+    if evaluated_before:  # so that the activations are stored
+        trained.evaluate()
+    before = evaluation(trained)
+    path = test_items()[0].path if lost == "photo" else trained.build / lost
+    path.unlink()
+    with pytest.raises(UserError, match=str(path.name)):
+        trained.evaluate()
+    assert evaluation(trained) == before
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    """The real trunk in batches of 6: of 32, most would be padding."""
+    for module in (trunk, activations):
+        monkeypatch.setattr(module, "BATCH", 6)
+
+
+@pytest.mark.slow
+def test_the_real_network_agrees_from_photos_to_scores(real_world, small_batches):
+    settings = {"model": {"unfreeze_blocks": 1}, "augmentation": {"views": 0}}
+    real_world.train(**settings, train={"epochs": 2, "fine_tune_epochs": 1})
+    real_world.evaluate()
+    assert sorted(evaluation(real_world)) == FILES
+    assert len(table(paths.PREDICTIONS)) == 6

@@ -1,0 +1,211 @@
+"""The stage `train`: what it writes, that it writes the same again, and that trouble leaves nothing half-made."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowers import paths
+from flowers.errors import UserError
+from flowers.network import activations, classifier, weights
+from flowers.stages.train import HISTORY_COLUMNS
+
+OUTPUTS = ["history.csv", "model/model.json", "model/trained.npz"]
+
+
+def history(world) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(world.made()["history.csv"].decode())))
+
+
+def split_rows() -> list[list[str]]:
+    """path, label and subset of every photo; none of them holds a comma here."""
+    return [line.split(",") for line in paths.SPLIT.read_text(encoding="utf-8").splitlines()[1:]]
+
+
+def relabel(change) -> None:
+    """Change the rows of the split."""
+    lines = ["path,label,subset", *(",".join(change(*row)) for row in split_rows()), ""]
+    paths.SPLIT.write_text("\n".join(lines), encoding="utf-8")
+
+
+def test_it_writes_a_model_that_loads_and_a_history_of_every_epoch(world, cheap_trunk):
+    seen = []
+    world.train(seen.append, train={"epochs": 12})
+    assert sorted(world.made()) == OUTPUTS
+    rows = history(world)
+    assert tuple(rows[0]) == HISTORY_COLUMNS
+    assert [row["epoch"] for row in rows] == [str(number) for number in range(12)]
+    assert [{name: str(value) for name, value in row.items()} for row in seen] == rows
+    assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
+
+    model = classifier.load(paths.MODEL, paths.WEIGHTS)
+    assert model.classes == list(world.classes)
+    wanted = world.settings().head
+    assert (model.description.head_units, model.description.dropout) == (list(wanted.units), wanted.dropout)
+    assert (model.description.unfreeze_blocks, model.description.precision) == (0, "float32")
+    assert model.description.weights_digest == weights.digest(weights.read(paths.WEIGHTS))
+
+
+def test_the_model_is_that_of_the_best_epoch(world, cheap_trunk):
+    """Checked from outside: the stored model's own score on the validation photos is the best of the history."""
+    from flowers.network import photos
+
+    # With wrong labels in the validation its scores get worse the more is learnt: the best epoch is not the last.
+    swap = dict(zip(world.classes, world.classes[1:] + world.classes[:1], strict=True))
+    relabel(lambda path, label, subset: (path, swap[label] if subset == "val" else label, subset))
+    settings = {"head": {"units": []}, "train": {"epochs": 10, "learning_rate": 0.0003, "fine_tune_epochs": 0}}
+    world.train(**settings)
+    rows = [(float(row["val_mean_per_class_accuracy"]), -float(row["val_loss"])) for row in history(world)]
+    assert max(rows) != rows[-1]
+    model, val = classifier.load(paths.MODEL, paths.WEIGHTS), photos.read("val")
+    stored = activations.stored(val.plain(), [model.cut], weights.read(paths.WEIGHTS), "float32")[model.cut]
+    probabilities = model.probabilities_at_cut(stored)
+    assert -np.log(probabilities[np.arange(6), val.labels]).mean() == pytest.approx(-max(rows)[1], rel=1e-4)
+    kept = weights.read(paths.MODEL / "trained.npz")
+    world.train(**settings, model={"unfreeze_blocks": 1})
+    again = weights.read(paths.MODEL / "trained.npz")
+    assert all(np.array_equal(again[name], kept[name]) for name in kept)
+
+
+def test_run_again_it_writes_the_same_bytes_wherever_it_stands(world, cheap_trunk, tmp_path, monkeypatch):
+    world.train()
+    other = world.copy(tmp_path / "another place")
+    monkeypatch.chdir(other.folder)
+    monkeypatch.setenv("FLOWERS_CACHE", str(tmp_path / "another cache"))
+    other.train()
+    assert other.made() == world.made()
+    assert str(tmp_path).encode() not in b"".join(world.made().values())
+    other.train(train={"seed": 1})
+    assert other.made()["model/trained.npz"] != world.made()["model/trained.npz"]
+
+
+def test_another_head_never_runs_the_trunk_again(world, cheap_trunk):
+    world.train()
+    assert cheap_trunk.computed == 12 * 2 + 6
+    world.train(head={"units": []}, train={"on": "train+val", "learning_rate": 0.01})
+    assert cheap_trunk.computed == 12 * 2 + 6 + 6  # the random views of the six that were validated on before
+
+
+def test_with_the_validation_photos_in_training_their_columns_are_empty(world, cheap_trunk):
+    world.train(train={"on": "train+val", "patience": 1})
+    rows = history(world)
+    assert len(rows) == 5  # all of them, whatever the patience
+    assert {row[name] for row in rows for name in HISTORY_COLUMNS if name.startswith("val")} == {""}
+    assert all(row["loss"] and row["accuracy"] for row in rows)
+    # 18 photos: the share that is right is a multiple of 1/18, and not always one of 1/12
+    shares = [float(row["accuracy"]) * 18 for row in rows]
+    assert shares == pytest.approx([round(share) for share in shares], abs=1e-4)
+
+
+def blocks_moved(world) -> set[str]:
+    """The variables of the unfrozen block that are no longer what the weights of the network say."""
+    trained, pretrained = weights.read(paths.MODEL / "trained.npz"), weights.read(paths.WEIGHTS)
+    block = {name for name in trained if name.startswith("conv5_block3")}
+    assert len(block) == 18
+    return {name.split("/")[1] for name in block if not np.array_equal(trained[name], pretrained[name])}
+
+
+def test_unfrozen_blocks_are_trained_after_the_head_and_kept(world, cheap_trunk):
+    phases = {"epochs": 2, "fine_tune_epochs": 2, "on": "train+val"}
+    world.train(model={"unfreeze_blocks": 1}, head={"units": []}, train=phases)
+    rows = history(world)
+    assert [row["phase"] for row in rows] == ["head", "head", "fine_tune", "fine_tune"]
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert [float(row["learning_rate"]) for row in rows] == [0.003, 0.003, 0.0001, 0.0001]
+    assert blocks_moved(world) == {"kernel", "bias"}  # and nothing of the BatchNorm
+
+
+def test_fine_tuning_that_makes_it_worse_is_not_kept(world, cheap_trunk):
+    phases = {"model": {"unfreeze_blocks": 1}, "head": {"units": []}}
+    world.train(**phases, train={"epochs": 8, "fine_tune_epochs": 0})
+    assert len(history(world)) == 8 and blocks_moved(world) == set()
+    before = world.made()["model/trained.npz"]
+    world.train(**phases, train={"epochs": 8, "fine_tune_epochs": 2, "fine_tune_learning_rate": 0.3})
+    scores = [float(row["val_mean_per_class_accuracy"]) for row in history(world)]
+    assert len(scores) == 10 and max(scores[8:]) < max(scores[:8])
+    assert world.made()["model/trained.npz"] == before
+
+
+def test_class_weights_are_a_switch(world, cheap_trunk):
+    spared = next(path for path, _, subset in split_rows() if path.startswith("rose") and subset == "train")
+    relabel(lambda path, label, subset: (path, label, "test" if label == "rose" and path != spared else subset))
+    made = []
+    for switch in (True, False):
+        world.train(train={"on": "train+val", "class_weights": switch})
+        made.append(world.made()["model/trained.npz"])
+    assert made[0] != made[1]
+
+
+def damage_weights(world) -> None:
+    """As a link, the file belongs to every world: another one takes its place."""
+    (world.build / "weights" / "resnet50.npz").unlink()
+    (world.build / "weights" / "resnet50.npz").write_bytes(b"PK\x03\x04 and no more")
+
+
+@pytest.mark.parametrize(
+    ("harm", "named"),
+    [
+        (lambda world: (world.build / "split.csv").unlink(), "split.csv"),
+        (lambda world: (world.build / "images.csv").unlink(), "images.csv"),
+        (lambda world: (world.build / "weights" / "resnet50.npz").unlink(), "resnet50.npz"),
+        (damage_weights, "resnet50.npz"),
+        (lambda world: (world.build / "images" / "rose" / "1.png").unlink(), "rose/1.png"),
+        (lambda world: (world.build / "images" / "rose" / "1.png").write_bytes(b"no photo"), "rose/1.png"),
+    ],
+    ids=["no split", "no list", "no weights", "damaged weights", "no photo", "damaged photo"],
+)
+def test_trouble_is_named_and_nothing_is_half_made(world, cheap_trunk, harm, named):
+    harm(world)
+    with pytest.raises(UserError, match=named):
+        world.train(train={"on": "train+val"})
+    assert world.made() == {}
+
+
+def test_a_rate_that_makes_the_loss_no_number_is_named_and_nothing_is_half_made(world, cheap_trunk):
+    with pytest.raises(UserError, match=r"train\.learning_rate"):
+        world.train(train={"learning_rate": 1e30})
+    assert world.made() == {}
+
+
+def test_a_listener_that_stops_the_training_gets_its_own_exception(world, cheap_trunk):
+    class Pruned(Exception):
+        pass
+
+    def on_epoch(row) -> None:
+        raise Pruned
+
+    with pytest.raises(Pruned):
+        world.train(on_epoch)
+    assert world.made() == {}
+
+
+# Trains the world in the current folder with the real trunk, on all processors or on the first alone.
+TRAIN = """
+import os, sys
+if sys.argv[2] == "alone":
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from conftest import World
+World(Path.cwd()).train(model={"unfreeze_blocks": 1}, head={"dropout": 0.4}, train={"fine_tune_epochs": 2})
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_from_scratch_write_the_same_bytes(real_world, tmp_path):
+    """One of them has a single processor, and neither finds a stored activation."""
+    made = []
+    for place in ("alone", "all"):
+        copy = real_world.copy(tmp_path / place)
+        tests = str(Path(__file__).parents[1])
+        environment = os.environ | {"FLOWERS_CACHE": str(tmp_path / f"cache of {place}"), "PYTHONHASHSEED": "random"}
+        command = [sys.executable, "-c", TRAIN, tests, place]
+        done = subprocess.run(command, cwd=copy.folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        made.append(copy.made())
+    assert made[0] == made[1] and sorted(made[0]) == OUTPUTS

@@ -1,0 +1,325 @@
+"""dvc.yaml against the code: a stage depends on every module that decides its result, and on nothing that does not."""
+
+import ast
+import importlib
+import importlib.metadata
+import inspect
+import re
+import tomllib
+import typing
+from pathlib import Path
+
+import pytest
+import typer.main
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from ruamel.yaml import YAML
+
+from flowers import cli, params, paths
+
+CHECKOUT = Path(__file__).parents[1]
+SOURCE = CHECKOUT / "src"
+STAGES = ("download", "split", "train", "evaluate", "track")
+
+# What a stage imports and does not depend on: a change there must run nothing again.
+DECIDES_NOTHING = {
+    "flowers.console": "what the terminal shows",
+    "flowers.errors": "the class of an error that a person can mend",
+    "flowers.params": "checks values and has no defaults; DVC tracks the values themselves",
+    "flowers.paths": "where outputs lie, which dvc.yaml says too",
+}
+FETCHES_ONLY = {
+    "flowers.datasets.fetch": "network.weights imports it to provide the weights, which the download stage alone does",
+}
+PUBLISHES_ONLY = {
+    "flowers.stages.track": "writes a marker; another way to publish does not change the result",
+    "flowers.tracking": "speaks to MLflow; `flowers track --force` publishes again",
+}
+
+
+def pipeline() -> dict:
+    return YAML(typ="safe").load(CHECKOUT / "dvc.yaml")
+
+
+def parameters() -> dict:
+    return YAML(typ="safe").load(CHECKOUT / "params.yaml")
+
+
+def project() -> dict:
+    return tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def outputs(stage: str) -> list[str]:
+    described = pipeline()["stages"][stage]
+    return [next(iter(out)) for kind in ("outs", "metrics") for out in described.get(kind, [])]
+
+
+def sources(stage: str) -> set[str]:
+    """The source files and folders among a stage's dependencies."""
+    return {path for path in pipeline()["stages"][stage]["deps"] if path.startswith("src/")}
+
+
+class Modules:
+    """What each module of the package imports, found in its text: imports inside functions count, too."""
+
+    def __init__(self, source: Path) -> None:
+        self.files = {}
+        for file in sorted((source / "flowers").rglob("*.py")):
+            parts = file.relative_to(source).with_suffix("").parts
+            self.files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+
+    def tree(self, module: str) -> ast.Module:
+        return ast.parse(self.files[module].read_text(encoding="utf-8"))
+
+    def is_empty(self, module: str) -> bool:
+        """Whether a module holds nothing but its docstring."""
+        body = self.tree(module).body
+        return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+
+    def imports(self, module: str) -> set[str]:
+        found = set()
+        for node in ast.walk(self.tree(module)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0 and node.module, f"{module}: a relative import"
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        # Importing a.b.c runs a and a.b as well.
+        names = {name for full in found for name in _with_parents(full)}
+        return names & self.files.keys()
+
+    def reached(self, start: str, stop: set[str]) -> set[str]:
+        """The modules that `start` imports, directly or not, without those below the names in `stop`."""
+        found, waiting = set(), {start, *_with_parents(start)}
+        while waiting:
+            module = waiting.pop()
+            if module in found or stop & _with_parents(module):
+                continue
+            found.add(module)
+            waiting |= self.imports(module)
+        return {module for module in found if not self.is_empty(module)}
+
+
+def _with_parents(module: str) -> set[str]:
+    parts = module.split(".")
+    return {".".join(parts[: length + 1]) for length in range(len(parts))}
+
+
+@pytest.fixture(scope="module")
+def modules() -> Modules:
+    return Modules(SOURCE)
+
+
+def covered(file: str, dependencies: set[str]) -> bool:
+    return any(Path(file).is_relative_to(dependency) for dependency in dependencies)
+
+
+def exempt(stage: str) -> set[str]:
+    own = {"train": FETCHES_ONLY, "evaluate": FETCHES_ONLY, "track": PUBLISHES_ONLY}
+    return {*DECIDES_NOTHING, *own.get(stage, ())}
+
+
+def missing(modules: Modules, stage: str, dependencies: set[str]) -> list[str]:
+    """The files that a stage imports and does not depend on."""
+    reached = modules.reached(f"flowers.stages.{stage}", exempt(stage))
+    files = [modules.files[module].relative_to(CHECKOUT).as_posix() for module in reached]
+    return sorted(file for file in files if not covered(file, dependencies))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_every_module_it_imports(modules, stage):
+    assert missing(modules, stage, sources(stage)) == []
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "track"])
+def test_a_dependency_left_out_would_be_noticed(modules, stage):
+    """The test above, tested: take each dependency away in turn."""
+    for dependency in sources(stage):
+        assert missing(modules, stage, sources(stage) - {dependency})
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "track"])
+def test_a_stage_depends_on_no_module_it_does_not_import(modules, stage):
+    reached = modules.reached(f"flowers.stages.{stage}", exempt(stage))
+    files = [modules.files[module].relative_to(CHECKOUT).as_posix() for module in reached]
+    idle = [path for path in sources(stage) if not any(Path(file).is_relative_to(path) for file in files)]
+    assert idle == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_stage_depends_on_what_decides_nothing(modules, stage):
+    idle = {modules.files[module].relative_to(CHECKOUT).as_posix() for module in exempt(stage)}
+    idle |= {
+        f"src/flowers/{name}.py" for name in ("cli", "__main__", "mlproject", "tracking/store", "reporting/tables")
+    }
+    assert [file for file in idle if covered(file, sources(stage))] == []
+
+
+def test_what_decides_nothing_is_still_there(modules):
+    assert {name for stage in STAGES for name in exempt(stage)} <= modules.files.keys()
+
+
+def test_track_depends_on_all_that_decides_train_and_evaluate():
+    """The key of a run is made of it: code that changed is another run, even where the result is the same."""
+    assert sources("track") == {*sources("train"), *sources("evaluate"), "src/flowers/run_key.py"}
+
+
+def test_no_module_is_imported_by_a_name_made_at_run_time(modules):
+    """It could not be found in the text."""
+    for module, file in modules.files.items():
+        nodes = list(ast.walk(modules.tree(module)))
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        assert not names & {"__import__", "import_module", "run_module", "exec"}, file
+
+
+def test_no_library_room_imports_a_stage_or_the_command_line(modules):
+    for module in modules.files:
+        if not module.startswith("flowers.stages") and module not in ("flowers.cli", "flowers.__main__"):
+            above = {name for name in modules.imports(module) if name.startswith(("flowers.stages", "flowers.cli"))}
+            assert not above, module
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_dependency_is_there_or_made_by_an_earlier_stage(stage):
+    earlier = [out for before in STAGES[: STAGES.index(stage)] for out in outputs(before)]
+    for dependency in pipeline()["stages"][stage]["deps"]:
+        path = dependency.replace("${dataset.path}", parameters()["dataset"]["path"])
+        made = any(Path(path).is_relative_to(out) or Path(out).is_relative_to(path) for out in earlier)
+        assert made or (CHECKOUT / path).exists(), dependency
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_of_the_pipeline_is_a_module_and_a_command_of_the_same_name(stage):
+    command = typer.main.get_command(cli.app).commands[stage]  # type: ignore[attr-defined]
+    assert command.rich_help_panel == cli.STAGES
+    assert pipeline()["stages"][stage]["cmd"] == f"PYTHONPATH=src python -m flowers {stage}"
+    assert callable(importlib.import_module(f"flowers.stages.{stage}").run)
+
+
+def test_there_is_no_other_stage():
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    assert [name for name, command in commands.items() if command.rich_help_panel == cli.STAGES] == [*STAGES]
+    assert [*pipeline()["stages"]] == [*STAGES]
+    files = {file.stem for file in (SOURCE / "flowers/stages").glob("*.py")}
+    assert files == {"__init__", *STAGES}
+
+
+def keys(stage: str) -> tuple[list[str], list[str]]:
+    """The keys of params.yaml and of pyproject.toml that a stage depends on; an empty key is the whole file."""
+    here, there = [], []
+    for entry in pipeline()["stages"][stage]["params"]:
+        if isinstance(entry, str):
+            here.append(entry)
+        elif "params.yaml" in entry:
+            here += entry["params.yaml"] or [""]
+        else:
+            there += entry["pyproject.toml"]
+    return here, there
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_parameter_a_stage_depends_on_exists(stage):
+    here, there = keys(stage)
+    for document, names in ((parameters(), here), (project(), there)):
+        for name in filter(None, names):
+            value = document
+            for part in name.split("."):
+                value = value[part]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_parameters_it_is_handed(stage):
+    sections = {field.annotation: name for name, field in params.Params.model_fields.items()} | {params.Params: ""}
+    run = importlib.import_module(f"flowers.stages.{stage}").run
+    handed = typing.get_type_hints(run)
+    needed = [sections[handed[name]] for name in inspect.signature(run).parameters if handed[name] in sections]
+    if stage == "download":
+        assert "weights" in handed  # a plain value, not a section
+        needed.append("model.weights")
+    assert sorted(keys(stage)[0]) == sorted(needed)
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate", "track"])
+def test_what_computes_depends_on_the_versions_of_the_numeric_packages(stage):
+    assert keys(stage)[1] == ["tool.flowers.numerics"]
+
+
+def test_every_output_has_its_place_in_paths():
+    files = {value for name, value in vars(paths).items() if isinstance(value, Path) and name.isupper()}
+    files -= {paths.PARAMS, paths.BUILD, paths.EVALUATION, paths.TRACKING}  # no output, or the folder of several
+    made = [Path(out) for stage in STAGES for out in outputs(stage)]
+    assert {file for file in files if not any(file.is_relative_to(out) for out in made)} == set()
+    assert {out for out in made if not any(file.is_relative_to(out) for file in files)} == set()
+
+
+def test_no_output_is_ever_pushed():
+    for stage in STAGES:
+        described = pipeline()["stages"][stage]
+        for entry in [*described["outs"], *described.get("metrics", [])]:
+            ((path, options),) = entry.items()
+            assert options == ({"cache": False, "persist": True} if stage == "track" else {"push": False}), path
+
+
+def test_the_only_remote_serves_the_data_alone():
+    config = (CHECKOUT / ".dvc/config").read_text(encoding="utf-8")
+    assert re.findall(r"remote +\"(\w+)\"", config) == ["sample"]
+    assert not re.search(r"^\s*remote\s*=", config, re.MULTILINE)  # no default
+    (out,) = YAML(typ="safe").load(CHECKOUT / "data.dvc")["outs"]
+    assert (out["path"], out["remote"]) == ("data", "sample")
+
+
+def locked() -> dict[str, list[str]]:
+    """Every requirement of the lock by name: its entries, each in one line."""
+    text = (CHECKOUT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ")
+    entries: dict[str, list[str]] = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        entries.setdefault(canonicalize_name(re.split(r"[ =<>;\[]", line)[0]), []).append(line)
+    return entries
+
+
+def pins(name: str) -> set[str]:
+    return {re.split(r"[ ;]", entry.split("==")[1])[0] for entry in locked().get(canonicalize_name(name), [])}
+
+
+def test_every_locked_requirement_is_pinned_and_hashed():
+    assert len(locked()) > 50
+    for name, entries in locked().items():
+        for entry in entries:
+            assert re.match(rf"{re.escape(name)}==[\w.+!]+( ;.*?)? +--hash=sha256:[0-9a-f]{{64}}", entry), entry[:80]
+
+
+def test_the_lock_holds_no_address():
+    text = (CHECKOUT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert "index-url" not in text and "find-links" not in text
+
+
+def test_the_lock_holds_what_the_project_asks_for():
+    described = project()["project"]
+    for text in [*described["dependencies"], *described["optional-dependencies"]["dev"]]:
+        wanted = Requirement(text)
+        found = pins(wanted.name)
+        assert found, text
+        assert all(wanted.specifier.contains(version, prereleases=True) for version in found), text
+
+
+def test_the_numeric_versions_are_those_of_the_lock():
+    table = project()["tool"]["flowers"]["numerics"]
+    assert {"tensorflow", "keras", "numpy"} <= table.keys()
+    for name, version in table.items():
+        assert pins(name) == {version}, name
+    assert pins("tensorflow-cpu") == {table["tensorflow"]}
+
+
+def test_the_numeric_versions_are_those_installed():
+    for name, version in project()["tool"]["flowers"]["numerics"].items():
+        for distribution in (name, f"{name}-cpu"):
+            try:
+                installed = importlib.metadata.version(distribution)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+            assert installed == version, f"{distribution}: install requirements.lock"
+            break
+        else:
+            pytest.fail(f"{name} is not installed")

@@ -1,0 +1,124 @@
+"""`mlflow run`: the DVC command that an entry point and its parameters become; MLproject and params.yaml agree."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from flowers import mlproject
+from flowers.errors import UserError
+
+CHECKOUT = Path(__file__).parents[1]
+FAKE_DVC = """
+import json, os, sys
+json.dump({"arguments": sys.argv[1:], "python": sys.executable, "path": os.environ["PATH"]}, open("asked.json", "w"))
+sys.exit(int(os.environ["DVC_STATUS"]))
+"""
+
+
+def project() -> dict:
+    return YAML(typ="safe").load(CHECKOUT / "MLproject")
+
+
+@pytest.fixture
+def fake_dvc(tmp_path, monkeypatch):
+    """A dvc that notes how it was called and ends with `status`."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/dvc.py").write_text(FAKE_DVC)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    monkeypatch.chdir(tmp_path)
+
+    def ending_with(status: int) -> None:
+        monkeypatch.setenv("DVC_STATUS", str(status))
+
+    return ending_with
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "expected"),
+    [
+        ("main", [], ["dvc", "repro"]),
+        ("train", [], ["dvc", "repro", "train"]),
+        ("main", ["head_dropout=0.3"], ["dvc", "exp", "run", "-S", "head.dropout=0.3"]),
+        ("train", ["head_dropout=0.3"], ["dvc", "exp", "run", "-S", "head.dropout=0.3", "train"]),
+        (
+            "evaluate",
+            ["model_unfreeze_blocks=2", "train_fine_tune_learning_rate=1e-05"],
+            [
+                "dvc",
+                "exp",
+                "run",
+                "-S",
+                "model.unfreeze_blocks=2",
+                "-S",
+                "train.fine_tune_learning_rate=1e-05",
+                "evaluate",
+            ],
+        ),
+        ("main", ["head_units=[64,32]"], ["dvc", "exp", "run", "-S", "head.units=[64,32]"]),
+        ("main", ["dataset_path=/my photos/a=b"], ["dvc", "exp", "run", "-S", "dataset.path=/my photos/a=b"]),
+        ("main", ["train_on=train+val"], ["dvc", "exp", "run", "-S", "train.on=train+val"]),
+        ("split", ["split_seed=0"], ["dvc", "exp", "run", "-S", "split.seed=0", "split"]),
+    ],
+)
+def test_parameters_become_changes_of_an_experiment(stage, values, expected):
+    assert mlproject.command(stage, values) == expected
+
+
+def test_empty_values_change_nothing():
+    assert mlproject.command("train", ["head_dropout=", "train_seed="]) == ["dvc", "repro", "train"]
+    changed = mlproject.command("main", ["head_dropout=", "train_seed=1", "head_units="])
+    assert changed == ["dvc", "exp", "run", "-S", "train.seed=1"]
+
+
+@pytest.mark.parametrize("value", ["head_dropout", "dropout=0.3", "=0.3", "", "head.dropout=0.3", "_a=1", "head_=1"])
+def test_what_is_not_section_key_value_is_refused_by_name(value):
+    with pytest.raises(UserError, match=re.escape(f"'{value}' is not section_key=value")):
+        mlproject.command("train", ["split_seed=1", value])
+
+
+@pytest.mark.parametrize("stage", ["tune", "", "track", "Train"])
+def test_another_entry_point_is_refused_with_those_there_are(stage):
+    with pytest.raises(UserError, match=f"no entry point '{stage}'; there are main, download, split, train, evaluate"):
+        mlproject.command(stage, [])
+
+
+@pytest.mark.parametrize("status", [0, 1, 255])
+def test_the_exit_status_of_dvc_passes_through(fake_dvc, status):
+    fake_dvc(status)
+    assert mlproject.run("train", ["head_dropout=0.3"]) == status
+
+
+def test_dvc_and_its_stages_run_with_this_python(fake_dvc, tmp_path, monkeypatch):
+    fake_dvc(0)
+    monkeypatch.setenv("PATH", os.defpath)
+    mlproject.run("train", ["head_dropout=0.3"])
+    asked = YAML(typ="safe").load(tmp_path / "asked.json")
+    assert asked["arguments"] == ["exp", "run", "-S", "head.dropout=0.3", "train"]
+    assert asked["python"] == sys.executable
+    assert asked["path"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+
+def test_the_entry_points_of_mlproject_are_those_known_here():
+    assert tuple(project()["entry_points"]) == mlproject.ENTRY_POINTS
+
+
+@pytest.mark.parametrize("name", mlproject.ENTRY_POINTS)
+def test_every_parameter_of_an_entry_point_is_a_key_that_its_command_hands_on(name):
+    entry = project()["entry_points"][name]
+    parameters = dict(entry["parameters"])
+    stage = parameters.pop("stage")
+    assert stage["default"] == name
+    assert parameters
+    sections = YAML(typ="safe").load(CHECKOUT / "params.yaml")
+    for parameter, declared in parameters.items():
+        (change,) = mlproject.command(name, [f"{parameter}=x"])[4:5]
+        section, key = change.removesuffix("=x").split(".")
+        assert key in sections[section], parameter
+        assert declared == {"type": "string", "default": ""}, parameter
+    words = entry["command"].split()
+    assert words[:6] == ["PYTHONPATH=src", "python", "-m", "flowers", "project", "{stage}"]
+    assert words[6:] == [f"{parameter}={{{parameter}}}" for parameter in parameters]
