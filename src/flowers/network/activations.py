@@ -187,7 +187,7 @@ def _trunk(tensors: weights.Tensors, precision: str, cuts: Sequence[Cut]) -> Tru
 
 def _makers() -> str:
     """The packages that decide an activation's last bits: what one version made is not used by another."""
-    return f"tensorflow-{backend.tensorflow().__version__}-pillow-{version('pillow')}"
+    return f"tensorflow-{backend.version()}-pillow-{version('pillow')}"
 
 
 def _checksum(path: Path) -> str:

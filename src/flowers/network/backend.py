@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
 
@@ -41,6 +42,14 @@ def keras() -> Any:
     import keras
 
     return keras
+
+
+def version() -> str:
+    """TensorFlow's version, without the seconds that importing it takes."""
+    try:
+        return metadata.version("tensorflow-cpu")
+    except metadata.PackageNotFoundError:
+        return metadata.version("tensorflow")
 
 
 def settle(seed: int) -> None:
