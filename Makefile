@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV := .venv
+PORT ?= 5000
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
@@ -19,7 +20,7 @@ help:  ## this list
 install: $(VENV)/.installed  ## make .venv with the locked packages
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "On Debian: apt install python3-venv"; exit 1; }
 	@echo "Installing the locked packages into $(VENV) ..."
 	@# uv is in the lock, too; pip fetches it, checks its hash, and uv does the rest three times as fast.
@@ -29,11 +30,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-data: data.dvc $(VENV)/.installed
-	@dvc pull --quiet data.dvc 2>/dev/null || [ -d data ] || { echo "data/ could not be pulled; see: dvc pull data.dvc"; exit 1; }
-	@touch data
-
-repro: $(VENV)/.installed data  ## install, pull the data, run the pipeline, print the scores
+repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print the scores
+	@[ -d data ] || dvc pull --quiet data.dvc
 	@cp dvc.lock $(VENV)/dvc.lock.before 2>/dev/null || true
 	@dvc repro
 	@flowers scores
@@ -47,8 +45,8 @@ repro: $(VENV)/.installed data  ## install, pull the data, run the pipeline, pri
 scores: $(VENV)/.installed  ## print the test scores of the last evaluation
 	@flowers scores
 
-ui: $(VENV)/.installed  ## open the MLflow UI on the local store
-	@flowers ui
+ui: $(VENV)/.installed  ## open the MLflow UI on the local store (make ui PORT=5001)
+	@flowers ui --port $(PORT)
 
 lint: $(VENV)/.installed  ## style and types
 	@ruff check --quiet

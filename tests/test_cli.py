@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_help_lists_every_stage_and_task(flowers):
 def test_each_command_has_help(flowers, name):
     done = flowers(name, "--help")
     assert done.status == 0
-    assert f"flowers {name}" in done.out
+    assert re.search(rf"Usage: .* {name}\b", done.out)
 
 
 def test_without_a_command_help_is_shown(flowers):
@@ -130,7 +131,7 @@ def test_help_imports_nothing_that_takes_seconds():
 def test_a_wrong_use_is_status_2_and_says_how_to_use_it(flowers, checkout, arguments):
     done = flowers(*arguments)
     assert done.status == 2
-    assert "Usage: flowers" in done.err
+    assert "Usage: " in done.err
     assert [path.name for path in checkout.iterdir()] == ["params.yaml"]
 
 

@@ -26,6 +26,7 @@ DECIDES_NOTHING = {
     "flowers.console": "what the terminal shows",
     "flowers.errors": "the class of an error that a person can mend",
     "flowers.params": "checks values and has no defaults; DVC tracks the values themselves",
+    "flowers.locks": "who waits for whom, never what is made",
     "flowers.paths": "where outputs lie, which dvc.yaml says too",
 }
 FETCHES_ONLY = {

@@ -124,9 +124,20 @@ def load(path: Path = paths.PARAMS) -> Params:
     except YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     try:
-        return Params.model_validate(document)
+        params = Params.model_validate(document)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(path, item) for item in error.errors())) from None
+        raise UserError("\n".join(_explanations(path, error))) from None
+    folder = params.dataset.path
+    if params.dataset.name == "local" and folder != "data.yaml" and not Path(folder).is_absolute():
+        raise UserError(f"{path}: dataset.path: '{folder}' must be data.yaml or an absolute path")
+    return params
+
+
+def _explanations(path: Path, error: ValidationError) -> list[str]:
+    """A line a mistake; a key that is missing because it is mistyped is not named twice."""
+    items = error.errors()
+    meant = {(*item["loc"][:-1], _closest(item["loc"])) for item in items if item["type"] == "extra_forbidden"}
+    return [_explain(path, item) for item in items if item["type"] != "missing" or item["loc"] not in meant]
 
 
 def _explain(path: Path, item: Mapping[str, Any]) -> str:
@@ -143,13 +154,21 @@ def _explain(path: Path, item: Mapping[str, Any]) -> str:
 
 
 def _suggestion(location: tuple[str | int, ...]) -> str:
-    """The closest key that exists where the unknown one stands."""
+    close = _closest(location)
+    return f"; did you mean '{close}'?" if close else f"; known here: {', '.join(_section(location).model_fields)}"
+
+
+def _closest(location: tuple[str | int, ...]) -> str | None:
+    """The key that exists where an unknown one stands, and is like it."""
     import difflib
 
+    return next(iter(difflib.get_close_matches(str(location[-1]), _section(location).model_fields, n=1)), None)
+
+
+def _section(location: tuple[str | int, ...]) -> type[BaseModel]:
     section: type[BaseModel] = Params
     for part in location[:-1]:
         annotation = section.model_fields[str(part)].annotation
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
         section = annotation
-    close = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(section.model_fields)}"
+    return section

@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-from conftest import HISTORY
 
+from conftest import HISTORY
 from flowers import tracking
 from flowers.tracking import live
 
@@ -174,5 +174,5 @@ def test_a_server_that_is_down_costs_a_warning_and_little_time(world, monkeypatc
 def test_trouble_with_the_inputs_is_left_to_the_training_itself(world, capsys):
     (world.folder / "dvc.yaml").unlink()
     stream(world, HISTORY)
-    assert "dvc.yaml" in capsys.readouterr().err
+    assert capsys.readouterr().err == ""
     assert world.runs() == []

@@ -1,12 +1,11 @@
 """Verified download: a file comes from the cache, or from an address that serves the right bytes, or not at all."""
 
-import contextlib
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from flowers import paths
+from flowers import locks, paths
 from flowers.console import say, warn
 from flowers.errors import UserError
 
@@ -48,7 +47,7 @@ def verified(
         if ready.is_file() and _problem(ready, checksum, size) is None:
             return ready
         folder.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(folder, file_name):
+        with locks.held(folder / f".{file_name}.lock", f"waiting for another process that is fetching {file_name}"):
             _fetch(ready, addresses, checksum, size, hint)
         return ready
     except OSError as error:
@@ -88,23 +87,6 @@ def _problem(file: Path, checksum: str | None, size: int | None) -> str | None:
     if pooch.file_hash(str(file), alg=algorithm) != expected:
         return f"its {algorithm.upper()} is not {expected} (truncated or altered)"
     return None
-
-
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path, file_name: str) -> Iterator[None]:
-    """Two processes that want the same file: the second waits, and then finds it ready."""
-    import filelock
-
-    lock = filelock.FileLock(folder / f".{file_name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say(f"waiting for another process that is fetching {file_name}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _fetch(ready: Path, addresses: Sequence[str], checksum: str | None, size: int | None, hint: str) -> None:

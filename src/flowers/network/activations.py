@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowers import console, images, paths
+from flowers import console, images, locks, paths
 from flowers.errors import UserError
 from flowers.network import backend, weights
 from flowers.network.trunk import BATCH, Cut, Trunk
@@ -78,15 +78,15 @@ class Store:
 
         Raises UserError where a photo cannot be read, OSError where the folder cannot be written.
         """
-        from filelock import FileLock
-
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):  # two processes that want the same activations compute them once
-            known = {cut: self._index(cut) for cut in cuts}
+        # Two processes that want the same activations compute them once.
+        with locks.held(self.folder / ".lock", "waiting for another process that computes activations"):
+            wanted = {item.key for item in items}
+            known = {cut: self._index(cut, wanted) for cut in cuts}
             missing = {item.key: item for item in items if any(item.key not in known[cut] for cut in cuts)}
             if missing:
                 self._compute(list(missing.values()), known, trunk(cuts))
-                known = {cut: self._index(cut) for cut in cuts}
+                known = {cut: self._index(cut, wanted) for cut in cuts}
         return {cut: self._open(cut, known[cut], items) for cut in cuts}
 
     def _compute(self, items: list[Item], known: dict[Cut, dict[str, tuple[Path, int]]], trunk: Trunk) -> None:
@@ -120,14 +120,17 @@ class Store:
         temporary.write_text(json.dumps({"sha256": checksum, "keys": keys}))
         temporary.replace(array.with_suffix(".json"))
 
-    def _index(self, cut: Cut) -> dict[str, tuple[Path, int]]:
-        """Shard and row of every stored key; shards that fail their checksum are removed."""
+    def _index(self, cut: Cut, wanted: set[str]) -> dict[str, tuple[Path, int]]:
+        """Shard and row of the wanted keys that are stored; shards of them that fail their checksum are removed."""
         index = {}
         for description in sorted((self.folder / cut.name).glob("*.json")):
             array = description.with_suffix(".npy")
             try:
                 content = json.loads(description.read_text())
-                intact, keys = _checksum(array) == content["sha256"], content["keys"]
+                keys = content["keys"]
+                if wanted.isdisjoint(keys):
+                    continue
+                intact = _checksum(array) == content["sha256"]
             except (OSError, ValueError, KeyError, TypeError):
                 intact = False
             if not intact:

@@ -43,7 +43,8 @@ def run(
     rows = training.train(
         head_model, *data.at(Cut(0)), _schedule(train, "head"), best, first_epoch=0, on_epoch=on_epoch
     )
-    trained = {**best.weights} if best.weights else {}
+    assert best.weights is not None
+    trained = best.weights
     if model.unfreeze_blocks:
         keras_model.set_tensors(head_model, trained)
         whole = keras_model.joined(keras_model.tail(data.cut, tensors), head_model)

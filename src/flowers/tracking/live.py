@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from flowers import console, run_key
+from flowers.errors import UserError
 from flowers.params import Params
 from flowers.tracking import provenance, runs, store
 from flowers.tracking.result import Point, point
@@ -63,13 +64,16 @@ class _Stream:
             console.warn(f"not tracked while it trains: {reason}. To publish it later: flowers track --force")
 
     def _open(self, params: Params) -> None:
-        key = run_key.compute(params)
+        try:
+            key = run_key.compute(params)
+        except UserError:
+            return  # an input is missing: training itself is about to say so
         with store.lock():
             self._client = store.connect()
             found = runs.with_key(self._client, key.key)
             unfinished = [run for run in found if runs.RESULT not in run.data.tags]
             run = runs.obtain(self._client, params, key, (unfinished or found or [None])[-1])
-        runs.note_origin(self._client, run)
+            runs.note_origin(self._client, run)
         if runs.RESULT in run.data.tags:
             return  # trained again although it is complete: there is nothing to add
         self._client.set_tag(run.info.run_id, runs.PROCESSOR, provenance.processor())

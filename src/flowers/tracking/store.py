@@ -5,8 +5,6 @@ import logging
 import os
 import re
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,9 +66,8 @@ def artifact_folder() -> Path:
 def experiment_name(params: Params) -> str:
     """One experiment a data set: its catalogue name, or for a folder of one's own the folder's name."""
     name = params.dataset.name
-    folder = Path(os.path.abspath(params.dataset.path))  # noqa: PTH100 - resolve() would follow links
-    if name == "local" and folder.with_suffix("") != Path.cwd() / "data":  # data, or data.dvc that versions it
-        name = folder.name or name
+    if name == "local" and params.dataset.path != "data.yaml":
+        name = Path(params.dataset.path).name or name
     return f"flowers {name}"
 
 
@@ -84,21 +81,30 @@ def check_reachable(address: str) -> None:
     problem = [f"no answer within {_CHECK_SECONDS_IN_ALL:g} s"]
 
     def ask() -> None:
+        import requests
+
         try:
-            urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=_CHECK_SECONDS).close()
-        except urllib.error.HTTPError as error:
-            # Any answer but "the server behind me is down" is one: hosted servers may not have this page.
-            problem[:] = [f"it answers {error.code}"] if error.code in (502, 503, 504) else []
-        except (OSError, ValueError) as error:
-            problem[:] = [str(getattr(error, "reason", error))]
+            status = requests.get(f"{address.rstrip('/')}/health", timeout=_CHECK_SECONDS, stream=True).status_code
+        except requests.exceptions.SSLError:
+            problem.clear()  # it is there; MLflow knows which certificates to trust
+        except Exception as error:
+            problem[:] = [_root_cause(error)]
         else:
-            problem.clear()
+            # Any answer but "the server behind me is down" is one: hosted servers may not have this page.
+            problem[:] = [f"it answers {status}"] if status in (502, 503, 504) else []
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(_CHECK_SECONDS_IN_ALL)
     if reason := problem[:1]:
         raise StoreUnreachable(f"MLFLOW_TRACKING_URI: {without_password(address)} cannot be reached ({reason[0]})")
+
+
+def _root_cause(error: BaseException) -> str:
+    """The text of what went wrong below the layers of an HTTP library."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error)
 
 
 def without_password(address: str) -> str:
