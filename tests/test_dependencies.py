@@ -1,9 +1,11 @@
 """dvc.yaml against the code: a stage depends on every module that decides its result, and on nothing that does not."""
 
 import ast
+import hashlib
 import importlib
 import importlib.metadata
 import inspect
+import json
 import re
 import tomllib
 import typing
@@ -324,3 +326,21 @@ def test_the_numeric_versions_are_those_installed():
             break
         else:
             pytest.fail(f"{name} is not installed")
+
+
+def test_the_committed_lock_names_the_files_as_they_are():
+    """Otherwise the first `dvc repro` of a fresh clone would change it: run `dvc repro` before you commit."""
+    stages = YAML(typ="safe").load((CHECKOUT / "dvc.lock").read_text())["stages"]
+    dependencies = {each["path"]: each["md5"] for stage in stages.values() for each in stage["deps"]}
+    own = {path: md5 for path, md5 in dependencies.items() if not path.startswith("build/")}
+    assert {path for path, md5 in own.items() if md5 != dvc_md5(CHECKOUT / path)} == set()
+
+
+def dvc_md5(path: Path) -> str:
+    """The hash of a file or a folder as DVC writes it."""
+    if path.is_file():
+        return hashlib.md5(path.read_bytes()).hexdigest()
+    files = [file for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc"]
+    entries = [{"md5": dvc_md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    listing = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
+    return f"{hashlib.md5(listing.encode()).hexdigest()}.dir"

@@ -14,7 +14,9 @@ from flowers.errors import UserError
 CHECKOUT = Path(__file__).parents[1]
 FAKE_DVC = """
 import json, os, sys
-json.dump({"arguments": sys.argv[1:], "python": sys.executable, "path": os.environ["PATH"]}, open("asked.json", "w"))
+mlflow = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+asked = {"arguments": sys.argv[1:], "python": sys.executable, "path": os.environ["PATH"], "mlflow": mlflow}
+json.dump(asked, open("asked.json", "w"))
 sys.exit(int(os.environ["DVC_STATUS"]))
 """
 
@@ -100,6 +102,33 @@ def test_dvc_and_its_stages_run_with_this_python(fake_dvc, tmp_path, monkeypatch
     assert asked["arguments"] == ["exp", "run", "-S", "head.dropout=0.3", "train"]
     assert asked["python"] == sys.executable
     assert asked["path"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+
+@pytest.fixture
+def opened_run(monkeypatch):
+    """What `mlflow run` tells its child, but for the store."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
+    run = {"MLFLOW_RUN_ID": "3cce35", "MLFLOW_EXPERIMENT_ID": "0"}
+    for name, value in run.items():
+        monkeypatch.setenv(name, value)
+    return run
+
+
+@pytest.mark.parametrize("place", ["tracking/mlflow.db", "elsewhere/mlflow.db"])
+def test_a_store_that_was_chosen_gets_the_run_that_mlflow_opened(fake_dvc, opened_run, tmp_path, monkeypatch, place):
+    fake_dvc(0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / place}")
+    mlproject.run("train", ["head_dropout=0.3"])
+    told = YAML(typ="safe").load(tmp_path / "asked.json")["mlflow"]
+    assert told == opened_run | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / place}"}
+
+
+def test_where_none_was_chosen_the_result_lands_in_the_projects_own_store(fake_dvc, opened_run, tmp_path, monkeypatch):
+    fake_dvc(0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")  # MLflow's default
+    mlproject.run("train", ["head_dropout=0.3"])
+    assert YAML(typ="safe").load(tmp_path / "asked.json")["mlflow"] == {}
 
 
 def test_the_entry_points_of_mlproject_are_those_known_here():

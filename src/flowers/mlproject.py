@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from flowers.errors import UserError
 
@@ -19,7 +20,7 @@ def run(stage: str, values: Sequence[str]) -> int:
     # DVC takes a bare `python` from the PATH, and it must be the one whose packages are in use here.
     python = os.path.dirname(sys.executable)  # noqa: PTH120
     environment = os.environ | {"PATH": os.pathsep.join([python, os.environ.get("PATH", "")])}
-    if environment.get("MLFLOW_TRACKING_URI", "").endswith("/mlflow.db"):
+    if environment.get("MLFLOW_TRACKING_URI") == f"sqlite:///{Path.cwd() / 'mlflow.db'}":
         # MLflow's own default, which nobody chose: the result belongs into the project's store, beside the others.
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
             environment.pop(name, None)

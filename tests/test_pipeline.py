@@ -1,0 +1,432 @@
+"""The pipeline from outside: real `dvc` and `git` commands in repositories of the tests' own, and what they leave."""
+
+import csv
+import json
+import re
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+import pipeline_world
+from pipeline_world import CLASSES, EVALUATION, PER_CLASS, Repository, ran
+
+STAGES = ["download", "split", "train", "evaluate", "track"]
+
+pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+
+
+@pytest.fixture(scope="session")
+def origin(tmp_path_factory) -> Repository:
+    """A committed repository that never ran, to clone from."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    yield pipeline_world.create(folder / "origin", folder / "cache")
+    shutil.rmtree(folder)  # pytest would keep it
+
+
+@dataclass
+class Once:
+    """What was seen while the pipeline ran for the first time, with a tracking server that is away."""
+
+    server: str
+    said: str
+    times: dict[str, int]
+    lock: str
+
+
+@pytest.fixture(scope="session")
+def once_and_first(origin, tmp_path_factory) -> tuple[Once, Repository]:
+    """A clone in which the pipeline ran once without a server, and then once more with a store of its own."""
+    folder = tmp_path_factory.mktemp("first")
+    clone = origin.clone(folder / "clone", folder / "cache")
+    clone.dvc("pull", "data.dvc")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = f"http://127.0.0.1:{server.getsockname()[1]}"
+    said = clone.dvc("repro", MLFLOW_TRACKING_URI=closed)
+    once = Once(closed, said, times(clone), clone.read("dvc.lock"))
+    shutil.rmtree(clone.folder / "tracking")
+    clone.said = clone.dvc("repro")
+    yield once, clone
+    shutil.rmtree(folder)  # pytest would keep it
+
+
+@pytest.fixture
+def once(once_and_first) -> Once:
+    return once_and_first[0]
+
+
+@pytest.fixture
+def first(once_and_first) -> Repository:
+    """The clone, to look at: what changes it takes a copy."""
+    return once_and_first[1]
+
+
+@pytest.fixture
+def copy(first, tmp_path) -> Repository:
+    """A copy of it for a test to change."""
+    yield first.copy(tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy")
+
+
+def times(repository: Repository) -> dict[str, int]:
+    """When each output was last written."""
+    return {path: (repository.folder / path).stat().st_mtime_ns for path in repository.outputs()}
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+def test_a_fresh_clone_without_the_data_says_what_to_type(origin, tmp_path):
+    clone = origin.clone(tmp_path / "clone", tmp_path / "cache")
+    done = clone.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert "error: data/ is not here yet. Type: dvc pull data.dvc" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert clone.outputs() == {}
+
+
+def test_every_stage_runs_once(once):
+    assert ran(once.said) == STAGES
+
+
+def test_a_server_that_is_away_costs_no_result_and_it_says_what_to_run_later(once):
+    assert f"MLFLOW_TRACKING_URI: {once.server} cannot be reached" in once.said
+    assert once.said.count("flowers track --force") == 2  # while it trains, and at the end
+    assert "Traceback" not in once.said
+    assert {f"build/evaluation/{name}" for name in EVALUATION} <= once.times.keys()
+
+
+def test_with_force_a_server_that_is_away_is_an_error(first, once):
+    done = first.flowers("track", "--force", check=False, MLFLOW_TRACKING_URI=once.server)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: MLFLOW_TRACKING_URI: {once.server} cannot be reached")
+
+
+def test_a_store_that_was_deleted_is_filled_again_without_training(first, once):
+    assert ran(first.said) == ["track"]
+    assert times(first) == once.times
+    assert first.read("dvc.lock") == once.lock
+
+
+def test_the_outputs_are_those_that_the_pipeline_promises(first):
+    made = set(first.outputs())
+    images = {f"build/images/{name}/{number}.png" for name in CLASSES for number in range(PER_CLASS)}
+    lists = {f"build/{name}" for name in ("images.csv", "skipped.csv", "split.csv", "split.json", "history.csv")}
+    model = {"build/model/model.json", "build/model/trained.npz", "build/weights/resnet50.npz"}
+    assert made == images | lists | model | {f"build/evaluation/{name}" for name in EVALUATION}
+
+
+def test_the_outputs_fit_together(first):
+    listed, dealt = rows(first.read("build/images.csv")), rows(first.read("build/split.csv"))
+    photos = {f"{name}/{number}.png" for name in CLASSES for number in range(PER_CLASS)}
+    assert {row["path"] for row in listed} == {row["path"] for row in dealt} == photos
+    predicted = rows(first.read("build/evaluation/predictions.csv"))
+    assert {row["path"] for row in predicted} == {row["path"] for row in dealt if row["subset"] == "test"} != set()
+    right = sum(row["label"] == row["predicted"] for row in predicted) / len(predicted)
+    assert first.json("build/evaluation/metrics.json")["accuracy"] == pytest.approx(right)
+    assert first.json("build/model/model.json")["classes"] == [*CLASSES]
+    assert len(rows(first.read("build/history.csv"))) == pipeline_world.QUICK["train.epochs"]
+
+
+def test_no_output_holds_a_place_or_a_run(first):
+    run = first.runs()[0].info.run_id
+    words = [str(first.folder), run]
+    for path, content in first.outputs().items():
+        if not path.endswith((".npz", ".png")):
+            assert [word for word in words if word in content.decode()] == [], path
+    text = first.read("tracking/published.json") + first.read("dvc.lock")
+    assert [word for word in words if word in text] == []
+
+
+def test_said_again_it_runs_nothing(first):
+    before = times(first)
+    said = first.dvc("repro")
+    assert ran(said) == []
+    assert [f"Stage '{stage}' didn't change, skipping" in said for stage in STAGES] == [True] * len(STAGES)
+    assert times(first) == before
+
+
+def test_afterwards_everything_is_clean_but_the_new_lock(first):
+    assert first.status() == {}
+    assert first.git("status", "--porcelain") == "?? dvc.lock\n"
+
+
+def test_the_store_holds_the_run_with_parameters_curves_and_scores(first):
+    (run,) = first.runs()
+    assert run.info.status == "FINISHED"
+    scores = first.json("build/evaluation/metrics.json")
+    assert {name: run.data.metrics[f"test_{name}"] for name in scores} == pytest.approx(scores)
+    assert run.data.params["head.units"] == "[8]"
+    assert run.data.params["model.weights"] == "random"
+    history = rows(first.read("build/history.csv"))
+    points = first.client().get_metric_history(run.info.run_id, "val_loss")
+    assert [point.value for point in points] == pytest.approx([float(row["val_loss"]) for row in history])
+    assert run.info.artifact_uri.startswith((first.folder / "tracking").as_uri())
+
+
+def test_a_stage_runs_the_code_of_its_own_checkout(copy):
+    copy.replace("src/flowers/stages/split.py", "console.say(", 'console.say("of this checkout: " + ')
+    said = copy.dvc("repro", "split")
+    assert ran(said) == ["split"]
+    assert "of this checkout: " in said
+
+
+def test_only_what_matters_runs_a_stage_again(copy):
+    for idle in ("cli", "console", "params", "tracking/publish", "mlproject", "datasets/sample/scene"):
+        with (copy.folder / f"src/flowers/{idle}.py").open("a") as file:
+            file.write("\n# a remark\n")
+    assert copy.status() == {}
+
+    copy.set(head__dropout=0.3)
+    assert set(copy.status()) == {"train", "track"}
+    copy.set(head__dropout=0.2, split__seed=1)
+    assert set(copy.status()) == {"split", "track"}
+    copy.set(split__seed=0)
+    assert copy.status() == {}
+    copy.replace("pyproject.toml", 'keras = "3.', 'keras = "2.')
+    assert set(copy.status()) == {"train", "evaluate", "track"}
+
+
+def test_metrics_are_shown(first):
+    shown = first.dvc("metrics", "show")
+    (line,) = [line for line in shown.splitlines() if "build/evaluation/metrics.json" in line]
+    for name in first.json("build/evaluation/metrics.json"):
+        assert name in shown
+    accuracy = first.json("build/evaluation/metrics.json")["accuracy"]
+    assert f"{accuracy:.5g}" in line
+
+
+def test_plots_show_the_figures_in_a_page(first, tmp_path):
+    first.dvc("plots", "show", "--out", str(tmp_path / "plots"))
+    page = (tmp_path / "plots/index.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<img src="([^"]+\.png)"', page)
+    assert len(shown) == 3
+    for name in ("curves", "confusion", "per_class"):
+        (path,) = [path for path in shown if name in path.removesuffix(".png").split("_evaluation_")[-1]]
+        picture = (tmp_path / "plots" / path).read_bytes()
+        assert picture == first.outputs()[f"build/evaluation/{name}.png"]
+    for title in ("Accuracy", "Loss", "Confusion matrix"):
+        assert title in page
+
+
+def test_scores_are_printed(first):
+    accuracy = first.json("build/evaluation/metrics.json")["accuracy"]
+    done = first.flowers("scores")
+    assert f"{accuracy:.1%}".replace("%", " %") in done.stdout
+
+
+@pytest.mark.slow
+def test_from_scratch_the_outputs_are_the_same_bytes(first, origin, tmp_path):
+    """Other processes in another folder, without a cache; and with a store, into which the epochs are streamed."""
+    again = origin.clone(tmp_path / "another folder", tmp_path / "empty cache")
+    again.dvc("pull", "data.dvc")
+    assert ran(again.dvc("repro")) == STAGES
+    there, here = first.outputs(), again.outputs()
+    assert [path for path in there | here if there.get(path) != here.get(path)] == []
+    assert again.read("dvc.lock") == first.read("dvc.lock")
+
+
+@pytest.mark.slow
+def test_a_folder_outside_the_repository_is_a_real_dependency(copy, tmp_path):
+    photos = tmp_path / "my photos"
+    pipeline_world.draw(photos)
+    copy.set(dataset__path=str(photos))
+    assert ran(copy.dvc("repro", "split")) == ["download"]  # the same photos, so the split stays
+    assert "download" not in copy.status()
+
+    shutil.copy(photos / "tulip/0.png", photos / "rose/0.png")
+    assert copy.status()["download"] == [{"changed deps": {str(photos): "modified"}}]
+    said = copy.dvc("repro", "split")
+    assert ran(said) == ["download", "split"]
+    assert "the same picture under several labels: rose/0.png (rose) = tulip/0.png (tulip)" in said
+
+
+@pytest.mark.slow
+def test_photos_that_were_not_added_enter_no_result(copy):
+    shutil.copy(copy.folder / "data/rose/0.png", copy.folder / "data/rose/more.png")
+    done = copy.run("dvc", "repro", "--force", "download", check=False)
+    assert done.returncode != 0
+    assert "data/ is not the version that data.dvc names" in done.stderr
+    copy.dvc("add", "data")
+    assert ran(copy.dvc("repro", "download")) == ["download"]
+    assert "rose/more.png" in copy.read("build/images.csv")
+
+
+def test_a_mistake_loses_nothing_that_was_made(copy):
+    before = copy.outputs()
+    copy.set(train__learning_rate=-1)
+    done = copy.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert "error: params.yaml: train.learning_rate: Input should be greater than 0, not -1" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    copy.set(train__learning_rate=0.001)
+    assert ran(copy.dvc("repro", "evaluate")) == []
+    assert copy.outputs() == before
+
+
+def test_a_push_to_ones_own_remote_sends_no_output(copy, tmp_path):
+    before = sorted((copy.folder / ".dvc/sample").rglob("*"))
+    copy.dvc("remote", "add", "--default", "mine", str(tmp_path / "mine"))
+    copy.dvc("push")
+    assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == []
+    assert sorted((copy.folder / ".dvc/sample").rglob("*")) == before
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_help_has_a_line_for_every_target(tmp_path):
+    text = (pipeline_world.CHECKOUT / "Makefile").read_text(encoding="utf-8")
+    (tmp_path / "Makefile").write_text(text, encoding="utf-8")
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    done = Repository(tmp_path, tmp_path).run("make", "help")
+    listed = [line.split(None, 2) for line in done.stdout.splitlines() if line.startswith("  make ")]
+    assert sorted(name for _, name, _ in listed) == sorted(targets.split())
+    assert list(tmp_path.iterdir()) == [tmp_path / "Makefile"]
+
+
+def experiments(repository: Repository) -> dict[str, list]:
+    """The runs in the local store by the names of the DVC experiments that led to them."""
+    found: dict[str, list] = {}
+    for run in repository.runs():
+        for name in json.loads(run.data.tags.get("flowers.dvc_experiments", "[]")):
+            found.setdefault(name, []).append(run)
+    return found
+
+
+@pytest.fixture
+def committed(copy) -> Repository:
+    """A copy whose lock is committed, as an experiment's starting point is."""
+    copy.commit()
+    return copy
+
+
+@pytest.mark.slow
+def test_an_experiment_is_run_shown_and_applied(committed):
+    said = committed.dvc("exp", "run", "--name", "warmer", "--set-param", "head.dropout=0.3")
+    assert ran(said) == ["train", "evaluate", "track"]
+    (run,) = experiments(committed)["warmer"]
+    assert run.data.params["head.dropout"] == "0.3"
+    table = rows(committed.run("dvc", "exp", "show", "--csv").stdout)
+    shown = {row["Experiment"]: row for row in table}
+    assert shown["warmer"]["head.dropout"] == "0.3"
+    assert float(shown["warmer"]["log_loss"]) == pytest.approx(run.data.metrics["test_log_loss"], rel=1e-3)
+
+    # The same inputs from another commit are the same run, found without training.
+    committed.git("reset", "--quiet", "--hard")
+    committed.git("commit", "--quiet", "--allow-empty", "--message", "another")
+    said = committed.dvc("exp", "run", "--name", "again", "--set-param", "head.dropout=0.3")
+    assert ran(said) == ["track"]
+    found = experiments(committed)
+    assert [run.info.run_id for run in found["again"]] == [run.info.run_id]
+    assert len(json.loads(found["again"][0].data.tags["flowers.commits"])) == 2
+
+    committed.git("reset", "--quiet", "--hard")
+    committed.dvc("exp", "apply", "again")
+    assert "dropout: 0.3" in committed.read("params.yaml")
+    assert set(committed.status()) <= {"track"}
+
+
+@pytest.mark.slow
+def test_queued_experiments_run_their_own_code_and_land_in_the_one_store(committed):
+    changed = (
+        "src/flowers/stages/evaluate.py",
+        "scores = metrics.scores(",
+        "scores = {'own_code': 7.0} | metrics.scores(",
+    )
+    committed.replace(*changed)
+    committed.dvc("exp", "run", "--queue", "--name", "changed")
+    committed.git("checkout", "--quiet", "--", "src")
+    committed.dvc("exp", "run", "--queue", "--name", "plain", "--set-param", "head.dropout=0.4")
+    committed.dvc("exp", "run", "--run-all")
+
+    found = experiments(committed)
+    assert {name: len(runs) for name, runs in found.items()} == {"changed": 1, "plain": 1}
+    assert found["changed"][0].data.metrics["test_own_code"] == 7.0
+    assert "test_own_code" not in found["plain"][0].data.metrics
+    assert found["plain"][0].data.params["head.dropout"] == "0.4"
+    store = (committed.folder / "tracking").as_uri()
+    for (run,) in found.values():
+        assert run.info.status == "FINISHED"
+        assert run.info.artifact_uri.startswith(store)
+        names = {item.path for item in committed.client().list_artifacts(run.info.run_id, "evaluation")}
+        assert names == {f"evaluation/{name}" for name in EVALUATION}
+    assert list((committed.folder / ".dvc/tmp/exps").rglob("mlflow.db")) == []
+    assert committed.git("status", "--porcelain") == ""
+    assert committed.status() == {}
+
+
+@pytest.mark.slow
+def test_a_temporary_experiment_finds_the_data_and_the_store(committed):
+    """It runs in a copy of the repository, and this one from the download on."""
+    said = committed.dvc("exp", "run", "--temp", "--name", "temporary", "--set-param", "dataset.bad_images=refuse")
+    assert "download" in ran(said)
+    (run,) = experiments(committed)["temporary"]
+    assert run.data.params["dataset.bad_images"] == "refuse"
+    assert run.info.artifact_uri.startswith((committed.folder / "tracking").as_uri())
+    assert committed.git("status", "--porcelain") == ""
+    assert "bad_images: skip" in committed.read("params.yaml")
+
+
+@pytest.mark.slow
+def test_mlflow_run_trains_into_its_run_and_track_completes_it(committed):
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{committed.folder}/tracking/mlflow.db"}
+    command = (
+        sys.executable,
+        "-m",
+        "mlflow",
+        "run",
+        ".",
+        "-e",
+        "train",
+        "--env-manager",
+        "local",
+        "-P",
+        "head_dropout=0.3",
+    )
+    committed.run(*command, **store)
+    (run,) = committed.runs()
+    assert run.info.status == "FINISHED"
+    assert (
+        len(committed.client().get_metric_history(run.info.run_id, "val_loss")) == pipeline_world.QUICK["train.epochs"]
+    )
+    assert "dropout: 0.3" in committed.read("params.yaml")
+
+    assert ran(committed.dvc("repro", **store)) == ["evaluate", "track"]
+    (completed,) = committed.runs()
+    assert completed.info.run_id == run.info.run_id
+    accuracy = committed.json("build/evaluation/metrics.json")["accuracy"]
+    assert completed.data.metrics["test_accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.slow
+def test_a_mistake_in_a_parameter_of_mlflow_run_is_a_failure_with_its_reason(committed):
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{committed.folder}/tracking/mlflow.db"}
+    command = (
+        sys.executable,
+        "-m",
+        "mlflow",
+        "run",
+        ".",
+        "-e",
+        "train",
+        "--env-manager",
+        "local",
+        "-P",
+        "head_dropout=3",
+    )
+    done = committed.run(*command, check=False, **store)
+    assert done.returncode != 0
+    assert "params.yaml: head.dropout: Input should be less than 1, not 3" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_unfrozen_blocks_are_trained_and_stored(copy):
+    copy.set(model__unfreeze_blocks=1)
+    assert ran(copy.dvc("repro")) == ["train", "evaluate", "track"]
+    assert copy.json("build/model/model.json")["unfreeze_blocks"] == 1
+    assert {row["phase"] for row in rows(copy.read("build/history.csv"))} == {"head", "fine_tune"}
+    (run,) = copy.runs()
+    assert run.data.params["model.unfreeze_blocks"] == "1"
+    assert copy.status() == {}
