@@ -187,7 +187,7 @@ def test_only_what_matters_runs_a_stage_again(copy):
     copy.set(split__seed=0)
     assert copy.status() == {}
     copy.replace("pyproject.toml", 'keras = "3.', 'keras = "2.')
-    assert set(copy.status()) == {"train", "evaluate", "track"}
+    assert set(copy.status()) == {"download", "train", "evaluate", "track"}
 
 
 def test_metrics_are_shown(first):

@@ -7,26 +7,12 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from tracking_world import CLASSES, HISTORY, SCORES
 
 from flowers import params, tracking
 from flowers.tracking import store
 
 CHECKOUT = Path(__file__).parents[2]
-CLASSES = ["NA", "rose", "café au lait"]
-SCORES = {"accuracy": 0.75, "mean_per_class_accuracy": 0.7, "log_loss": 0.9, "macro_f1": 0.69}
-HISTORY = [
-    {
-        "epoch": epoch,
-        "phase": "head" if epoch < 3 else "fine_tune",
-        "learning_rate": 0.001,
-        "loss": 1.5 - epoch / 10,
-        "accuracy": 0.5 + epoch / 10,
-        "val_loss": 1.6 - epoch / 10,
-        "val_accuracy": 0.4 + epoch / 10,
-        "val_mean_per_class_accuracy": 0.3 + epoch / 10,
-    }
-    for epoch in range(4)
-]
 
 
 class World:
@@ -52,7 +38,7 @@ class World:
             write(f"build/images/{path}", f"not really a photo: {path}")
         write("build/weights/resnet50.npz", "weights")
         write("build/model/model.json", json.dumps({"classes": CLASSES, "precision": "float32"}))
-        write("build/model/trained.weights.h5", "trained")
+        write("build/model/trained.npz", "trained")
         self.history(HISTORY)
         write("build/evaluation/metrics.json", json.dumps(SCORES))
         write("build/evaluation/intervals.json", json.dumps({"accuracy": [0.6, 0.9]}))

@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
+from tracking_world import HISTORY
 
-from conftest import HISTORY
 from flowers import tracking
 from flowers.tracking import live
 
@@ -16,7 +16,7 @@ STREAM_AND_DIE = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from conftest import HISTORY
+from tracking_world import HISTORY
 from flowers import params, tracking
 with tracking.live_run(params.load(Path("params.yaml"))) as on_epoch:
     on_epoch(HISTORY[0])

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 
 import pytest
+from tracking_world import HISTORY
 
-from conftest import HISTORY
 from flowers import tracking
 from flowers.tracking import provenance, runs
 

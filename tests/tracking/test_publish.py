@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
+from tracking_world import CLASSES, HISTORY, SCORES
 
-from conftest import CLASSES, HISTORY, SCORES
 from flowers import tracking
 from flowers.errors import UserError
 from flowers.tracking import runs

@@ -49,4 +49,6 @@ def print_scores() -> None:
         intervals = json.loads(paths.INTERVALS.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; run `dvc repro`") from None
+    except ValueError as error:
+        raise UserError(f"{paths.EVALUATION}: damaged ({error}); run `dvc repro -f evaluate`") from None
     Console().print(scores_table(metrics, intervals))
