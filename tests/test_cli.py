@@ -225,7 +225,12 @@ def test_a_full_disk_is_a_line(flowers):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_an_interrupt_is_status_130_without_a_stack_trace():
     command = [sys.executable, "-m", "flowers", "draw-sample", "pictures", "--per-class", "100000"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell that runs something in the background has it ignore the signal, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         deadline = time.monotonic() + 60
         while not list(Path("pictures").rglob("*.jpg")):
