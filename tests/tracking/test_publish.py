@@ -105,7 +105,7 @@ def test_tags_and_note_tell_where_it_comes_from_and_how_it_scored(published):
         assert len(tags[f"flowers.{name}_digest"]) == 64
     assert tags["flowers.precision"] == "float32"
     note = tags["mlflow.note.content"]
-    assert "| Accuracy | 0.7500 | 0.6000 to 0.9000 |" in note
+    assert "| accuracy | 0.7500 | 0.6000 to 0.9000 |" in note
     assert "3 of head, 1 of fine-tune" in note
 
 

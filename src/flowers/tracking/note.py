@@ -1,20 +1,13 @@
 """The note on a run: what was trained and how it scored, in Markdown, for whoever opens it in the UI."""
 
+from flowers.reporting.tables import NAMES
 from flowers.tracking.result import Result
-
-_TITLES = {
-    "accuracy": "Accuracy",
-    "mean_per_class_accuracy": "Mean accuracy per class",
-    "top5_accuracy": "Top-5 accuracy",
-    "log_loss": "Log-loss",
-    "macro_f1": "Macro F1",
-}
 
 
 def text(result: Result) -> str:
     """A table of the test scores with their 95 % intervals, and a sentence on the training."""
     rows = [
-        f"| {_TITLES.get(name, name)} | {value:.4f} | {_interval(result, name)} |"
+        f"| {NAMES.get(name, name)} | {value:.4f} | {_interval(result, name)} |"
         for name, value in result.scores.items()
     ]
     photos = ", ".join(f"{count} {name}" for name, count in result.counts.items())
