@@ -12,10 +12,10 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install repro ui scores lint test test-slow lock clean
+.PHONY: help install repro ui experiments scores lint test test-slow lock clean
 
 help:  ## this list
-	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed  ## make .venv with the locked packages
 
@@ -39,8 +39,11 @@ repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print th
 	@echo
 	@echo "Next: make ui            compare runs in MLflow"
 	@echo "      dvc plots show     curves, confusion matrix, scores by class"
-	@echo "      dvc exp run -S head.dropout=0.3 && dvc exp show"
+	@echo "      dvc exp run -S head.dropout=0.3 && make experiments"
 	@echo "(with .venv active: source .venv/bin/activate)"
+
+experiments: $(VENV)/.installed  ## compare DVC experiments: scores and the parameters that differ
+	@dvc exp show --no-pager --md --only-changed --drop '^(src|build|data\.yaml|pyproject|Created|State|Executor)'
 
 scores: $(VENV)/.installed  ## print the test scores of the last evaluation
 	@flowers scores

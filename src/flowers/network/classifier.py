@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flowers import console
 from flowers.errors import UserError
 from flowers.network import keras_model, training, weights
 from flowers.network.trunk import Cut, Trunk
@@ -110,9 +111,13 @@ def export(folder: Path, weights_file: Path, destination: Path) -> None:
     """Write the model of a folder as one self-contained `.keras` file; see `keras_model.whole` for what it takes."""
     if destination.suffix != ".keras":
         raise UserError(f"{destination}: the name of an exported model ends in .keras")
-    model = load(folder, weights_file).export()
+    classifier = load(folder, weights_file)
+    model, classes = classifier.export(), classifier.classes
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         model.save(destination)
+        console.say(
+            f"wrote {destination}: uint8 images (n, 224, 224, 3) to the probabilities of {len(classes)} classes"
+        )
     except OSError as error:
         raise UserError(f"{destination}: cannot be written ({error.strerror or error})") from None

@@ -1,6 +1,7 @@
 """MLflow's own pages on the right store."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def serve_ui(host: str = "127.0.0.1", port: int = 5000) -> int:
     page = f"/#/experiments/{experiments[0].experiment_id}/runs" if experiments else ""
     console.say(f"MLflow at http://{host}:{port}{page} (end it with Ctrl-C)")
     server = subprocess.Popen(command(address, host, port), env=environment())
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())  # else it would outlive this process
     try:
         return server.wait()
     except KeyboardInterrupt:  # the server got it too
