@@ -146,6 +146,3 @@ def main() -> None:
         else:
             console.fail(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        console.fail("interrupted")
-        sys.exit(130)
