@@ -14,7 +14,7 @@ CLASSES = ("NA", "café au lait", "rose")  # in their order; "NA" is what a care
 SMALL = {
     "dataset": {"name": "local", "path": "photos", "mirror": None, "bad_images": "refuse"},
     "split": {"method": "random", "train": 0.5, "val": 0.25, "test": 0.25, "seed": 0},
-    "model": {"weights": "random", "unfreeze_blocks": 0, "precision": "float32"},
+    "model": {"weights": "random", "unfreeze_blocks": 0, "train_batch_norm": False, "precision": "float32"},
     "head": {"units": [8], "dropout": 0.1},
     "augmentation": {"views": 1, "flip": True, "min_area": 0.5, "seed": 0},
     "train": {
@@ -64,11 +64,11 @@ class World:
         assert all(key in SMALL[name] for name, section in changes.items() for key in section)
         return Params.model_validate({name: section | changes.get(name, {}) for name, section in SMALL.items()})
 
-    def train(self, on_epoch=None, **changes: dict) -> None:
+    def train(self, on_epoch=None, checkpoint=None, **changes: dict) -> None:
         from flowers.stages import train
 
         settings = self.settings(**changes)
-        train.run(settings.model, settings.head, settings.augmentation, settings.train, on_epoch)
+        train.run(settings.model, settings.head, settings.augmentation, settings.train, on_epoch, checkpoint)
 
     def evaluate(self) -> None:
         from flowers.stages import evaluate

@@ -54,6 +54,13 @@ class Repository:
         assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command at the root of the repository, silent, as the leader of a process group of its own."""
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self._environment, stdout=quiet, stderr=quiet, start_new_session=True
+        )
+
     def git(self, *arguments: str) -> str:
         return self.run("git", *arguments).stdout
 

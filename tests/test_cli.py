@@ -17,7 +17,7 @@ from flowers import cli
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 STAGES = ("download", "split", "train", "evaluate", "track")
-TASKS = ("scores", "ui", "export", "draw-sample", "project")
+TASKS = ("scores", "ui", "export", "draw-sample", "cache", "project")
 HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sklearn", "matplotlib", "dvc", "optuna", "scipy")
 
 
@@ -125,6 +125,7 @@ def test_help_imports_nothing_that_takes_seconds():
         ["export"],
         ["draw-sample", "pictures", "--per-class", "0"],
         ["draw-sample", "pictures", "--seed", "-1"],
+        ["cache", "--clear", "everything"],
         ["project"],
     ],
 )
@@ -173,10 +174,10 @@ def test_what_an_earlier_stage_has_not_made_is_named_with_what_makes_it(flowers,
     assert "dvc repro" in said
 
 
-def test_training_without_weights_says_what_makes_them(flowers):
+def test_training_before_the_other_stages_says_what_to_run(flowers):
     done = flowers("train")
     assert done.status == 1
-    assert "error: build/weights/resnet50.npz: no such file; run `dvc repro`" in done.err.splitlines()
+    assert "error: build/images.csv: no such file; `dvc repro` makes it" in done.err.splitlines()
     assert "Traceback" not in done.err
 
 
@@ -268,6 +269,19 @@ def test_scores_prints_a_table_to_standard_output(flowers):
     accuracy = next(line for line in done.out.splitlines() if " accuracy" in line)
     assert "91.2 %" in accuracy and "85.0 % – 95.5 %" in accuracy
     assert "0.250" in next(line for line in done.out.splitlines() if "log-loss" in line)
+
+
+def test_cache_shows_what_there_is_and_clears_it(flowers, checkout, monkeypatch):
+    monkeypatch.setenv("FLOWERS_CACHE", str(checkout / "cache"))
+    assert flowers("cache").out == f"{checkout / 'cache'} holds nothing\n"
+    (checkout / "cache" / "archives").mkdir(parents=True)
+    (checkout / "cache" / "archives" / "photos.zip").write_bytes(bytes(1500))
+    done = flowers("cache")
+    assert (done.status, done.err) == (0, "")
+    assert "1.5 kB" in next(line for line in done.out.splitlines() if "photos.zip" in line)
+    assert flowers("cache", "--clear", "weights").out == "weights: 0 bytes freed\n"
+    assert flowers("cache", "--clear", "archives").out == "archives: 1,500 bytes freed\n"
+    assert flowers("cache").out == f"{checkout / 'cache'} holds nothing\n"
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model", "keras"])

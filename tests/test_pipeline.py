@@ -2,12 +2,16 @@
 
 import csv
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 import pipeline_world
@@ -88,8 +92,9 @@ def test_a_fresh_clone_without_the_data_says_what_to_type(origin, tmp_path):
     assert clone.outputs() == {}
 
 
-def test_every_stage_runs_once(once):
+def test_every_stage_runs_once_and_no_library_says_a_word(once):
     assert ran(once.said) == STAGES
+    assert "WARNING" not in once.said
 
 
 def test_a_server_that_is_away_costs_no_result_and_it_says_what_to_run_later(once):
@@ -227,6 +232,40 @@ def test_from_scratch_the_outputs_are_the_same_bytes(first, origin, tmp_path):
     there, here = first.outputs(), again.outputs()
     assert [path for path in there | here if there.get(path) != here.get(path)] == []
     assert again.read("dvc.lock") == first.read("dvc.lock")
+
+
+def epochs_saved(repository: Repository) -> int:
+    """How many epochs the checkpoint of a running training holds."""
+    try:
+        with np.load(repository.folder / "build/checkpoint.npz") as file:
+            return len(json.loads(file["progress"].tobytes())["rows"])
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_with_the_next_repro(copy, tmp_path):
+    """Killed with DVC and all, before its first epoch, in the head's, between two and in the last."""
+    copy.set(model__unfreeze_blocks=1, train__fine_tune_epochs=4)
+    other = copy.copy(tmp_path / "uninterrupted")
+    other.dvc("repro")
+    for moment in (0, 2, 6, 8):
+        repro = copy.start(sys.executable, "-m", "dvc", "repro")
+        while repro.poll() is None:
+            # The outputs of the run before are removed when the stage begins.
+            if epochs_saved(copy) >= moment and not (copy.folder / "build/history.csv").exists():
+                os.killpg(repro.pid, signal.SIGKILL)
+            time.sleep(0.002)
+        assert repro.returncode == -signal.SIGKILL
+        assert not (copy.folder / "build/model").exists()
+    assert epochs_saved(copy) == 8
+    said = copy.dvc("repro")
+    assert "Going on after epoch 7" in said
+    assert copy.outputs() == other.outputs()
+    assert copy.read("dvc.lock") == other.read("dvc.lock")
+    (run,) = copy.runs()
+    history = copy.client().get_metric_history(run.info.run_id, "loss")
+    assert [point.step for point in history] == list(range(8))
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,12 +50,14 @@ def split() -> None:
 @app.command(rich_help_panel=STAGES)
 def train() -> None:
     """Train head and unfrozen blocks, streaming each epoch to MLflow."""
-    from flowers import params, tracking
+    from flowers import params, paths, run_key, tracking
+    from flowers.network.checkpoint import Checkpoint
     from flowers.stages import train as stage
 
     settings = params.load()
+    checkpoint = Checkpoint(paths.CHECKPOINT, run_key.run_key(settings))
     with tracking.live_run(settings) as on_epoch:
-        stage.run(settings.model, settings.head, settings.augmentation, settings.train, on_epoch)
+        stage.run(settings.model, settings.head, settings.augmentation, settings.train, on_epoch, checkpoint)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -118,6 +120,19 @@ def draw_sample(
     from flowers.datasets import sample
 
     sample.draw(folder, per_class, seed)
+
+
+@app.command(rich_help_panel=TASKS)
+def cache(
+    clear: Annotated[
+        Literal["activations", "archives", "weights", "all"] | None,
+        typer.Option(help="Remove these (archives: those that you put there, too)."),
+    ] = None,
+) -> None:
+    """Show what your cache folder holds, or clear it: archives, weights and activations of all your clones."""
+    from flowers import cache as user_cache
+
+    user_cache.show() if clear is None else user_cache.clear(clear)
 
 
 @app.command(rich_help_panel=TASKS)

@@ -24,11 +24,13 @@ def fail(message: str) -> None:
     _print(f"error: {message}", style="red")
 
 
-def progress_bar(total: int | None, description: str, unit: str) -> "tqdm.tqdm":
-    """A progress bar on standard error (nothing is drawn where that is not a terminal)."""
+def progress_bar(total: int | None, description: str, unit: str, done: int = 0) -> "tqdm.tqdm":
+    """A progress bar on standard error (nothing is drawn where that is not a terminal); it begins at `done`."""
     import tqdm
 
-    return tqdm.tqdm(total=total, desc=description, unit=f" {unit}", disable=None, leave=False, dynamic_ncols=True)
+    return tqdm.tqdm(
+        total=total, initial=done, desc=description, unit=f" {unit}", disable=None, leave=False, dynamic_ncols=True
+    )
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "photos") -> Iterator[T]:

@@ -52,10 +52,11 @@ class SplitParams(_Section):
 
 
 class ModelParams(_Section):
-    """The ResNet50: its weights, how many residual blocks from the top are trained too, and the trunk's precision."""
+    """The ResNet50: its weights, which residual blocks from the top are trained too and how, and the precision."""
 
     weights: str
     unfreeze_blocks: Annotated[int, Field(ge=0, le=16)]
+    train_batch_norm: bool
     precision: Literal["auto", "float32", "bfloat16"]
 
 

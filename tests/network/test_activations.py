@@ -1,4 +1,4 @@
-"""The store of activations: computed once, found by content, right after any accident."""
+"""The store of activations: computed once, found by content, kept within a limit, right after any accident."""
 
 import hashlib
 import io
@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich import filesize
 
+from flowers import cache as user_cache
 from flowers import images
 from flowers.errors import UserError
 from flowers.network import activations
@@ -26,6 +30,7 @@ POOLED, CONV5 = Cut(0), Cut(3)
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("FLOWERS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("FLOWERS_CACHE_LIMIT", raising=False)
     return tmp_path / "cache"
 
 
@@ -50,7 +55,8 @@ def get(items, *cuts: Cut, precision: str = "float32", tensors=TENSORS) -> dict[
 
 
 def files(cache: Path, pattern: str = "*.npy") -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in sorted(cache.rglob(pattern)) if path.is_file()}
+    found = (path for path in sorted(cache.rglob(pattern)) if path.is_file() and path.name != ".lock")
+    return {path: path.read_bytes() for path in found}
 
 
 def wanted(cheap_trunk, items, cut: Cut = POOLED) -> np.ndarray:
@@ -208,6 +214,139 @@ def test_a_store_that_cannot_be_written_is_named(cheap_trunk, photos, cache):
         get(photos)
 
 
+def allow(monkeypatch, size: int | str) -> None:
+    monkeypatch.setenv("FLOWERS_CACHE_LIMIT", str(size))
+
+
+def taken(cache: Path) -> int:
+    """Bytes that all activations take."""
+    return sum(len(content) for content in files(cache, "*.*").values())
+
+
+def age(cache: Path) -> None:
+    """Let an hour pass since every use."""
+    for description in cache.rglob("*.json"):
+        moment = description.stat().st_mtime - 3600
+        os.utime(description, (moment, moment))
+
+
+def uses(cheap_trunk, *arguments, **options) -> bool:
+    """Whether these activations come from the store."""
+    before = cheap_trunk.computed
+    get(*arguments, **options)
+    return cheap_trunk.computed == before
+
+
+def test_what_was_not_used_for_longest_makes_room(cheap_trunk, photos, cache, monkeypatch, capsys):
+    for one in photos[:3]:
+        get([one])
+        age(cache)
+    for one in (photos[1], photos[0]):
+        get([one])  # used in another order than made
+        age(cache)
+    room = taken(cache)
+    allow(monkeypatch, room)
+    get(photos[3:4])
+    assert room // 2 < taken(cache) <= room
+    assert "longest unused" in capsys.readouterr().err
+    age(cache)
+    assert not uses(cheap_trunk, photos[2:3])  # it went first, and now the next one
+    assert [uses(cheap_trunk, [photos[number]]) for number in (0, 3)] == [True, True]
+    assert not uses(cheap_trunk, photos[1:2])
+
+
+def test_nothing_goes_while_there_is_room(cheap_trunk, photos, cache, monkeypatch, capsys):
+    get(photos[:2])
+    get(photos[2:])
+    allow(monkeypatch, taken(cache))
+    limited = cache.with_name("limited")
+    monkeypatch.setenv("FLOWERS_CACHE", str(limited))
+    get(photos[:2])
+    get(photos[2:])
+    assert taken(limited) == taken(cache)
+    assert capsys.readouterr().err == ""
+
+
+def test_all_weights_precisions_and_cuts_share_one_limit(cheap_trunk, photos, cache, monkeypatch):
+    others = {"some/kernel": np.zeros(3, np.float32)}
+    get(photos[:1], CONV5)
+    age(cache)
+    get(photos[:1], precision="bfloat16")
+    age(cache)
+    get(photos[:1], tensors=others)
+    size = taken(cache)
+    allow(monkeypatch, size)
+    get(photos[1:2])  # far smaller than the first, which makes room alone
+    assert taken(cache) < size // 2
+    assert uses(cheap_trunk, photos[:1], precision="bfloat16") and uses(cheap_trunk, photos[:1], tensors=others)
+    assert not uses(cheap_trunk, photos[:1], CONV5)
+
+
+def test_what_a_call_uses_stays_even_beyond_the_limit_and_it_says_so(cheap_trunk, photos, cache, monkeypatch, capsys):
+    get(photos[:1])
+    get(photos[1:2])
+    mine = files(cache)
+    get(photos[4:])
+    capsys.readouterr()
+    allow(monkeypatch, "1 kB")
+    np.testing.assert_array_equal(get(photos[:3])[POOLED], wanted(cheap_trunk, photos[:3]))
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1 and filesize.decimal(taken(cache)) in warnings[0] and "1.0 kB" in warnings[0]
+    assert len(files(cache)) == 3 and files(cache).items() >= mine.items()
+    assert uses(cheap_trunk, photos[:3])
+    assert capsys.readouterr().err == ""  # nothing new
+    value = warnings[0].rpartition("FLOWERS_CACHE_LIMIT=")[2].strip("'")
+    allow(monkeypatch, value)  # what it says helps
+    get(photos[:4])
+    assert capsys.readouterr().err == ""
+
+
+def test_what_made_room_is_computed_again_to_the_same_numbers(cheap_trunk, photos, cache, monkeypatch):
+    first = {number: get([photos[number]], POOLED, CONV5) for number in range(2)}
+    before = files(cache, "*.*")
+    allow(monkeypatch, 0)
+    get(photos[2:])
+    assert not before.keys() & files(cache, "*.*").keys()
+    for number, cuts in first.items():
+        again = get([photos[number]], POOLED, CONV5)
+        for cut, values in cuts.items():
+            np.testing.assert_array_equal(again[cut], values)
+    assert cheap_trunk.computed == 5 + 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps what is mapped")
+def test_what_somebody_still_reads_can_make_room(cheap_trunk, photos, cache, monkeypatch):
+    opened = activations.stored(photos[:2], [POOLED], TENSORS, "float32")[POOLED]
+    before = files(cache)
+    allow(monkeypatch, 0)
+    get(photos[2:])
+    assert not before.keys() & files(cache).keys()
+    np.testing.assert_array_equal(opened[:], wanted(cheap_trunk, photos[:2]))
+
+
+@pytest.mark.parametrize("value", ["lots", "GB", "-1", "20 XB", "20,5 GB", "20 GB or so", "1e9", "0x10", "٣ GB"])
+def test_a_limit_that_is_no_size_is_told_before_anything_is_computed(cheap_trunk, photos, monkeypatch, value):
+    allow(monkeypatch, value)
+    with pytest.raises(UserError, match=rf"FLOWERS_CACHE_LIMIT: '{value}' .*20 GB"):
+        get(photos)
+    assert cheap_trunk.computed == 0
+
+
+@pytest.mark.parametrize("where", ["in the same folder", "in another store"])
+def test_what_a_killed_process_left_is_removed_when_something_is_computed(cheap_trunk, photos, cache, where):
+    tensors = TENSORS if where == "in the same folder" else {"some/kernel": np.zeros(3, np.float32)}
+    get(photos[:1], tensors=tensors)
+    (array,) = files(cache)
+    whole = files(cache, "*.*")
+    for name in ("a.partial", "b.npy"):
+        array.with_name(name).write_bytes(b"half of somethi")
+    get(photos[:1], tensors=tensors)  # nothing to compute: nobody looks for it
+    assert len(files(cache, "*.*")) == 4
+    get(photos[1:])
+    left = files(cache, "*.*")
+    assert len(left) == 4 and left.items() >= whole.items()
+
+
 def drawn() -> dict[str, bytes]:
     """Two pictures of integers only, in the two formats most photos have: coloured rings on a slope."""
     rows, columns = np.mgrid[:300, :400]
@@ -268,6 +407,13 @@ class Trunk(trunk.Trunk):
         return {cut: np.ones((len(images), *cut.shape), np.float32) * means for cut in self.cuts}
 
 activations.Trunk = Trunk
+if os.environ.get("SLOW_TO_OPEN"):
+    load = np.load
+    def slow(*arguments, **options):
+        Path(sys.argv[1], "opening").touch()
+        time.sleep(float(os.environ["SLOW_TO_OPEN"]))
+        return load(*arguments, **options)
+    np.load = slow
 if os.environ.get("DIE_AT"):
     calls, replace = iter(range(1, 99)), Path.replace
     def dying(self, target):
@@ -279,32 +425,34 @@ Path(sys.argv[1], f"ready{os.getpid()}").touch()
 while len(list(Path(sys.argv[1]).glob("ready*"))) < int(os.environ["PROCESSES"]):
     time.sleep(0.01)
 items = [activations.Item(Path(name), hashlib.sha256(Path(name).read_bytes()).hexdigest()) for name in sys.argv[2:]]
-found = activations.stored(items, [trunk.Cut(0)], {"some/kernel": np.ones(3, np.float32)}, "float32")
+tensors = {"some/kernel": np.full(3, os.getpid() if os.environ.get("OWN_WEIGHTS") else 1, np.float32)}
+found = activations.stored(items, [trunk.Cut(0)], tensors, "float32")
 print(found[trunk.Cut(0)][:].mean(axis=1).tolist())
 assert "tensorflow" not in sys.modules
 """
 
 
-def fetch(
-    folder: Path, photos: list[Item], processes: int = 1, **environment: str
-) -> list[subprocess.CompletedProcess]:
-    command = [sys.executable, "-c", FETCH, str(folder), *(str(each.path) for each in photos)]
-    variables = os.environ | {"PROCESSES": str(processes)} | environment
+def fetch(folder: Path, *photos_of_each: list[Item], **environment: str) -> list[subprocess.CompletedProcess]:
+    """Run as many processes at once as there are lists of photos."""
+    commands = [
+        [sys.executable, "-c", FETCH, str(folder), *(str(each.path) for each in photos)] for photos in photos_of_each
+    ]
+    variables = os.environ | {"PROCESSES": str(len(commands))} | environment
     for ready in folder.glob("ready*"):
         ready.unlink()
     running = [
         subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(processes)
+        for command in commands
     ]
     answers = [process.communicate(timeout=60) for process in running]
     return [
-        subprocess.CompletedProcess(command, process.returncode, *answer)
+        subprocess.CompletedProcess(process.args, process.returncode, *answer)
         for process, answer in zip(running, answers, strict=True)
     ]
 
 
 def test_two_processes_that_want_the_same_compute_it_once(photos, tmp_path):
-    first, second = fetch(tmp_path, photos, processes=2)
+    first, second = fetch(tmp_path, photos, photos)
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert first.stdout == second.stdout
     assert (tmp_path / "computed").read_text() == "x" * 5
@@ -322,3 +470,34 @@ def test_a_kill_while_a_shard_is_written_leaves_a_right_store(photos, tmp_path, 
     np.testing.assert_allclose(json.loads(again.stdout), means, rtol=1e-5)
     assert (tmp_path / "computed").read_text() == "x" * (2 + 3 + 3)
     assert len(files(cache)) == len(files(cache, "*.json")) == 2 and not list(cache.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("differ", ["photos", "weights"])
+def test_two_processes_at_once_with_room_for_one_of_them_end_right(photos, tmp_path, cache, differ):
+    fetch(tmp_path, photos[2:3])
+    room = taken(cache)
+    shares = (photos[:1], photos[1:2] if differ == "photos" else photos[:1])
+    own_weights = "yes" if differ == "weights" else ""
+    answers = fetch(tmp_path, *shares, OWN_WEIGHTS=own_weights, FLOWERS_CACHE_LIMIT=str(room))
+    for answer, (one,) in zip(answers, shares, strict=True):
+        assert answer.returncode == 0, answer.stderr
+        np.testing.assert_allclose(json.loads(answer.stdout), [images.load(one.path).mean()], rtol=1e-5)
+        assert "warning" not in answer.stderr
+    assert (tmp_path / "computed").read_text() == "x" * 3
+    assert taken(cache) == room and len(files(cache, "*.*")) == 2
+
+
+def test_nobody_clears_what_was_found_and_is_not_yet_opened(photos, tmp_path, cache, capsys):
+    found = []
+    fetching = threading.Thread(target=lambda: found.extend(fetch(tmp_path, photos, SLOW_TO_OPEN="0.5")))
+    fetching.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "opening").exists():
+        assert time.monotonic() < deadline and fetching.is_alive()
+        time.sleep(0.01)
+    user_cache.clear("activations")
+    fetching.join()
+    assert found[0].returncode == 0, found[0].stderr
+    assert len(json.loads(found[0].stdout)) == 5
+    assert "waiting for another process" in capsys.readouterr().err
+    assert not files(cache, "*.*")

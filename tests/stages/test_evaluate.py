@@ -112,7 +112,9 @@ def test_activations_that_are_not_those_of_the_photos_are_noticed(trained):
         np.save(file, values[::-1])  # each photo gets another one's
     content["sha256"] = hashlib.sha256(description.with_suffix(".npy").read_bytes()).hexdigest()
     description.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"differs from the stored activations by .* Delete .*activations and run"):
+    with pytest.raises(
+        UserError, match=r"differs from the stored activations by .* Type `flowers cache --clear activations` and run"
+    ):
         trained.evaluate()
     assert evaluation(trained) == {}
     shutil.rmtree(paths.cache_folder() / "activations")  # the remedy that it names

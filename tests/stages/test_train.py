@@ -1,8 +1,10 @@
 """The stage `train`: what it writes, that it writes the same again, and that trouble leaves nothing half-made."""
 
+import contextlib
 import csv
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from flowers import paths
 from flowers.errors import UserError
 from flowers.network import activations, classifier, weights
+from flowers.network.checkpoint import Checkpoint
 from flowers.stages.train import HISTORY_COLUMNS
 
 OUTPUTS = ["history.csv", "model/model.json", "model/trained.npz"]
@@ -182,6 +185,34 @@ def test_a_listener_that_stops_the_training_gets_its_own_exception(world, cheap_
     with pytest.raises(Pruned):
         world.train(on_epoch)
     assert world.made() == {}
+
+
+def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(world, cheap_trunk, tmp_path):
+    """The first training is stopped by its listener, the second one goes on; nothing is left of the first."""
+    settings = {"model": {"unfreeze_blocks": 1}, "train": {"epochs": 4, "fine_tune_epochs": 3}}
+    world.train(**settings)
+    wanted = world.made()
+    for stop in (0, 2, 3, 4, 6):  # 3 is the last epoch of the head
+        seen = []
+
+        def on_epoch(row, stop=stop, seen=seen) -> None:
+            seen.append(row["epoch"])
+            if len(seen) == stop + 1:
+                raise KeyboardInterrupt
+
+        checkpoint = Checkpoint(tmp_path / "checkpoint.npz", "a key")
+        other = world.copy(tmp_path / f"stopped after {stop}")
+        with contextlib.chdir(other.folder):
+            shutil.rmtree(paths.MODEL)
+            paths.HISTORY.unlink()
+            with pytest.raises(KeyboardInterrupt):
+                other.train(on_epoch, checkpoint, **settings)
+            assert other.made() == {} and checkpoint.path.exists()
+            again = []
+            other.train(lambda row, again=again: again.append(row["epoch"]), checkpoint, **settings)
+        assert other.made() == wanted
+        assert again == list(range(7))
+        assert not checkpoint.path.exists()
 
 
 # Trains the world in the current folder with the real trunk, on all processors or on the first alone.

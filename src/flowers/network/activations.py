@@ -3,7 +3,7 @@
 An activation is found by what it is: the photo's bytes, the view, the weights, the cut, the precision, `VERSION` and
 the versions of TensorFlow and Pillow. The folder is the user's, shared by all clones. It holds shards, immutable once
 they are renamed into place; each is a plain `.npy` and a `.json` that lists its keys and its checksum and is written
-last, so a kill at any moment leaves a store that is right.
+last, so a kill at any moment leaves a store that is right. What was not used for longest makes room (cache.py).
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowers import console, images, locks, paths
+from flowers import cache, console, images, paths
 from flowers.errors import UserError
 from flowers.network import backend, weights
 from flowers.network.trunk import BATCH, Cut, Trunk
@@ -68,6 +68,7 @@ class Store:
     """The activations of one set of weights in one precision, below `folder`."""
 
     def __init__(self, folder: Path, weights_digest: str, precision: str) -> None:
+        self.root = folder
         self.folder = folder / f"{weights_digest[:16]}-{precision}-v{VERSION}-{_makers()}"
         self.precision = precision
 
@@ -76,18 +77,25 @@ class Store:
     ) -> dict[Cut, Activations]:
         """The items' activations at every cut; what is missing is computed in one pass of `trunk(cuts)` and stored.
 
-        Raises UserError where a photo cannot be read, OSError where the folder cannot be written.
+        Raises UserError where a photo cannot be read or the limit is no size, OSError where the folder cannot be
+        written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Two processes that want the same activations compute them once.
-        with locks.held(self.folder / ".lock", "waiting for another process that computes activations"):
+        limit = cache.limit()
+        self.root.mkdir(parents=True, exist_ok=True)
+        # Two processes that want the same activations compute them once; none are removed before they are opened.
+        with cache.activations_held(self.root):
             wanted = {item.key for item in items}
             known = {cut: self._index(cut, wanted) for cut in cuts}
             missing = {item.key: item for item in items if any(item.key not in known[cut] for cut in cuts)}
             if missing:
+                cache.remove_unfinished(self.root)
                 self._compute(list(missing.values()), known, trunk(cuts))
                 known = {cut: self._index(cut, wanted) for cut in cuts}
-        return {cut: self._open(cut, known[cut], items) for cut in cuts}
+            in_use = {known[cut][key][0] for cut in cuts for key in wanted}
+            cache.note_use(in_use)
+            if missing:
+                cache.evict(self.root, in_use, limit)
+            return {cut: self._open(cut, known[cut], items) for cut in cuts}
 
     def _compute(self, items: list[Item], known: dict[Cut, dict[str, tuple[Path, int]]], trunk: Trunk) -> None:
         widest = max(int(np.prod(cut.shape)) for cut in trunk.cuts) * 4
@@ -108,7 +116,7 @@ class Store:
 
     def _write(self, cut: Cut, keys: list[str], values: np.ndarray) -> None:
         folder = self.folder / cut.name
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256("".join(keys).encode()).hexdigest()[:32]
         array = folder / f"{name}.npy"
         temporary = array.with_suffix(".partial")
@@ -158,7 +166,7 @@ def stored(
 ) -> dict[Cut, Activations]:
     """The items' activations at these cuts, from the user's store; what is missing there is computed now.
 
-    Raises UserError where a photo cannot be read or the store cannot be written.
+    Raises UserError where a photo cannot be read, the store cannot be written or FLOWERS_CACHE_LIMIT is no size.
     """
     store = Store(paths.cache_folder() / "activations", weights.digest(tensors), precision)
     try:

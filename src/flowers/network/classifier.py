@@ -15,6 +15,7 @@ import numpy as np
 from flowers import console
 from flowers.errors import UserError
 from flowers.network import keras_model, training, weights
+from flowers.network.top import Top
 from flowers.network.trunk import Cut, Trunk
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ class Classifier:
         self._trained, self._pretrained = trained, pretrained
 
     @cached_property
-    def top(self) -> "keras.Model":
+    def top(self) -> Top:
         """Activations at the cut to logits."""
-        return keras_model.joined(keras_model.tail(self.cut, self._trained), self._head)
+        return Top(self.cut, self._trained, self._head, self.description.precision)
 
     @cached_property
     def _head(self) -> "keras.Model":
@@ -73,7 +74,7 @@ class Classifier:
 
     def probabilities_at_cut(self, activations: training.Examples) -> np.ndarray:
         """Probabilities (n, classes) float32 of the trunk's activations at `cut`."""
-        return training.softmax(training.logits(self.top, activations))
+        return training.softmax(self.top.logits(activations))
 
     def export(self) -> "keras.Model":
         """The whole network as one Keras model: uint8 (n, 224, 224, 3) to probabilities, in float32."""

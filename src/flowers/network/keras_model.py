@@ -1,4 +1,4 @@
-"""The network above and around the trunk, in Keras: the tail of residual blocks, the head, and the whole for export."""
+"""What is a Keras model: the head, and the whole network for export."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowers.network import backend, resnet
-from flowers.network.trunk import BGR_MEANS, Cut
+from flowers.network.trunk import BGR_MEANS
 from flowers.network.weights import Tensors
 
 if TYPE_CHECKING:
@@ -25,47 +25,6 @@ def head(classes: int, units: Sequence[int], dropout: float, seed: int) -> "kera
         x = keras.layers.Dropout(dropout, seed=seed + number, name=f"head_dropout{number}")(x)
     logits = keras.layers.Dense(classes, kernel_initializer=next(initializers), name="head_logits")(x)
     return keras.Model(inputs, logits, name="head")
-
-
-def tail(cut: Cut, tensors: Tensors) -> "keras.Model":
-    """Activations at the cut (n, *cut.shape) to pooled features (n, 2048), with Keras's own layer names.
-
-    BatchNorm layers keep their statistics, scale and shift. They are set one by one: a Functional model trained with
-    `fit` does not honour `training=False` on a nested one. A subsampled cut has done the first block's stride already.
-    """
-    keras = backend.keras()
-    inputs = x = keras.Input(cut.shape)
-    for number, block in enumerate(resnet.BLOCKS[len(resnet.BLOCKS) - cut.unfreeze_blocks :]):
-        x = _block(x, block, stride=1 if number == 0 and cut.subsampled else block.stride)
-    if cut.unfreeze_blocks:
-        x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    model = keras.Model(inputs, x, name="tail")
-    set_tensors(model, tensors)
-    return model
-
-
-def joined(tail_model: "keras.Model", head_model: "keras.Model") -> "keras.Model":
-    """Activations at the cut to logits: tail and head as one flat model that shares their layers."""
-    x = tail_model.output
-    for layer in head_model.layers[1:]:
-        x = layer(x)
-    return backend.keras().Model(tail_model.input, x, name="trained")
-
-
-def _block(x: Any, block: resnet.Block, stride: int) -> Any:
-    layers = backend.keras().layers
-
-    def convolve(x: Any, number: int, kernel: int = 1, stride: int = 1) -> Any:
-        filters = 4 * block.filters if number in (0, 3) else block.filters
-        name = f"{block.name}_{number}"
-        x = layers.Conv2D(filters, kernel, strides=stride, padding="same", name=f"{name}_conv")(x)
-        return layers.BatchNormalization(epsilon=resnet.BATCH_NORM_EPSILON, trainable=False, name=f"{name}_bn")(x)
-
-    shortcut = convolve(x, 0, stride=stride) if block.projection else x
-    x = layers.ReLU(name=f"{block.name}_1_relu")(convolve(x, 1, stride=stride))
-    x = layers.ReLU(name=f"{block.name}_2_relu")(convolve(x, 2, kernel=3))
-    x = layers.Add(name=f"{block.name}_add")([convolve(x, 3), shortcut])
-    return layers.ReLU(name=f"{block.name}_out")(x)
 
 
 def whole(tensors: Tensors, head_model: "keras.Model") -> "keras.Model":

@@ -4,6 +4,7 @@ The network of He et al., "Deep Residual Learning for Image Recognition" (arXiv 
 strides in the first 1×1 convolution of a stage. Layer names are Keras's own. Nothing here needs TensorFlow.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 BATCH_NORM_EPSILON = 1.001e-5
@@ -53,6 +54,12 @@ def convolutions() -> dict[str, tuple[int, int, int, int]]:
         shapes[f"{block.name}_2_conv"] = (3, 3, block.filters, block.filters)
         shapes[f"{block.name}_3_conv"] = (1, 1, block.filters, wide)
     return shapes
+
+
+def block_tensors(blocks: Iterable[Block]) -> list[str]:
+    """The tensors of these blocks, as `<layer>/<variable>`."""
+    prefixes = tuple(f"{block.name}_" for block in blocks)
+    return [name for name in tensor_shapes() if name.startswith(prefixes)]
 
 
 def tensor_shapes() -> dict[str, tuple[int, ...]]:

@@ -6,18 +6,19 @@ next.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
 from flowers import console
 from flowers.errors import UserError
-from flowers.network import backend, keras_model
+from flowers.network import backend
+from flowers.network.adamw import AdamW
+from flowers.network.top import Top
+from flowers.network.weights import Tensors
 from flowers.reporting.metrics import mean_per_class_accuracy
-
-if TYPE_CHECKING:
-    import keras
 
 Row = dict[str, float | int | str]
 OnEpoch = Callable[[Row], None]
@@ -70,12 +71,23 @@ class Schedule:
 
 
 @dataclass
-class Best:
-    """The best epoch so far, over all phases: by mean-per-class accuracy, then by loss, then the earlier one."""
+class Progress:
+    """How far a training has come, over all its phases: all that it needs to go on after an interruption.
 
-    score: tuple[float, float] = (-1.0, 0.0)
-    epoch: int = -1
-    weights: dict[str, np.ndarray] | None = None
+    The best epoch so far is that of the highest mean-per-class accuracy, then the lowest loss, then the earlier one.
+    """
+
+    rows: list[Row] = field(default_factory=list)  # the scores of each epoch
+    best_score: tuple[float, float] = (-1.0, 0.0)
+    best_epoch: int = -1
+    best: Tensors = field(default_factory=dict)
+    tensors: Tensors = field(default_factory=dict)  # after the last epoch, as the optimizer's state is
+    optimizer: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def phase(self) -> str | None:
+        """The phase of the last epoch."""
+        return str(self.rows[-1]["phase"]) if self.rows else None
 
 
 def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -86,60 +98,44 @@ def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def train(
-    model: "keras.Model",
+    top: Top,
     training: TrainingSet,
     validation: ValidationSet | None,
     schedule: Schedule,
-    best: Best,
-    first_epoch: int = 0,
+    progress: Progress,
     on_epoch: OnEpoch | None = None,
-) -> list[Row]:
-    """Train `model` (activations to logits) for one phase; returns a row of scores an epoch.
+    save: Callable[[Progress], None] | None = None,
+) -> None:
+    """Train `top` for one phase, or for what is left of the one that `progress` is in; `progress` is updated.
 
-    With validation, `best` is updated with what beats it; without, it holds the last epoch. Raises Diverged where the
-    loss, in training or in validation, stops being a number.
+    After each epoch the progress is saved, then its row of scores is handed to `on_epoch`. Without validation the last
+    epoch is the best. Raises Diverged where the loss, in training or in validation, stops being a number.
     """
-    step = _train_step(model, schedule)
-    rows: list[Row] = []
-    phase_best = -1
-    with console.progress_bar(schedule.epochs, schedule.phase, "epochs") as bar:
-        for epoch in range(first_epoch, first_epoch + schedule.epochs):
-            loss, accuracy = _run_epoch(step, training, schedule, epoch)
-            _require_number("training", loss, epoch, schedule.phase)
+    optimizer = AdamW(top.variables, schedule.learning_rate, schedule.weight_decay)
+    resumed = progress.phase == schedule.phase
+    if resumed:
+        _restore(top, optimizer, progress)
+    run_epoch = _epoch_function(top, optimizer, training, schedule)
+    done = sum(row["phase"] == schedule.phase for row in progress.rows)
+    first = len(progress.rows) - done
+    with console.progress_bar(schedule.epochs, schedule.phase, "epochs", done) as bar:
+        for epoch in range(first + done, first + schedule.epochs):
+            if validation is not None and epoch - 1 - max(progress.best_epoch, first) >= schedule.patience:
+                break
             row: Row = {"epoch": epoch, "phase": schedule.phase, "learning_rate": schedule.learning_rate}
-            row |= {"loss": loss, "accuracy": accuracy}
-            if validation is None:
-                best.epoch, best.weights = epoch, keras_model.get_tensors(model)
-            else:
-                row |= _validate(model, validation)
+            row |= run_epoch(epoch)
+            _require_number("training", float(row["loss"]), epoch, schedule.phase)
+            if validation is not None:
+                row |= _validate(top, validation)
                 _require_number("validation", float(row["val_loss"]), epoch, schedule.phase)
-                score = (float(row["val_mean_per_class_accuracy"]), -float(row["val_loss"]))
-                if score > best.score:
-                    best.score, best.epoch, best.weights = score, epoch, keras_model.get_tensors(model)
-                    phase_best = epoch
-            rows.append(row)
+            progress.rows.append(row)
+            _note(progress, top, optimizer, keep_state=save is not None)
+            if save is not None:
+                save(progress)
             if on_epoch is not None:
                 on_epoch(row)
             bar.set_postfix({key: f"{row[key]:.3f}" for key in ("loss", "val_accuracy") if key in row}, refresh=False)
             bar.update()
-            if validation is not None and epoch - max(phase_best, first_epoch) >= schedule.patience:
-                break
-    return rows
-
-
-def logits(model: "keras.Model", examples: Examples, batch_size: int = 128) -> np.ndarray:
-    """The model's logits for all rows of the examples, (n, classes) float32, in batches padded to one size."""
-    tf = backend.tensorflow()
-    predict = getattr(model, "_flowers_predict", None)
-    if predict is None:
-        predict = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
-        model._flowers_predict = predict
-    parts = []
-    for start in range(0, len(examples), batch_size):
-        rows = np.arange(start, start + batch_size)
-        values = predict(examples[np.minimum(rows, len(examples) - 1)]).numpy()
-        parts.append(values[: len(examples) - start])
-    return np.concatenate(parts)
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
@@ -148,52 +144,98 @@ def softmax(values: np.ndarray) -> np.ndarray:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
 
 
-def _train_step(model: "keras.Model", schedule: Schedule) -> Any:
-    """One step of AdamW (Loshchilov and Hutter, arXiv 1711.05101) on a batch; returns summed loss and hits."""
-    tf, keras = backend.tensorflow(), backend.keras()
-    optimizer = keras.optimizers.AdamW(schedule.learning_rate, weight_decay=schedule.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    optimizer.build(model.trainable_variables)
+def _note(progress: Progress, top: Top, optimizer: AdamW, keep_state: bool) -> None:
+    """Keep the tensors of the last epoch if they are the best, and the state after it where it is to be saved."""
+    row = progress.rows[-1]
+    score = (float(row.get("val_mean_per_class_accuracy", 0)), -float(row.get("val_loss", 0)))
+    better = score > progress.best_score or "val_loss" not in row
+    if better or keep_state:
+        tensors = top.get_tensors()
+    if better:
+        progress.best_score = score if "val_loss" in row else progress.best_score
+        progress.best_epoch, progress.best = int(row["epoch"]), tensors
+    if keep_state:
+        progress.tensors, progress.optimizer = tensors, [np.asarray(variable) for variable in optimizer.state]
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def step(batch: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
+
+def _restore(top: Top, optimizer: AdamW, progress: Progress) -> None:
+    top.set_tensors(progress.tensors)
+    for variable, values in zip(optimizer.state, progress.optimizer, strict=True):
+        variable.assign(values)
+
+
+def _epoch_function(
+    top: Top, optimizer: AdamW, training: TrainingSet, schedule: Schedule
+) -> Callable[[int], dict[str, float]]:
+    """What runs an epoch, every photo once, in a new order, each in one of its views: to mean loss and accuracy."""
+    step = _step_function(top, optimizer, schedule)
+    # Features held in memory train in milliseconds: the whole epoch is one call.
+    fused = isinstance(training.examples, np.ndarray)
+    run = (_fused if fused else _streamed)(step, training.examples, schedule.batch_size)
+
+    def run_epoch(epoch: int) -> dict[str, float]:
+        random = np.random.default_rng([schedule.seed, epoch])
+        order = random.permutation(len(training.labels))
+        rows = training.views[order, random.integers(0, training.views.shape[1], len(order))]
+        top.reseed(random)
+        loss, hits = run(rows, training.labels[order], training.weights[order])
+        return {"loss": float(loss) / len(order), "accuracy": float(hits) / len(order)}
+
+    return run_epoch
+
+
+def _step_function(top: Top, optimizer: AdamW, schedule: Schedule) -> Any:
+    """One step on a batch; returns the sum of its losses and the number of hits, float64 (2,)."""
+    tf = backend.tensorflow()
+
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
+    def step(batch: Any, labels: Any, weights: Any) -> Any:
         with tf.GradientTape() as tape:
-            scores = model(batch, training=True)
+            scores = top(batch, training=True)
             classes = scores.shape[-1]
             targets = tf.one_hot(labels, classes) * (1 - schedule.label_smoothing) + schedule.label_smoothing / classes
             losses = weights * tf.nn.softmax_cross_entropy_with_logits(targets, scores)
             loss = tf.reduce_mean(losses)
-        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
-        hits = tf.reduce_sum(tf.cast(tf.argmax(scores, -1, tf.int32) == labels, tf.float32))
-        return tf.reduce_sum(losses), hits
+        optimizer.apply(tape.gradient(loss, list(top.variables.values())))
+        hits = tf.reduce_sum(tf.cast(tf.argmax(scores, -1, tf.int32) == labels, tf.float64))
+        return tf.stack([tf.cast(tf.reduce_sum(losses), tf.float64), hits])
 
     return step
 
 
-def _run_epoch(step: Any, training: TrainingSet, schedule: Schedule, epoch: int) -> tuple[float, float]:
-    """Every photo once, in a new order, each in one of its views; returns mean loss and accuracy."""
-    random = np.random.default_rng([schedule.seed, epoch])
-    order = random.permutation(len(training.labels))
-    rows = training.views[order, random.integers(0, training.views.shape[1], len(order))]
-    sums = np.zeros(2)
-    for photos, batch in _ahead(training.examples, rows, order, schedule.batch_size):
-        sums += [float(value) for value in step(batch, training.labels[photos], training.weights[photos])]
-    return sums[0] / len(order), sums[1] / len(order)
+def _fused(step: Any, examples: Examples, batch_size: int) -> Any:
+    tf = backend.tensorflow()
+    held = tf.constant(examples)
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def run(rows: Any, labels: Any, weights: Any) -> Any:
+        sums = tf.zeros(2, tf.float64)
+        for start in tf.range(0, tf.size(rows), batch_size):
+            batch = slice(start, start + batch_size)
+            sums += step(tf.gather(held, rows[batch]), labels[batch], weights[batch])
+        return sums
+
+    return run
 
 
-def _ahead(
-    examples: Examples, rows: np.ndarray, order: np.ndarray, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of photos and their activations, read one step ahead of the training."""
-    from concurrent.futures import ThreadPoolExecutor
+def _streamed(step: Any, examples: Examples, batch_size: int) -> Any:
+    def run(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        sums = np.zeros(2)
+        for start, batch in _ahead(examples, rows, batch_size):
+            sums += step(batch, labels[start : start + batch_size], weights[start : start + batch_size]).numpy()
+        return sums
 
-    starts = range(0, len(rows), batch_size)
+    return run
+
+
+def _ahead(examples: Examples, rows: np.ndarray, batch_size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Batches of activations and where they start in `rows`, each read while the one before it is trained on."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(examples.__getitem__, rows[:batch_size])
-        for start in starts:
+        for start in range(0, len(rows), batch_size):
             batch = waiting.result()
             waiting = pool.submit(examples.__getitem__, rows[start + batch_size : start + 2 * batch_size])
-            yield order[start : start + batch_size], batch
+            yield start, batch
 
 
 def _require_number(which: str, loss: float, epoch: int, phase: str) -> None:
@@ -202,8 +244,8 @@ def _require_number(which: str, loss: float, epoch: int, phase: str) -> None:
         raise Diverged(f"the {which} loss became {loss} in epoch {epoch} ({phase}); lower {key} in params.yaml")
 
 
-def _validate(model: "keras.Model", validation: ValidationSet) -> Row:
-    scores = logits(model, validation.examples)
+def _validate(top: Top, validation: ValidationSet) -> Row:
+    scores = top.logits(validation.examples)
     probabilities = softmax(scores)
     predicted = probabilities.argmax(axis=1)
     likelihood = np.clip(probabilities[np.arange(len(predicted)), validation.labels], 1e-7, 1)

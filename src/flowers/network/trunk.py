@@ -1,8 +1,4 @@
-"""The frozen trunk: ResNet50 below the cut with BatchNorm folded into its convolutions, as one frozen function.
-
-A BatchNorm with fixed statistics is a scale and a shift of each channel, so it can be part of the convolution before
-it: kernel · γ/√(σ²+ε) and (bias − μ) · γ/√(σ²+ε) + β (Jacob et al., arXiv 1712.05877, section 3.2).
-"""
+"""The frozen trunk: ResNet50 below the cut with BatchNorm folded into its convolutions, as one frozen function."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flowers.network import backend, resnet
+from flowers.network import backend, folded, resnet
 from flowers.network.weights import Tensors
 
 # Every batch has this size, the last one padded: the bits of a row then never depend on how many rows came along.
@@ -28,16 +24,21 @@ class Cut:
     unfreeze_blocks: int
 
     @property
+    def blocks(self) -> tuple[resnet.Block, ...]:
+        """The residual blocks above the cut."""
+        return resnet.BLOCKS[len(resnet.BLOCKS) - self.unfreeze_blocks :]
+
+    @property
     def subsampled(self) -> bool:
         """Whether only even rows and columns are kept: all that the next block, striding in its 1×1s, ever reads."""
-        return self.unfreeze_blocks > 0 and resnet.BLOCKS[-self.unfreeze_blocks].stride == 2
+        return bool(self.blocks) and self.blocks[0].stride == 2
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one photo's activation at this cut."""
-        if self.unfreeze_blocks == 0:
+        if not self.blocks:
             return (resnet.FEATURES,)
-        block = resnet.BLOCKS[-self.unfreeze_blocks]
+        block = self.blocks[0]
         side = 56 // 2 ** (int(block.name[4]) - 2)  # of the block's output, which is what a subsampled cut has too
         return (side, side, block.inputs)
 
@@ -59,15 +60,12 @@ def best_precision() -> str:
 
 def fold(tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Kernel and bias of every convolution with its BatchNorm folded in, float32."""
-    folded = {}
-    for layer in resnet.convolutions():
-        norm = layer.removesuffix("_conv") + "_bn"
-        variance = tensors[f"{norm}/moving_variance"].astype(np.float64)
-        scale = tensors[f"{norm}/gamma"] / np.sqrt(variance + resnet.BATCH_NORM_EPSILON)
-        kernel = tensors[f"{layer}/kernel"] * scale
-        bias = (tensors[f"{layer}/bias"] - tensors[f"{norm}/moving_mean"]) * scale + tensors[f"{norm}/beta"]
-        folded[layer] = (kernel.astype(np.float32), bias.astype(np.float32))
-    return folded
+
+    def exact(name: str) -> np.ndarray:
+        return tensors[name].astype(np.float64) if name.endswith("/moving_variance") else tensors[name]
+
+    both = {layer: folded.fold(exact, layer) for layer in resnet.convolutions()}
+    return {layer: (kernel.astype(np.float32), bias.astype(np.float32)) for layer, (kernel, bias) in both.items()}
 
 
 class Trunk:
@@ -81,7 +79,9 @@ class Trunk:
         self._dtype = tf.as_dtype(precision)
         weights = fold(tensors)
         signature = tf.TensorSpec((BATCH, 224, 224, 3), tf.uint8)
-        self._function = tf.function(lambda images: self._forward(tf, weights, images), input_signature=[signature])
+        self._function = tf.function(
+            lambda images: self._forward(tf, weights, images), input_signature=[signature], autograph=False
+        )
 
     def __call__(self, images: np.ndarray) -> dict[Cut, np.ndarray]:
         """Activations of uint8 RGB images (n, 224, 224, 3), n ≤ 32, at every cut: (n, *cut.shape)."""
@@ -102,18 +102,13 @@ class Trunk:
             yield self(np.stack(batch))
 
     def _forward(self, tf: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]], images: Any) -> list[Any]:
-        def convolve(x: Any, layer: str, stride: int = 1) -> Any:
-            kernel, bias = (tf.constant(values, self._dtype) for values in weights[layer])
-            return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, "SAME" if kernel.shape[0] == 3 else "VALID"), bias)
-
-        def block(x: Any, block: resnet.Block) -> Any:
-            shortcut = convolve(x, f"{block.name}_0_conv", block.stride) if block.projection else x
-            x = tf.nn.relu(convolve(x, f"{block.name}_1_conv", block.stride))
-            x = tf.nn.relu(convolve(x, f"{block.name}_2_conv"))
-            return tf.nn.relu(convolve(x, f"{block.name}_3_conv") + shortcut)
+        def constants(layer: str) -> tuple[Any, Any]:
+            kernel, bias = weights[layer]
+            return tf.constant(kernel, self._dtype), tf.constant(bias, self._dtype)
 
         x = tf.cast(tf.cast(images[..., ::-1], tf.float32) - BGR_MEANS, self._dtype)
-        x = tf.nn.relu(convolve(tf.pad(x, [[0, 0], [3, 3], [3, 3], [0, 0]]), "conv1_conv", 2))
+        x = tf.pad(x, [[0, 0], [3, 3], [3, 3], [0, 0]])
+        x = tf.nn.relu(folded.convolve(x, constants("conv1_conv"), 2))
         x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
         wanted = {cut.unfreeze_blocks for cut in self.cuts}
         outputs = []
@@ -122,7 +117,8 @@ class Trunk:
             if unfreeze in wanted:
                 outputs.append(_kept(tf, x, Cut(unfreeze)))
             if unfreeze > min(wanted):
-                x = block(x, resnet.BLOCKS[below])
+                block = resnet.BLOCKS[below]
+                x = folded.residual_block(x, block, block.stride, constants)
         return outputs
 
 

@@ -51,7 +51,7 @@ def _check_joined(model: classifier.Classifier, test: photos.Photos, probabiliti
     if difference > tolerance:
         raise UserError(
             f"The model on raw photos differs from the stored activations by {difference:.2g} in a probability "
-            f"(at most {tolerance:g} is rounding). Delete {paths.cache_folder() / 'activations'} and run `dvc repro`."
+            f"(at most {tolerance:g} is rounding). Type `flowers cache --clear activations` and run `dvc repro`."
         )
 
 

@@ -2,12 +2,15 @@
 
 import csv
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 
 from flowers import console, paths
 from flowers.errors import UserError
-from flowers.network import activations, backend, classifier, keras_model, photos, training, weights
+from flowers.network import activations, backend, classifier, keras_model, photos, resnet, training, weights
+from flowers.network.checkpoint import Checkpoint
+from flowers.network.top import Top
 from flowers.network.trunk import Cut, best_precision
 from flowers.params import AugmentationParams, HeadParams, ModelParams, TrainParams
 
@@ -29,44 +32,62 @@ def run(
     augmentation: AugmentationParams,
     train: TrainParams,
     on_epoch: training.OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Run the stage; `on_epoch` is handed each epoch's row of the history as soon as it is there."""
-    tensors = _read_weights()
-    precision = best_precision() if model.precision == "auto" else model.precision
-    data = _Data(tensors, precision, Cut(model.unfreeze_blocks), augmentation, train)
+    """Run the stage; `on_epoch` is handed each epoch's row of the history as soon as it is there.
+
+    With a checkpoint, a training that was killed goes on from its last finished epoch; the rows of all epochs before
+    are handed on again.
+    """
+    data = _Data(model, augmentation, train)
     views = f"{augmentation.views + 1} views each" if augmentation.views else "plain"
     console.say(f"Training on {len(data.train)} photos of {len(data.train.classes)} classes, {views}")
 
-    backend.settle(train.seed)
-    best = training.Best()
-    head_model = keras_model.head(len(data.train.classes), head.units, head.dropout, train.seed)
-    rows = training.train(
-        head_model, *data.at(Cut(0)), _schedule(train, "head"), best, first_epoch=0, on_epoch=on_epoch
-    )
-    assert best.weights is not None
-    trained = best.weights
-    if model.unfreeze_blocks:
-        keras_model.set_tensors(head_model, trained)
-        whole = keras_model.joined(keras_model.tail(data.cut, tensors), head_model)
-        trained = keras_model.get_tensors(whole)
-        if train.fine_tune_epochs:
-            best.weights = None
-            schedule = _schedule(train, "fine_tune")
-            rows += training.train(whole, *data.at(data.cut), schedule, best, first_epoch=len(rows), on_epoch=on_epoch)
-            trained = best.weights or trained
+    progress = checkpoint.load() if checkpoint else training.Progress()
+    if progress.rows:
+        console.say(f"Going on after epoch {progress.rows[-1]['epoch']}, where it was interrupted")
+    if on_epoch is not None:
+        for row in progress.rows:
+            on_epoch(row)
+    _two_phases(model, head, train, data, progress, on_epoch, checkpoint.save if checkpoint else None)
 
-    _say_result(rows, best)
-    _write_history(rows)
+    _say_result(progress)
+    _write_history(progress.rows)
     description = classifier.Description(
         classes=data.train.classes,
         head_units=list(head.units),
         dropout=head.dropout,
         unfreeze_blocks=model.unfreeze_blocks,
-        precision=precision,
-        weights_digest=weights.digest(tensors),
+        precision=data.precision,
+        weights_digest=weights.digest(data.tensors),
     )
     shutil.rmtree(paths.MODEL, ignore_errors=True)
-    classifier.save(paths.MODEL, description, trained)
+    # Where fine-tuning was no better than the head alone, the blocks are as they were.
+    untrained = {name: data.tensors[name] for name in resnet.block_tensors(data.cut.blocks)}
+    classifier.save(paths.MODEL, description, {**untrained, **progress.best})
+    if checkpoint:
+        checkpoint.remove()
+
+
+def _two_phases(
+    model: ModelParams,
+    head: HeadParams,
+    train: TrainParams,
+    data: "_Data",
+    progress: training.Progress,
+    on_epoch: training.OnEpoch | None,
+    save: Callable[[training.Progress], None] | None,
+) -> None:
+    """Train the head alone, then with the unfrozen blocks, from its best epoch on."""
+    backend.settle(train.seed)
+    head_model = keras_model.head(len(data.train.classes), head.units, head.dropout, train.seed)
+    if progress.phase != "fine_tune":
+        top = Top(Cut(0), data.tensors, head_model)
+        training.train(top, *data.at(Cut(0)), _schedule(train, "head"), progress, on_epoch, save)
+    if model.unfreeze_blocks and train.fine_tune_epochs:
+        keras_model.set_tensors(head_model, progress.best)
+        top = Top(data.cut, data.tensors, head_model, data.precision, model.train_batch_norm)
+        training.train(top, *data.at(data.cut), _schedule(train, "fine_tune"), progress, on_epoch, save)
 
 
 def _read_weights() -> dict[str, np.ndarray]:
@@ -79,17 +100,12 @@ def _read_weights() -> dict[str, np.ndarray]:
 
 
 class _Data:
-    """Training and validation photos, with their activations at the pooled features and at the cut."""
+    """The weights, and training and validation photos with their activations at the pooled features and at the cut."""
 
-    def __init__(
-        self,
-        tensors: weights.Tensors,
-        precision: str,
-        cut: Cut,
-        augmentation: AugmentationParams,
-        train: TrainParams,
-    ) -> None:
-        self.cut = cut
+    def __init__(self, model: ModelParams, augmentation: AugmentationParams, train: TrainParams) -> None:
+        self.tensors = _read_weights()
+        self.precision = best_precision() if model.precision == "auto" else model.precision
+        self.cut = Cut(model.unfreeze_blocks)
         with_validation = train.on == "train"
         self.train = photos.read(*(["train"] if with_validation else ["train", "val"]))
         self.val = photos.read("val") if with_validation else None
@@ -98,7 +114,7 @@ class _Data:
         self._rows = np.arange(len(views) * count).reshape(-1, count)
         self._val_rows = np.arange(self._rows.size, self._rows.size + (len(self.val) if self.val else 0))
         items = [item for of_photo in views for item in of_photo] + (self.val.plain() if self.val else [])
-        self._activations = activations.stored(items, [Cut(0), cut], tensors, precision)
+        self._activations = activations.stored(items, [Cut(0), self.cut], self.tensors, self.precision)
         weighed = training.class_weights(self.train.labels, len(self.train.classes))
         self._weights = weighed if train.class_weights else np.ones_like(weighed)
 
@@ -139,11 +155,12 @@ def _schedule(train: TrainParams, phase: str) -> training.Schedule:
     )
 
 
-def _say_result(rows: list[training.Row], best: training.Best) -> None:
-    if best.score[0] >= 0:
-        console.say(f"Best of {len(rows)} epochs: number {best.epoch}, validation {best.score[0]:.1%} mean per class")
+def _say_result(progress: training.Progress) -> None:
+    epochs, score = len(progress.rows), progress.best_score[0]
+    if score >= 0:
+        console.say(f"Best of {epochs} epochs: number {progress.best_epoch}, validation {score:.1%} mean per class")
     else:
-        console.say(f"Trained for {len(rows)} epochs, without validation photos")
+        console.say(f"Trained for {epochs} epochs, without validation photos")
 
 
 def _write_history(rows: list[training.Row]) -> None:

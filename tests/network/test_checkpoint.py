@@ -1,0 +1,77 @@
+"""The progress of a training on disk: whole, of the same training, or not at all."""
+
+import numpy as np
+import pytest
+
+from flowers.network.checkpoint import Checkpoint
+from flowers.network.training import Progress
+
+ROWS = [
+    {"epoch": 0, "phase": "head", "learning_rate": 0.1, "loss": 1 / 3, "accuracy": 0.0},
+    {"epoch": 1, "phase": "head", "learning_rate": 0.1, "loss": 1e-17, "accuracy": 1.0},
+]
+
+
+def progress() -> Progress:
+    random = np.random.default_rng(0)
+    tensors = {name: random.normal(size=3).astype(np.float32) for name in ("head/kernel", "head/bias")}
+    optimizer = [np.float32(2), *(random.normal(size=(2, n)).astype(np.float32) for n in range(12))]
+    return Progress(list(ROWS), (0.5, -1 / 7), 1, {"head/kernel": np.ones(2, np.float32)}, tensors, optimizer)
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Checkpoint:
+    return Checkpoint(tmp_path / "build" / "checkpoint.npz", "a key")
+
+
+def test_progress_comes_back_to_the_bit(checkpoint):
+    checkpoint.save(progress())
+    found, wanted = checkpoint.load(), progress()
+    assert repr(found.rows) == repr(wanted.rows)
+    assert (found.best_score, found.best_epoch, found.phase) == (wanted.best_score, 1, "head")
+    for one, other in ((found.best, wanted.best), (found.tensors, wanted.tensors)):
+        assert {name: values.tobytes() for name, values in one.items()} == {
+            name: values.tobytes() for name, values in other.items()
+        }
+    assert [values.tobytes() for values in found.optimizer] == [values.tobytes() for values in wanted.optimizer]
+
+
+def test_without_a_file_there_is_no_progress(checkpoint):
+    assert checkpoint.load() == Progress()
+
+
+def test_another_training_gets_nothing(checkpoint):
+    checkpoint.save(progress())
+    assert Checkpoint(checkpoint.path, "another key").load() == Progress()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+        lambda content: b"no archive at all",
+    ],
+    ids=["empty", "cut off", "altered", "something else"],
+)
+def test_a_damaged_file_is_no_progress(checkpoint, harm):
+    checkpoint.save(progress())
+    checkpoint.path.write_bytes(harm(checkpoint.path.read_bytes()))
+    assert checkpoint.load() == Progress()
+
+
+def test_the_newest_progress_counts_and_a_half_written_one_does_not(checkpoint):
+    later = progress()
+    checkpoint.save(Progress())
+    checkpoint.save(later)
+    checkpoint.path.with_suffix(".partial").write_bytes(b"PK")
+    assert checkpoint.load().rows == later.rows
+
+
+def test_a_finished_training_leaves_nothing(checkpoint):
+    checkpoint.remove()
+    checkpoint.save(progress())
+    checkpoint.path.with_suffix(".partial").write_bytes(b"PK")
+    checkpoint.remove()
+    assert not list(checkpoint.path.parent.iterdir())

@@ -1,0 +1,127 @@
+"""Tail and head above the cut: the numbers, the gradients and the steps of Keras's own network."""
+
+import numpy as np
+import pytest
+
+from flowers.network import backend, keras_model, resnet, training
+from flowers.network.top import Top
+from flowers.network.trunk import Cut
+
+LABELS = np.array([0, 2], np.int32)
+RATE, DECAY = 1e-3, 0.1
+
+
+def make_top(cut: Cut, tensors, **options) -> Top:
+    return Top(cut, tensors, keras_model.head(3, (), 0.0, seed=0), **options)
+
+
+def schedule(**changes) -> training.Schedule:
+    settings = {"phase": "fine_tune", "epochs": 1, "batch_size": 2, "learning_rate": RATE, "weight_decay": DECAY}
+    return training.Schedule(**settings | {"label_smoothing": 0.0, "patience": 9, "seed": 0} | changes)
+
+
+def trained(top: Top, activations: np.ndarray, epochs: int = 1) -> dict[str, np.ndarray]:
+    """The tensors of `top` after some epochs of one step on two photos."""
+    data = training.TrainingSet(activations, np.arange(2)[:, None], LABELS, np.ones(2, np.float32))
+    training.train(top, data, None, schedule(epochs=epochs), training.Progress())
+    return top.get_tensors()
+
+
+@pytest.mark.parametrize("unfreeze", [0, 1, 3, 16])
+def test_the_tail_goes_on_from_the_stored_activation_as_keras_does(run_trunk, pixels, tensors, keras_outputs, unfreeze):
+    cut = Cut(unfreeze)
+    found = np.asarray(make_top(cut, tensors).features(run_trunk(pixels)[cut]))
+    wanted = keras_outputs["pooled"]
+    assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("unfreeze", [0, 3])
+def test_it_holds_the_tensors_of_its_blocks_by_kerass_names_and_those_of_the_head(tensors, unfreeze):
+    found = make_top(Cut(unfreeze), tensors).get_tensors()
+    blocks = tuple(block.name for block in resnet.BLOCKS[16 - unfreeze :])
+    tail = {name for name in tensors if unfreeze and name.startswith(blocks)}
+    assert set(found) == {*tail, "head_logits/kernel", "head_logits/bias"}
+    assert all(np.array_equal(found[name], tensors[name]) for name in tail)
+
+
+def test_tensors_are_set_as_they_were_got(tensors, run_trunk, pixels):
+    cut = Cut(1)
+    first, other = make_top(cut, tensors), make_top(cut, tensors)
+    values = run_trunk(pixels)[cut]
+    trained(first, values, epochs=2)
+    assert not np.array_equal(first.logits(values), other.logits(values))
+    other.set_tensors(first.get_tensors())
+    np.testing.assert_array_equal(first.logits(values), other.logits(values))
+
+
+@pytest.mark.parametrize("train_batch_norm", [False, True])
+def test_what_moves_and_what_does_not(tensors, run_trunk, pixels, train_batch_norm):
+    cut = Cut(1)
+    top = make_top(cut, tensors, train_batch_norm=train_batch_norm)
+    before, after = top.get_tensors(), trained(top, run_trunk(pixels)[cut])
+    assert before.keys() == after.keys() and len(before) == 3 * 6 + 2
+    moved = {name.split("/")[1] for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {"kernel", "bias"} | ({"gamma", "beta"} if train_batch_norm else set())
+
+
+def keras_step(tensors, activations, unfreeze: int, train_batch_norm: bool) -> dict[str, np.ndarray]:
+    """All tensors after a step of Keras's own: its ResNet50, BatchNorm in inference mode, its AdamW."""
+    keras, tf = backend.keras(), backend.tensorflow()
+    base = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(224, 224, 3))
+    keras_model.set_tensors(base, tensors)
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = train_batch_norm
+    # From the input of the first trained block on; a stored activation that is subsampled has to be spread out again.
+    tail = keras.Model(base.get_layer(resnet.cut_layer(unfreeze)).output, base.output)
+    if Cut(unfreeze).subsampled:
+        spread = np.zeros((len(activations), *tail.input.shape[1:]), np.float32)
+        spread[:, ::2, ::2] = activations
+        activations = spread
+    head = keras_model.head(3, (), 0.0, seed=0)
+    variables = [*tail.trainable_variables, *head.trainable_variables]
+    optimizer = keras.optimizers.AdamW(RATE, weight_decay=DECAY)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    with tf.GradientTape() as tape:
+        scores = head(tail(activations, training=False))
+        loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(LABELS, scores, from_logits=True))
+    optimizer.apply(tape.gradient(loss, variables), variables)
+    return keras_model.get_tensors(base) | keras_model.get_tensors(head)
+
+
+@pytest.mark.parametrize(("unfreeze", "train_batch_norm"), [(1, False), (3, True)])
+def test_a_step_is_kerass_own(tensors, run_trunk, pixels, unfreeze, train_batch_norm):
+    """Adam divides by the size of a gradient, so that a tiny one may turn: steps are compared as a whole."""
+    cut = Cut(unfreeze)
+    top = make_top(cut, tensors, train_batch_norm=train_batch_norm)
+    values = run_trunk(pixels)[cut]
+    before, after = top.get_tensors(), trained(top, values)
+    wanted = keras_step(tensors, values, unfreeze, train_batch_norm)
+    for name in before:
+        step, right = after[name] - before[name], wanted[name] - before[name]
+        assert np.linalg.norm(step - right) <= 0.02 * np.linalg.norm(right), name
+        assert np.linalg.norm(right) > 0 or name.endswith(("mean", "variance", "gamma", "beta"))
+
+
+def test_in_bfloat16_the_variables_stay_float32_and_the_step_points_the_same_way(tensors, run_trunk, pixels):
+    cut = Cut(1)
+    values = run_trunk(pixels)[cut]
+    steps = {}
+    for precision in ("float32", "bfloat16"):
+        top = make_top(cut, tensors, precision=precision)
+        before, after = top.get_tensors(), trained(top, values)
+        assert all(tensor.dtype == np.float32 for tensor in after.values())
+        steps[precision] = np.concatenate([(after[name] - before[name]).ravel() for name in before])
+    cosine = steps["float32"] @ steps["bfloat16"] / np.prod([np.linalg.norm(step) for step in steps.values()])
+    assert 0.9 < cosine < 1 - 1e-6
+
+
+def test_bfloat16_answers_as_float32_does(tensors, run_trunk, pixels):
+    cut = Cut(3)
+    values = run_trunk(pixels)[cut]
+    exact, rounded = (
+        np.asarray(make_top(cut, tensors, precision=precision).features(values), np.float64)
+        for precision in ("float32", "bfloat16")
+    )
+    for one, other in zip(exact, rounded, strict=True):
+        assert 0.9995 <= one @ other / np.linalg.norm(one) / np.linalg.norm(other) < 1 - 1e-9
