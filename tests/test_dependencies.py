@@ -274,9 +274,12 @@ def test_the_only_remote_serves_the_data_alone():
     assert (out["path"], out["remote"]) == ("data", "sample")
 
 
-def locked() -> dict[str, list[str]]:
-    """Every requirement of the lock by name: its entries, each in one line."""
-    text = (CHECKOUT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ")
+LOCK, GPU_LOCK = "requirements.lock", "requirements-gpu.lock"
+
+
+def locked(lock: str = LOCK) -> dict[str, list[str]]:
+    """Every requirement of a lock by name: its entries, each in one line."""
+    text = (CHECKOUT / lock).read_text(encoding="utf-8").replace("\\\n", " ")
     entries: dict[str, list[str]] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         entries.setdefault(canonicalize_name(re.split(r"[ =<>;\[]", line)[0]), []).append(line)
@@ -287,17 +290,31 @@ def pins(name: str) -> set[str]:
     return {re.split(r"[ ;]", entry.split("==")[1])[0] for entry in locked().get(canonicalize_name(name), [])}
 
 
-def test_every_locked_requirement_is_pinned_and_hashed():
-    assert len(locked()) > 50
-    for name, entries in locked().items():
+@pytest.mark.parametrize("lock", [LOCK, GPU_LOCK])
+def test_every_locked_requirement_is_pinned_and_hashed(lock):
+    assert len(locked(lock)) > 50
+    for name, entries in locked(lock).items():
         for entry in entries:
             assert re.match(rf"{re.escape(name)}==[\w.+!]+( ;.*?)? +--hash=sha256:[0-9a-f]{{64}}", entry), entry[:80]
 
 
-def test_the_lock_holds_no_address():
-    text = (CHECKOUT / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("lock", [LOCK, GPU_LOCK])
+def test_the_lock_holds_no_address(lock):
+    text = (CHECKOUT / lock).read_text(encoding="utf-8")
     assert "://" not in text
     assert "index-url" not in text and "find-links" not in text
+
+
+def test_the_lock_for_a_gpu_is_the_other_one_with_cuda_and_without_the_cpu_build():
+    usual, gpu = ({name: set(entries) for name, entries in locked(lock).items()} for lock in (LOCK, GPU_LOCK))
+    (cpu_build,) = gpu.pop("tensorflow-cpu")
+    assert "; sys_platform == 'never'" in cpu_build
+    (tensorflow,) = gpu.pop("tensorflow")
+    assert ";" not in tensorflow and tensorflow.split()[0] == f"tensorflow=={next(iter(pins('tensorflow')))}"
+    added = {name: entries for name, entries in gpu.items() if name not in usual}
+    assert added and all(name.startswith("nvidia-") for name in added)
+    for name in {*usual} - {"tensorflow", "tensorflow-cpu"}:
+        assert {entry.split()[0] for entry in gpu[name]} == {entry.split()[0] for entry in usual[name]}, name
 
 
 def test_the_lock_holds_what_the_project_asks_for():

@@ -27,7 +27,7 @@ def trained(top: Top, activations: np.ndarray, epochs: int = 1) -> dict[str, np.
     return top.get_tensors()
 
 
-@pytest.mark.parametrize("unfreeze", [0, 1, 3, 16])
+@pytest.mark.parametrize("unfreeze", [0, 1, 3, 9, 13, 16])
 def test_the_tail_goes_on_from_the_stored_activation_as_keras_does(run_trunk, pixels, tensors, keras_outputs, unfreeze):
     cut = Cut(unfreeze)
     found = np.asarray(make_top(cut, tensors).features(run_trunk(pixels)[cut]))

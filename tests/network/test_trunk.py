@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flowers.network import trunk
+from flowers.network import backend, trunk
 from flowers.network.trunk import Cut
 
 SUBSAMPLED = (3, 9, 13)  # below conv5, conv4 and conv3, whose first blocks stride
@@ -68,3 +68,12 @@ def test_auto_is_bfloat16_only_where_the_processor_multiplies_in_it(monkeypatch,
         assert trunk.best_precision() == wanted
     cpuinfo.unlink()
     assert trunk.best_precision() == "float32"
+
+
+@pytest.mark.parametrize(("details", "wanted"), [((9, 0), "bfloat16"), ((7, 5), "float32"), (None, "float32")])
+def test_auto_is_what_the_gpu_multiplies_in_where_there_is_one(monkeypatch, details, wanted):
+    config = backend.tensorflow().config
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind: [kind] if kind == "GPU" else [])
+    said = {"compute_capability": details} if details else {}
+    monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: said)
+    assert trunk.best_precision() == wanted

@@ -49,7 +49,13 @@ class Cut:
 
 
 def best_precision() -> str:
-    """`bfloat16` where the processor multiplies in it (AVX-512 BF16 or AMX), else `float32`."""
+    """`bfloat16` where the GPU, or else the processor, multiplies in it; `float32` elsewhere.
+
+    A GPU does from compute capability 8 (Ampere) on, a processor with AVX-512 BF16 or AMX.
+    """
+    if gpus := backend.tensorflow().config.list_physical_devices("GPU"):
+        details = backend.tensorflow().config.experimental.get_device_details(gpus[0])
+        return "bfloat16" if details.get("compute_capability", (0, 0)) >= (8, 0) else "float32"
     try:
         with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
             flags = next((line for line in file if line.startswith("flags")), "").split()
