@@ -136,6 +136,17 @@ def cache(
 
 
 @app.command(rich_help_panel=TASKS)
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+) -> None:
+    """Free what no commit, no experiment and nothing here refers to: in DVC's cache, and of deleted MLflow runs."""
+    from flowers import cleaning
+
+    cleaning.run(lambda: not dry_run and (yes or typer.confirm("Remove it for good?")))
+
+
+@app.command(rich_help_panel=TASKS)
 def project(
     stage: Annotated[str, typer.Argument(help="main (the whole pipeline), or the stage to bring up to date.")],
     values: Annotated[

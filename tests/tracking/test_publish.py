@@ -1,7 +1,10 @@
 """Publishing: what a run holds afterwards, that twice is once, and that a lost store comes back."""
 
+import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from tracking_world import CLASSES, HISTORY, SCORES
@@ -107,6 +110,51 @@ def test_tags_and_note_tell_where_it_comes_from_and_how_it_scored(published):
     note = tags["mlflow.note.content"]
     assert "| accuracy | 0.7500 | 0.6000 to 0.9000 |" in note
     assert "3 of head, 1 of fine-tune" in note
+
+
+def weights(world, run) -> Path:
+    """The weights in the model of a run."""
+    (model,) = world.models(run)
+    return world.folder / f"tracking/artifacts/flowers_local/models/{model.model_id}/artifacts/artifacts/resnet50.npz"
+
+
+def publish_another(world, accuracy: float) -> None:
+    """Publish another result: a run of its own."""
+    world.write("build/evaluation/metrics.json", json.dumps({**SCORES, "accuracy": accuracy}))
+    tracking.publish(world.params)
+
+
+def test_equal_weights_of_two_runs_are_one_file_that_outlives_either(world):
+    publish(world)
+    publish_another(world, 0.76)
+    publish_another(world, 0.77)
+    first, second, third = [weights(world, run) for run in world.runs(only=3)]
+    assert first.samefile(second) and first.samefile(third)
+    assert not first.samefile(world.folder / "build/weights/resnet50.npz")  # which is written over
+    assert [path.name for path in second.parent.iterdir() if path.is_file()] == ["resnet50.npz"]
+
+    shutil.rmtree(first.parents[2])
+    assert second.read_text() == third.read_text() == "weights"
+
+
+def test_other_weights_are_another_file(world):
+    publish(world)
+    world.write("build/weights/resnet50.npz", "WEIGHTS")
+    publish_another(world, 0.76)
+    first, second = [weights(world, run) for run in world.runs(only=2)]
+    assert (first.read_text(), second.read_text()) == ("weights", "WEIGHTS")
+
+
+def test_where_files_cannot_be_linked_each_run_has_a_copy(world, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    publish(world)
+    publish_another(world, 0.76)
+    first, second = [weights(world, run) for run in world.runs(only=2)]
+    assert first.read_text() == second.read_text() == "weights"
+    assert not first.samefile(second)
 
 
 def test_the_model_is_logged_with_signature_example_and_pinned_requirements(published):

@@ -1,12 +1,16 @@
 """The servable model of a run: written as code, with explicit requirements, signature and an example of its input."""
 
+import contextlib
+import filecmp
 import importlib.metadata
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flowers
 from flowers import paths
+from flowers.tracking import store
 from flowers.tracking.result import Result, flattened
 
 if TYPE_CHECKING:
@@ -51,9 +55,31 @@ def log(client: "MlflowClient", run: "Run", result: Result) -> str:
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder) / "model", result, logged=logged, run_id=run_id)
         client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
+    _share_weights(logged.artifact_location)
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=len(result.epochs))])
     return str(logged.model_id)
+
+
+def _share_weights(location: str) -> None:
+    """In a local store, let the weights of a new model be a hard link to those of an earlier one with the same bytes.
+
+    They are nearly all of a model. Nobody writes into a model that was logged, and a file stays until its last name is
+    removed, so each model stands alone as before. Where nothing can be linked it stays a copy.
+    """
+    if not location.startswith("file:"):
+        return
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    new = Path(local_file_uri_to_path(location)) / "artifacts" / paths.WEIGHTS.name
+    other = new.with_name(f".{new.name}")
+    with contextlib.suppress(OSError):
+        for earlier in store.artifact_folder().glob(f"*/models/*/artifacts/artifacts/{new.name}"):
+            if not earlier.samefile(new) and filecmp.cmp(earlier, new, shallow=False):
+                other.unlink(missing_ok=True)  # of a process that was killed here
+                os.link(earlier, other)
+                other.replace(new)
+                return
 
 
 def save(folder: Path, result: Result, logged: Any = None, run_id: str | None = None) -> None:
