@@ -11,7 +11,6 @@ import sys
 import time
 from dataclasses import dataclass
 
-import numpy as np
 import pytest
 
 import pipeline_world
@@ -237,8 +236,8 @@ def test_from_scratch_the_outputs_are_the_same_bytes(first, origin, tmp_path):
 def epochs_saved(repository: Repository) -> int:
     """How many epochs the checkpoint of a running training holds."""
     try:
-        with np.load(repository.folder / "build/checkpoint.npz") as file:
-            return len(json.loads(file["progress"].tobytes())["rows"])
+        with (repository.folder / "build/checkpoint").open("rb") as file:
+            return len(json.loads(file.readline())["rows"])
     except FileNotFoundError:
         return 0
 

@@ -20,7 +20,7 @@ SPLIT_REPORT = BUILD / "split.json"  # class counts, duplicates
 # train
 MODEL = BUILD / "model"
 HISTORY = BUILD / "history.csv"  # one row an epoch
-CHECKPOINT = BUILD / "checkpoint.npz"  # only while a training runs, or was interrupted
+CHECKPOINT = BUILD / "checkpoint"  # only while a training runs, or was interrupted
 
 # evaluate
 EVALUATION = BUILD / "evaluation"

@@ -200,7 +200,7 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(world, che
             if len(seen) == stop + 1:
                 raise KeyboardInterrupt
 
-        checkpoint = Checkpoint(tmp_path / "checkpoint.npz", "a key")
+        checkpoint = Checkpoint(tmp_path / "checkpoint", "a key")
         other = world.copy(tmp_path / f"stopped after {stop}")
         with contextlib.chdir(other.folder):
             shutil.rmtree(paths.MODEL)
