@@ -1,4 +1,4 @@
-# make help lists the targets. Everything runs in .venv, made from the hashed requirements.lock.
+# make help lists the targets. Everything runs in .venv, made from a hashed lock.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -7,28 +7,34 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 PORT ?= 5000
+# What TensorFlow is for: GPU=1 or GPU=0 says so, once; later runs of make keep it.
+INSTALLED := $(shell cat $(VENV)/.installed 2>/dev/null)
+FLAVOUR := $(if $(filter 1,$(GPU)),gpu,$(if $(filter 0,$(GPU)),cpu,$(or $(INSTALLED),cpu)))
+LOCK := $(if $(filter gpu,$(FLAVOUR)),requirements-gpu.lock,requirements.lock)
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install repro ui experiments scores lint test test-slow lock clean
+.PHONY: help install repro ui experiments scores lint test test-slow bench lock clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed  ## make .venv with the locked packages
+install: $(VENV)/.installed  ## make .venv with the locked packages (for an NVIDIA GPU: make install GPU=1)
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: $(LOCK) pyproject.toml $(if $(filter $(FLAVOUR),$(INSTALLED)),,other-flavour)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 ..."; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "On Debian: apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(if $(filter-out $(FLAVOUR),$(INSTALLED)),--clear) $(VENV) || { echo "On Debian: apt install python3-venv"; exit 1; }
 	@echo "Installing the locked packages into $(VENV) ..."
 	@# uv is in the lock, too; pip fetches it, checks its hash, and uv does the rest three times as fast.
-	@awk '/^uv==/ {on=1} on {print; if ($$0 !~ /\\$$/) exit}' requirements.lock > $(VENV)/uv.lock
+	@awk '/^uv==/ {on=1} on {print; if ($$0 !~ /\\$$/) exit}' $(LOCK) > $(VENV)/uv.lock
 	@pip install --quiet --require-hashes --no-deps -r $(VENV)/uv.lock
-	@uv pip install --quiet --require-hashes --compile-bytecode -r requirements.lock
+	@uv pip install --quiet --require-hashes --compile-bytecode -r $(LOCK)
 	@uv pip install --quiet --no-deps --no-build-isolation -e .
-	@touch $@
+	@echo $(FLAVOUR) > $@
+
+other-flavour:
 
 repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print the scores
 	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)  # as is meant
@@ -62,8 +68,16 @@ test: lint  ## lint, types and tests
 test-slow: $(VENV)/.installed  ## tests that take longer
 	@pytest -m slow
 
-lock: $(VENV)/.installed  ## resolve pyproject.toml into requirements.lock again
-	@uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev pyproject.toml -o requirements.lock
+bench: $(VENV)/.installed  ## measure against the usual way with Keras (make bench PHOTOS=/photos/oxford102 OPTIONS=--quick)
+	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)
+	@python benchmarks/bench.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(OPTIONS)
+
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+lock: $(VENV)/.installed  ## resolve pyproject.toml into both locks again
+	@$(COMPILE) --upgrade --extra dev pyproject.toml -o requirements.lock
+	@# The CPU build must not come along: an override takes it out, and all else is as in the other lock.
+	@$(COMPILE) --extra dev --extra gpu --constraint requirements.lock --override <(echo "tensorflow-cpu; sys_platform == 'never'") pyproject.toml -o requirements-gpu.lock
 
 clean:  ## remove what the pipeline made (not the data, the cache or the tracking store)
 	@rm -rf build dvc_plots

@@ -242,29 +242,36 @@ def epochs_saved(repository: Repository) -> int:
         return 0
 
 
+def kill(repository: Repository, moment) -> None:
+    """Start `dvc repro` and kill it with all that it started, as soon as `moment()` is true."""
+    repro = repository.start(sys.executable, "-m", "dvc", "repro")
+    while repro.poll() is None:
+        if moment():
+            os.killpg(repro.pid, signal.SIGKILL)
+        time.sleep(0.002)
+    assert repro.returncode == -signal.SIGKILL
+
+
 @pytest.mark.slow
 def test_a_killed_training_goes_on_with_the_next_repro(copy, tmp_path):
-    """Killed with DVC and all, before its first epoch, in the head's, between two and in the last."""
+    """Killed with DVC and all: before the first epoch, in the head's, between two, and after all of them."""
     copy.set(model__unfreeze_blocks=1, train__fine_tune_epochs=4)
     other = copy.copy(tmp_path / "uninterrupted")
     other.dvc("repro")
-    for moment in (0, 2, 6, 8):
-        repro = copy.start(sys.executable, "-m", "dvc", "repro")
-        while repro.poll() is None:
-            # The outputs of the run before are removed when the stage begins.
-            if epochs_saved(copy) >= moment and not (copy.folder / "build/history.csv").exists():
-                os.killpg(repro.pid, signal.SIGKILL)
-            time.sleep(0.002)
-        assert repro.returncode == -signal.SIGKILL
+    history = copy.folder / "build/history.csv"
+    for epochs in (0, 2, 6):
+        # The outputs of the run before are removed when the stage begins.
+        kill(copy, lambda epochs=epochs: epochs_saved(copy) >= epochs and not history.exists())
         assert not (copy.folder / "build/model").exists()
-    assert epochs_saved(copy) == 8
+        assert epochs <= epochs_saved(copy) < 8
+    kill(copy, lambda: epochs_saved(copy) == 8 and (copy.folder / "build/model/trained.npz").exists())
     said = copy.dvc("repro")
     assert "Going on after epoch 7" in said
     assert copy.outputs() == other.outputs()
     assert copy.read("dvc.lock") == other.read("dvc.lock")
     (run,) = copy.runs()
-    history = copy.client().get_metric_history(run.info.run_id, "loss")
-    assert [point.step for point in history] == list(range(8))
+    points = copy.client().get_metric_history(run.info.run_id, "loss")
+    assert [point.step for point in points] == list(range(8))
 
 
 @pytest.mark.slow

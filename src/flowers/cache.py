@@ -59,13 +59,15 @@ def remove_unfinished(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def evict(folder: Path, in_use: set[Path], allowed: int) -> None:
+def evict(folder: Path, in_use: set[Path], allowed: int, room: int = 0) -> None:
     """Remove the least recently used shards until all take at most `allowed` bytes; those `in_use` (arrays) stay.
+
+    With `room`, that many bytes more are made free, for what is about to be computed.
 
     The lock of the folder is held. A process that has a removed shard mapped reads on in it.
     """
     shards = sorted(_shards(folder), key=lambda shard: (shard.used, shard.array))
-    excess = sum(shard.size for shard in shards) - allowed
+    excess = sum(shard.size for shard in shards) + room - allowed
     removed = 0
     for shard in shards:
         if removed < excess and shard.array not in in_use:
@@ -77,7 +79,7 @@ def evict(folder: Path, in_use: set[Path], allowed: int) -> None:
     if removed:
         console.say(f"Removed {filesize.decimal(removed)} of the longest unused activations ({LIMIT} is {shown})")
     needed = sum(shard.size for shard in shards if shard.array in in_use)
-    if needed > allowed:
+    if needed > allowed and not room:
         console.warn(
             f"the activations of this run alone take {filesize.decimal(needed)}, more than {LIMIT} allows ({shown}), "
             f"so no others are kept; set it to more, for example {LIMIT}='{-(-2 * needed // 10**9)} GB'"

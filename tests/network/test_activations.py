@@ -324,6 +324,29 @@ def test_what_somebody_still_reads_can_make_room(cheap_trunk, photos, cache, mon
     np.testing.assert_array_equal(opened[:], wanted(cheap_trunk, photos[:2]))
 
 
+def test_room_is_made_before_anything_is_computed(cheap_trunk, photos, cache, monkeypatch):
+    """Else a full disk would stay full: what can go would go only after what cannot be written."""
+    get(photos[:1])
+    monkeypatch.setenv("FLOWERS_CACHE_LIMIT", str(POOLED.shape[0] * 4 + 1000))
+    photos[1].path.write_bytes(b"")
+    with pytest.raises(UserError):
+        get(photos[1:2])
+    assert not files(cache)
+
+
+def test_more_shards_than_files_may_be_open(cheap_trunk, photos):
+    resource = pytest.importorskip("resource")
+    for one in photos:
+        get([one])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 3, hard))
+    try:
+        found = get(photos)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    np.testing.assert_array_equal(found[POOLED], wanted(cheap_trunk, photos))
+
+
 @pytest.mark.parametrize("value", ["lots", "GB", "-1", "20 XB", "20,5 GB", "20 GB or so", "1e9", "0x10", "٣ GB"])
 def test_a_limit_that_is_no_size_is_told_before_anything_is_computed(cheap_trunk, photos, monkeypatch, value):
     allow(monkeypatch, value)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from flowers.network import checkpoint as checkpoints
 from flowers.network.checkpoint import Checkpoint
 from flowers.network.training import Progress
 
@@ -57,19 +58,29 @@ def test_another_training_gets_nothing(checkpoint):
     assert Checkpoint(checkpoint.path, "another key").load() == Progress()
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        lambda content: b"",
-        lambda content: content[: len(content) // 2],
-        lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
-        lambda content: b"no archive at all",
-    ],
-    ids=["empty", "cut off", "altered", "something else"],
-)
-def test_a_damaged_file_is_no_progress(checkpoint, harm):
+@pytest.mark.parametrize("content", [b"", b"{", b"no checkpoint at all", b"[]\n\0\0\0\0"])
+def test_a_file_that_is_none_is_no_progress(checkpoint, content):
+    checkpoint.path.parent.mkdir()
+    checkpoint.path.write_bytes(content)
+    assert checkpoint.load() == Progress()
+
+
+def test_damage_at_any_place_is_no_progress(checkpoint):
     checkpoint.save(progress())
-    checkpoint.path.write_bytes(harm(checkpoint.path.read_bytes()))
+    whole = checkpoint.path.read_bytes()
+    for place in range(len(whole)):
+        checkpoint.path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert checkpoint.load() == Progress(), place
+        if place % 50 == 0:
+            checkpoint.path.write_bytes(whole[:place])
+            assert checkpoint.load() == Progress(), place
+
+
+def test_a_file_that_cannot_be_written_is_said_once_and_costs_no_training(checkpoint, capsys):
+    checkpoint.path.parent.write_bytes(b"in the way")
+    checkpoint.save(progress())
+    checkpoint.save(progress())
+    assert capsys.readouterr().err.count("if this training is interrupted") == 1
     assert checkpoint.load() == Progress()
 
 
@@ -81,9 +92,9 @@ def test_the_newest_progress_counts_and_a_half_written_one_does_not(checkpoint):
     assert checkpoint.load().rows == later.rows
 
 
-def test_a_finished_training_leaves_nothing(checkpoint):
-    checkpoint.remove()
+def test_what_is_removed_leaves_nothing(checkpoint):
+    checkpoints.remove(checkpoint.path)
     checkpoint.save(progress())
     checkpoint.path.with_suffix(".partial").write_bytes(b"PK")
-    checkpoint.remove()
+    checkpoints.remove(checkpoint.path)
     assert not list(checkpoint.path.parent.iterdir())

@@ -113,6 +113,14 @@ def blocks_moved(world) -> set[str]:
     return {name.split("/")[1] for name in block if not np.array_equal(trained[name], pretrained[name])}
 
 
+def test_scale_and_shift_of_the_batch_norms_are_trained_where_asked(world, cheap_trunk):
+    phases = {"epochs": 1, "fine_tune_epochs": 1, "on": "train+val"}
+    world.train(model={"unfreeze_blocks": 1, "train_batch_norm": True}, head={"units": []}, train=phases)
+    assert blocks_moved(world) == {"kernel", "bias", "gamma", "beta"}
+    world.evaluate()  # the model that is stored says what tail and head say
+    assert world.made()["evaluation/metrics.json"]
+
+
 def test_unfrozen_blocks_are_trained_after_the_head_and_kept(world, cheap_trunk):
     phases = {"epochs": 2, "fine_tune_epochs": 2, "on": "train+val"}
     world.train(model={"unfreeze_blocks": 1}, head={"units": []}, train=phases)
@@ -187,12 +195,14 @@ def test_a_listener_that_stops_the_training_gets_its_own_exception(world, cheap_
     assert world.made() == {}
 
 
+INTERRUPTED = {"model": {"unfreeze_blocks": 1}, "train": {"epochs": 4, "fine_tune_epochs": 3}}
+
+
 def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(world, cheap_trunk, tmp_path):
-    """The first training is stopped by its listener, the second one goes on; nothing is left of the first."""
-    settings = {"model": {"unfreeze_blocks": 1}, "train": {"epochs": 4, "fine_tune_epochs": 3}}
-    world.train(**settings)
+    """Stopped by its listener after each epoch in turn; the rows before are handed on again."""
+    world.train(**INTERRUPTED)
     wanted = world.made()
-    for stop in (0, 2, 3, 4, 6):  # 3 is the last epoch of the head
+    for stop in range(7):  # 3 is the last epoch of the head
         seen = []
 
         def on_epoch(row, stop=stop, seen=seen) -> None:
@@ -200,19 +210,54 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(world, che
             if len(seen) == stop + 1:
                 raise KeyboardInterrupt
 
-        checkpoint = Checkpoint(tmp_path / "checkpoint", "a key")
         other = world.copy(tmp_path / f"stopped after {stop}")
         with contextlib.chdir(other.folder):
             shutil.rmtree(paths.MODEL)
             paths.HISTORY.unlink()
             with pytest.raises(KeyboardInterrupt):
-                other.train(on_epoch, checkpoint, **settings)
-            assert other.made() == {} and checkpoint.path.exists()
+                other.train(on_epoch, Checkpoint(paths.CHECKPOINT, "a key"), **INTERRUPTED)
+            assert other.made() == {} and paths.CHECKPOINT.exists()
             again = []
-            other.train(lambda row, again=again: again.append(row["epoch"]), checkpoint, **settings)
+            checkpoint = Checkpoint(paths.CHECKPOINT, "a key")
+            other.train(lambda row, again=again: again.append(row["epoch"]), checkpoint, **INTERRUPTED)
         assert other.made() == wanted
         assert again == list(range(7))
-        assert not checkpoint.path.exists()
+
+
+def test_whatever_write_it_dies_in_it_goes_on(world, cheap_trunk, tmp_path, monkeypatch):
+    world.train(**INTERRUPTED)
+    wanted = world.made()
+    replace = Path.replace
+    for moment in range(7):
+        replaced = iter(range(100))
+
+        def dying(path, target, replaced=replaced, moment=moment):
+            if next(replaced) == moment:
+                raise KeyboardInterrupt
+            return replace(path, target)
+
+        paths.CHECKPOINT.unlink(missing_ok=True)
+        monkeypatch.setattr(Path, "replace", dying)
+        with pytest.raises(KeyboardInterrupt):
+            world.train(None, Checkpoint(paths.CHECKPOINT, "a key"), **INTERRUPTED)
+        monkeypatch.setattr(Path, "replace", replace)
+        assert paths.CHECKPOINT.exists() == (moment > 0)
+        world.train(None, Checkpoint(paths.CHECKPOINT, "a key"), **INTERRUPTED)
+        assert world.made() == wanted, moment
+
+
+def test_the_checkpoint_stays_until_the_model_is_evaluated(world, cheap_trunk):
+    """Between the end of the stage and DVC's own notes of it a kill would else lose everything."""
+    world.train(None, Checkpoint(paths.CHECKPOINT, "a key"))
+    assert paths.CHECKPOINT.exists()
+    world.evaluate()
+    assert not paths.CHECKPOINT.exists()
+
+
+def test_a_checkpoint_of_another_precision_is_not_gone_on_from(world, cheap_trunk, capsys):
+    for precision in ("float32", "bfloat16", "bfloat16"):
+        world.train(None, Checkpoint(paths.CHECKPOINT, "a key"), model={"precision": precision})
+    assert capsys.readouterr().err.count("Going on after epoch") == 1
 
 
 # Trains the world in the current folder with the real trunk, on all processors or on the first alone.

@@ -1,6 +1,7 @@
 """Which store, whether it answers, and several processes on it."""
 
 import http.server
+import itertools
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ import pytest
 from flowers import tracking
 from flowers.errors import UserError
 from flowers.stages import track
-from flowers.tracking import store, ui
+from flowers.tracking import runs, store, ui
 
 TRACK = "from pathlib import Path; from flowers import params; from flowers.stages import track; " \
     "track.run(params.load(Path('params.yaml')))"  # fmt: skip
@@ -201,3 +202,17 @@ def _wait_for(page: str) -> None:
         except OSError:
             time.sleep(0.2)
     raise AssertionError(f"{page} does not answer")
+
+
+def test_a_step_is_never_cut_in_two_batches():
+    """A kill between them would leave half of an epoch, which the next stream takes for a whole one."""
+    sent = []
+
+    class Client:
+        def log_batch(self, run_id, metrics, synchronous):
+            sent.append([metric.step for metric in metrics])
+
+    runs.log_points(Client(), "a run", [(step, dict.fromkeys("abcdef", 0.5)) for step in range(400)])
+    assert [step for batch in sent for step in batch] == [step for step in range(400) for _ in range(6)]
+    assert all(len(batch) <= 1000 for batch in sent) and len(sent) == 3
+    assert all(one[-1] != other[0] for one, other in itertools.pairwise(sent))

@@ -27,7 +27,11 @@ from flowers.network.trunk import BATCH, Cut, Trunk
 # Raise this when a change of images.py or trunk.py changes the numbers; a golden test guards it.
 VERSION = 1
 
+# A kill loses at most one shard of each cut: about a minute of the trunk.
 SHARD_BYTES = 64 * 2**20
+SHARD_VIEWS = 1024
+
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class Store:
             missing = {item.key: item for item in items if any(item.key not in known[cut] for cut in cuts)}
             if missing:
                 cache.remove_unfinished(self.root)
+                room = len(missing) * sum(int(np.prod(cut.shape)) for cut in cuts) * _ITEM_BYTES[self.precision]
+                cache.evict(self.root, {place[0] for index in known.values() for place in index.values()}, limit, room)
                 self._compute(list(missing.values()), known, trunk(cuts))
                 known = {cut: self._index(cut, wanted) for cut in cuts}
             in_use = {known[cut][key][0] for cut in cuts for key in wanted}
@@ -98,8 +104,8 @@ class Store:
             return {cut: self._open(cut, known[cut], items) for cut in cuts}
 
     def _compute(self, items: list[Item], known: dict[Cut, dict[str, tuple[Path, int]]], trunk: Trunk) -> None:
-        widest = max(int(np.prod(cut.shape)) for cut in trunk.cuts) * 4
-        rows = max(1, SHARD_BYTES // widest // BATCH) * BATCH
+        widest = max(int(np.prod(cut.shape)) for cut in trunk.cuts) * _ITEM_BYTES[self.precision]
+        rows = max(1, min(SHARD_VIEWS, SHARD_BYTES // widest) // BATCH) * BATCH
         bar = console.progress_bar(len(items), "Trunk", "views")
         with bar:
             for start in range(0, len(items), rows):
@@ -152,6 +158,7 @@ class Store:
     def _open(self, cut: Cut, index: dict[str, tuple[Path, int]], items: Sequence[Item]) -> Activations:
         found = [index[item.key] for item in items]
         numbers = {path: number for number, path in enumerate(sorted({path for path, _ in found}))}
+        _allow_open_files(2 * len(numbers))  # of other cuts, too
         shards = [np.load(path, mmap_mode="r") for path in numbers]
         if self.precision == "bfloat16":
             import ml_dtypes
@@ -196,9 +203,24 @@ def _trunk(tensors: weights.Tensors, precision: str, cuts: Sequence[Cut]) -> Tru
     return Trunk(tensors, cuts, precision)
 
 
+def _allow_open_files(more: int) -> None:
+    """Raise the limit of open files, often 1,024: each shard that is mapped counts as one."""
+    try:
+        import resource
+    except ImportError:  # Windows counts otherwise
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, more + 1024)
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
+
+
 def _makers() -> str:
-    """The packages that decide an activation's last bits: what one version made is not used by another."""
-    return f"tensorflow-{backend.version()}-pillow-{version('pillow')}"
+    """What decides an activation's last bits: what one version or kind of device made is not used by another."""
+    gpu = "-gpu" if backend.device() == "gpu" else ""
+    return f"tensorflow-{backend.version()}-pillow-{version('pillow')}{gpu}"
 
 
 def _checksum(path: Path) -> str:

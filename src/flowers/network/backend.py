@@ -18,6 +18,7 @@ def tensorflow() -> Any:
             import tensorflow
 
             tensorflow.constant(0)  # the first operation has a say about the processor, too
+            tensorflow.config.experimental.enable_tensor_float_32_execution(False)  # float32 is float32 on a GPU, too
     return sys.modules["tensorflow"]
 
 
@@ -50,6 +51,15 @@ def version() -> str:
         return metadata.version("tensorflow-cpu")
     except metadata.PackageNotFoundError:
         return metadata.version("tensorflow")
+
+
+def device() -> str:
+    """`gpu` where TensorFlow finds one, else `cpu`; of the CPU's build that is known without importing it."""
+    try:
+        metadata.version("tensorflow-cpu")
+    except metadata.PackageNotFoundError:
+        return "gpu" if tensorflow().config.list_physical_devices("GPU") else "cpu"
+    return "cpu"
 
 
 def settle(seed: int) -> None:

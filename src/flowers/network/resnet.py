@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 BATCH_NORM_EPSILON = 1.001e-5
 FEATURES = 2048
-POOLED = "pooled"
 
 
 @dataclass(frozen=True)

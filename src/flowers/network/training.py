@@ -129,7 +129,7 @@ def train(
                 row |= _validate(top, validation)
                 _require_number("validation", float(row["val_loss"]), epoch, schedule.phase)
             progress.rows.append(row)
-            _note(progress, top, optimizer, keep_state=save is not None)
+            _note(progress, top, optimizer)
             if save is not None:
                 save(progress)
             if on_epoch is not None:
@@ -144,18 +144,17 @@ def softmax(values: np.ndarray) -> np.ndarray:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
 
 
-def _note(progress: Progress, top: Top, optimizer: AdamW, keep_state: bool) -> None:
-    """Keep the tensors of the last epoch if they are the best, and the state after it where it is to be saved."""
+def _note(progress: Progress, top: Top, optimizer: AdamW) -> None:
+    """Keep the state after the last epoch, and its tensors as the best ones if they are."""
     row = progress.rows[-1]
-    score = (float(row.get("val_mean_per_class_accuracy", 0)), -float(row.get("val_loss", 0)))
-    better = score > progress.best_score or "val_loss" not in row
-    if better or keep_state:
-        tensors = top.get_tensors()
-    if better:
-        progress.best_score = score if "val_loss" in row else progress.best_score
-        progress.best_epoch, progress.best = int(row["epoch"]), tensors
-    if keep_state:
-        progress.tensors, progress.optimizer = tensors, [np.asarray(variable) for variable in optimizer.state]
+    progress.tensors = top.get_tensors()
+    progress.optimizer = [variable.numpy() for variable in optimizer.state]
+    if "val_loss" in row:
+        score = (float(row["val_mean_per_class_accuracy"]), -float(row["val_loss"]))
+        if score <= progress.best_score:
+            return
+        progress.best_score = score
+    progress.best_epoch, progress.best = int(row["epoch"]), progress.tensors
 
 
 def _restore(top: Top, optimizer: AdamW, progress: Progress) -> None:

@@ -64,7 +64,7 @@ def best_precision() -> str:
     return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
 
-def fold(tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def folded_weights(tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Kernel and bias of every convolution with its BatchNorm folded in, float32."""
 
     def exact(name: str) -> np.ndarray:
@@ -83,7 +83,7 @@ class Trunk:
         self.cuts = tuple(sorted(set(cuts), key=lambda cut: -cut.unfreeze_blocks))
         self.precision = precision
         self._dtype = tf.as_dtype(precision)
-        weights = fold(tensors)
+        weights = folded_weights(tensors)
         signature = tf.TensorSpec((BATCH, 224, 224, 3), tf.uint8)
         self._function = tf.function(
             lambda images: self._forward(tf, weights, images), input_signature=[signature], autograph=False

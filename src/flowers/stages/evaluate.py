@@ -9,7 +9,7 @@ import pandas as pd
 
 from flowers import console, paths
 from flowers.errors import UserError
-from flowers.network import activations, classifier, photos, weights
+from flowers.network import activations, backend, checkpoint, classifier, photos, weights
 from flowers.params import EvaluateParams
 from flowers.reporting import figures, metrics
 
@@ -19,9 +19,11 @@ JOINED_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # largest difference of 
 
 def run(evaluate: EvaluateParams) -> None:
     """Run the stage. Raises UserError where the model on raw photos disagrees with the stored activations."""
+    backend.settle(evaluate.seed)
     model = classifier.load(paths.MODEL, paths.WEIGHTS)
     if not paths.HISTORY.exists():
         raise UserError(f"{paths.HISTORY}: no such file; run `dvc repro` to train a model")
+    checkpoint.remove(paths.CHECKPOINT)  # DVC, which runs this stage, has the trained model by now
     test = photos.read("test")
     if test.classes != model.classes:
         raise UserError(f"{paths.MODEL}: a model of other classes than {paths.SPLIT}; run `dvc repro`")

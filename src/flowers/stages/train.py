@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,12 +38,15 @@ def run(
     """Run the stage; `on_epoch` is handed each epoch's row of the history as soon as it is there.
 
     With a checkpoint, a training that was killed goes on from its last finished epoch; the rows of all epochs before
-    are handed on again.
+    are handed on again. It stays when the stage ends, until evaluate sees that the result was kept.
     """
+    backend.settle(train.seed)
     data = _Data(model, augmentation, train)
     views = f"{augmentation.views + 1} views each" if augmentation.views else "plain"
     console.say(f"Training on {len(data.train)} photos of {len(data.train.classes)} classes, {views}")
 
+    if checkpoint is not None:  # another device or precision, other bits
+        checkpoint = replace(checkpoint, key=f"{checkpoint.key} {data.precision} {backend.device()}")
     progress = checkpoint.load() if checkpoint else training.Progress()
     if progress.rows:
         console.say(f"Going on after epoch {progress.rows[-1]['epoch']}, where it was interrupted")
@@ -65,8 +69,6 @@ def run(
     # Where fine-tuning was no better than the head alone, the blocks are as they were.
     untrained = {name: data.tensors[name] for name in resnet.block_tensors(data.cut.blocks)}
     classifier.save(paths.MODEL, description, {**untrained, **progress.best})
-    if checkpoint:
-        checkpoint.remove()
 
 
 def _two_phases(
@@ -79,7 +81,6 @@ def _two_phases(
     save: Callable[[training.Progress], None] | None,
 ) -> None:
     """Train the head alone, then with the unfrozen blocks, from its best epoch on."""
-    backend.settle(train.seed)
     head_model = keras_model.head(len(data.train.classes), head.units, head.dropout, train.seed)
     if progress.phase != "fine_tune":
         top = Top(Cut(0), data.tensors, head_model)

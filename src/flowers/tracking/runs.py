@@ -90,11 +90,15 @@ def log_points(client: "MlflowClient", run_id: str, points: list[Point], model_i
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    metrics = [
-        Metric(name, value, now, step, model_id=model_id) for step, values in points for name, value in values.items()
-    ]
-    for start in range(0, len(metrics), _BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + _BATCH], synchronous=True)
+    batch: list[Metric] = []
+    for step, values in points:
+        metrics = [Metric(name, value, now, step, model_id=model_id) for name, value in values.items()]
+        if len(batch) + len(metrics) > _BATCH:  # a step is never cut in two
+            client.log_batch(run_id, metrics=batch, synchronous=True)
+            batch = []
+        batch += metrics
+    if batch:
+        client.log_batch(run_id, metrics=batch, synchronous=True)
 
 
 def _opened_by_mlflow_run(client: "MlflowClient") -> "Run | None":

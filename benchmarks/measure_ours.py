@@ -1,0 +1,133 @@
+"""Timings of this project, each function in a process of its own; the only benchmark that knows the project's insides.
+
+The folder is one that scratch.world made, and for `tracking_share` the checkout of scratch.checkout.
+"""
+
+import json
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from flowers import params, paths
+from flowers.network import activations, photos, weights
+from flowers.network.checkpoint import Checkpoint
+from flowers.network.trunk import BATCH, Cut, Trunk
+from flowers.stages import evaluate, train
+
+NEVER = 10**6  # epochs: patience that does not end
+
+
+def extract(count: int, repeats: int) -> dict:
+    """Seconds that pooled features of `count` photos take: from arrays; and from files, with hashing and storing."""
+    settings = params.load()
+    precision, tensors = settings.model.precision, weights.read(paths.WEIGHTS)
+    items = photos.read("train", "val", "test").plain()[:count]
+    pixels = np.stack([activations.pixels(item) for item in items])
+    trunk = Trunk(tensors, [Cut(0)], precision)
+    for _ in range(2):
+        trunk(pixels[:BATCH])
+    found = {"photos": len(items), "arrays": [], "files": []}
+    for _ in range(repeats):
+        found["arrays"].append(_seconds(lambda: list(trunk.batches(iter(pixels)))))
+    with tempfile.TemporaryDirectory() as folder:
+        store = activations.Store(Path(folder), weights.digest(tensors), precision)
+        found["files"].append(_seconds(lambda: store.get(items, [Cut(0)], lambda _: trunk)))
+    return found
+
+
+def extract_all(depths: list[int]) -> dict:
+    """Seconds from an empty cache to all views of a study's photos at all its cuts, tracing and storing included."""
+    settings = params.load()
+    train_photos, val_photos = photos.read("train"), photos.read("val")
+    items = [item for views in train_photos.augmented(settings.augmentation) for item in views] + val_photos.plain()
+    tensors, cuts = weights.read(paths.WEIGHTS), [Cut(depth) for depth in depths]
+    seconds = _seconds(lambda: activations.stored(items, cuts, tensors, settings.model.precision))
+    return {"train": len(train_photos), "val": len(val_photos), "views": len(items), "seconds": seconds}
+
+
+def epochs(unfreeze_blocks: int, head_epochs: int, tail_epochs: int) -> dict:
+    """Seconds of an epoch by phase, validation and checkpoint included and the first one, which traces, left out.
+
+    `before` is what the stage takes beside its epochs, `checkpoints` what of the last phase's epochs each took.
+    """
+    _train(unfreeze_blocks, 1, 0)  # so that importing is not timed, nor the trunk where the cache lacks something
+    stamps = defaultdict(list)
+    start = time.perf_counter()
+    saves = _train(
+        unfreeze_blocks, head_epochs, tail_epochs, lambda row: stamps[row["phase"]].append(time.perf_counter())
+    )
+    stage = time.perf_counter() - start
+    # Between first and last, not from one to the next: right, too, where several epochs are reported at once.
+    by_phase = {phase: (times[-1] - times[0]) / (len(times) - 1) for phase, times in stamps.items() if len(times) > 1}
+    before = stage - sum(by_phase[phase] * len(stamps[phase]) for phase in by_phase)
+    return {
+        "photos": len(photos.read("train", "val")),
+        "before": before,
+        "head": by_phase["head"],
+        "tail": by_phase.get("fine_tune"),
+        "checkpoints": saves[-(tail_epochs or head_epochs) :],
+    }
+
+
+def accuracy(epochs: int, seed: int) -> dict:
+    """Test accuracy after a fixed number of epochs of the head on the photos of train and val together."""
+    _train(0, epochs, 0, seed=seed, on="train+val")
+    evaluate.run(params.load().evaluate)
+    scores = json.loads(paths.METRICS.read_text(encoding="utf-8"))
+    return {"accuracy": scores["accuracy"], "photos": len(photos.read("test"))}
+
+
+def tracking_share(slow_epochs: int, models: int) -> dict:
+    """Seconds that MLflow takes: of every epoch of a training, of epochs that take a second or more, of a model."""
+    from flowers.tracking import live_run, model, result, runs, store
+
+    settings = params.load()
+    rows, spent, slow, logged = [], [], [], []
+
+    def reporting(on_epoch, seconds):
+        return lambda row: seconds.append(_seconds(lambda: (rows.append(row), on_epoch(row))))
+
+    # Other seeds are other runs: to one that is complete nothing would be written.
+    fresh = [settings.model_copy(update={"train": settings.train.model_copy(update={"seed": n})}) for n in (101, 102)]
+    with live_run(fresh[0]) as on_epoch:
+        train.run(fresh[0].model, fresh[0].head, fresh[0].augmentation, fresh[0].train, reporting(on_epoch, spent))
+    with live_run(fresh[1]) as on_epoch:
+        report = reporting(on_epoch, slow)
+        for row in rows[:slow_epochs]:
+            time.sleep(1.1)  # epochs within a second are written together
+            report(row)
+    finished = result.read(settings)
+    with store.lock():
+        client = store.connect()
+        experiment = store.experiment_id(client, settings)
+    for _ in range(models):
+        run = client.create_run(experiment)
+        logged.append(_seconds(lambda run=run: model.log(client, run, finished)))
+        runs.end(client, run, "FINISHED")
+    return {"epochs": spent, "slow_epochs": slow, "models": logged}
+
+
+def _train(unfreeze_blocks, head_epochs, tail_epochs, on_epoch=None, seed=0, on="train") -> list[float]:
+    """The stage as `flowers train` runs it, but for MLflow; returns the seconds that its checkpoints took."""
+    settings, saves = params.load(), []
+
+    class Timed(Checkpoint):
+        def save(self, progress):
+            saves.append(_seconds(lambda: super(Timed, self).save(progress)))
+
+    checkpoint = Timed(paths.CHECKPOINT, "bench")
+    checkpoint.remove()
+    model = settings.model.model_copy(update={"unfreeze_blocks": unfreeze_blocks})
+    length = {"epochs": head_epochs, "fine_tune_epochs": tail_epochs, "patience": NEVER}
+    schedule = settings.train.model_copy(update={**length, "seed": seed, "on": on})
+    train.run(model, settings.head, settings.augmentation, schedule, on_epoch, checkpoint)
+    return saves
+
+
+def _seconds(act) -> float:
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start

@@ -1,0 +1,103 @@
+"""Timings of the usual way (usual.py), each function in a process of its own, in a folder that scratch.world made."""
+
+import csv
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+import usual
+
+from flowers import params, paths
+
+WARM = 2 * usual.BATCH  # photos that a first call is warmed up with
+
+
+def predict(count: int, repeats: int, more: bool = True) -> dict:
+    """Seconds for pooled features of `count` photos: from arrays; with `more` by tf.function and from files, too."""
+    files, labels = _photos("train", "val", "test")
+    data = usual.dataset(files[:count], labels[:count])
+    arrays = np.concatenate([batch for batch, _ in data])
+    model = usual.resnet50()
+    model.predict(arrays[:WARM], batch_size=usual.BATCH, verbose=0)
+    found = {"photos": len(arrays), "predict": [], "function": [], "files": []}
+    for _ in range(repeats):
+        found["predict"].append(_seconds(lambda: model.predict(arrays, batch_size=usual.BATCH, verbose=0)))
+    if more:
+        function = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
+        batches = [arrays[start : start + usual.BATCH] for start in range(0, len(arrays), usual.BATCH)]
+        function(batches[0]), function(batches[-1])
+        model.predict(data.take(1), verbose=0)
+        found["function"].append(_seconds(lambda: [function(batch).numpy() for batch in batches]))
+        found["files"].append(_seconds(lambda: model.predict(data, verbose=0)))
+    return found
+
+
+def epochs(unfreeze_blocks: int, count: int) -> dict:
+    """Seconds of epochs with validation, and of what comes before the first one, tracing and two batches included."""
+    start = time.perf_counter()
+    train, classes = _training("train")
+    val = usual.dataset(*_photos("val"))
+    model = _network(classes, unfreeze_blocks)
+    model.fit(train.take(1), validation_data=val.take(1), verbose=0)
+    ready = time.perf_counter() - start
+    clock = _Clock()
+    model.fit(train, validation_data=val, epochs=count, verbose=0, callbacks=[clock])
+    photos = len(_photos("train", "val")[0])
+    return {"photos": photos, "before": ready, "photos_before": WARM, "epochs": clock.seconds}
+
+
+def accuracy(epochs: int, seed: int) -> dict:
+    """Test accuracy after a fixed number of epochs of the head on the photos of train and val together."""
+    keras.utils.set_random_seed(seed)
+    train, classes = _training("train", "val")
+    model = _network(classes, unfreeze_blocks=0)
+    clock = _Clock()
+    model.fit(train, epochs=epochs, verbose=0, callbacks=[clock])
+    files, labels = _photos("test")
+    predicted = model.predict(usual.dataset(files, labels), verbose=0).argmax(axis=1)
+    return {"accuracy": float((predicted == np.array(labels)).mean()), "photos": len(labels), "epochs": clock.seconds}
+
+
+class _Clock(keras.callbacks.Callback):
+    """The seconds of every epoch, validation included."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.perf_counter() - self._start)
+
+
+def _training(*subsets: str) -> tuple[tf.data.Dataset, int]:
+    views = params.load().augmentation
+    files, labels = _photos(*subsets)
+    data = usual.dataset(files, labels, views.views, views.seed, views.min_area, views.flip, shuffle=True)
+    return data, max(labels) + 1
+
+
+def _network(classes: int, unfreeze_blocks: int) -> keras.Model:
+    given = params.load()
+    rate = given.train.fine_tune_learning_rate if unfreeze_blocks else given.train.learning_rate
+    return usual.network(
+        classes, unfreeze_blocks, given.head.units, given.head.dropout, rate, given.train.weight_decay, paths.WEIGHTS
+    )
+
+
+def _photos(*subsets: str) -> tuple[list[Path], list[int]]:
+    with paths.SPLIT.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    classes = sorted({row["label"] for row in rows})
+    chosen = [row for row in rows if row["subset"] in subsets]
+    return [paths.IMAGES / row["path"] for row in chosen], [classes.index(row["label"]) for row in chosen]
+
+
+def _seconds(act) -> float:
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start

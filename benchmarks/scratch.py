@@ -1,0 +1,132 @@
+"""Folders to measure in, all in a temporary one: photos prepared by the project's own stages, and whole checkouts."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from flowers.datasets import readers
+
+ROOT = Path(__file__).resolve().parent.parent
+SUFFIXES = (".jpg", ".jpeg", ".png")  # what TensorFlow decodes, too
+PER_CLASS = 24  # photos at least, where the folder has them: fewer classes rather than fewer photos of each
+FEWEST = 8
+SPLIT = {"split.method": "random", "split.train": 0.6, "split.val": 0.15, "split.test": 0.25, "split.seed": 0}
+
+
+def choose(folder: Path, size: int) -> list[readers.Photo]:
+    """`size` photos of a folder (0: all of them), as many of each class, whatever subsets the folder has."""
+    by_class = defaultdict(list)
+    for photo in readers.read("folder", folder):
+        if photo.source.suffix.lower() in SUFFIXES:
+            by_class[photo.label].append(photo)
+    classes = sorted((c for c in by_class.values() if len(c) >= FEWEST), key=lambda c: (-len(c), c[0].label))
+    if len(classes) < 2:
+        raise SystemExit(f"{folder}: at least two classes with {FEWEST} JPEG or PNG photos are needed")
+    if size:
+        classes = classes[: max(2, min(len(classes), size // PER_CLASS))]
+    each = max(FEWEST, size // len(classes)) if size else None
+    return [photo for group in classes for photo in sorted(group, key=_lot)[:each]]
+
+
+def world(folder: Path, photos: list[readers.Photo], weights: Path, precision: str, cache: Path) -> Path:
+    """A folder with params.yaml, and in build/ what the stages download and split make of these photos."""
+    for photo in photos:
+        link = folder / "photos" / photo.label / f"{photo.subset or 'all'}_{photo.source.name}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(photo.source.resolve())
+    changes = {
+        "dataset.name": "local",
+        "dataset.path": str(folder / "photos"),
+        "model.weights": str(weights),
+        "model.precision": precision,
+        "train.batch_size": 32,
+        "train.class_weights": False,
+        "train.label_smoothing": 0.0,
+    }
+    write_params(folder, changes | SPLIT)
+    for stage in ("download", "split"):
+        run([sys.executable, "-m", "flowers", stage], folder, environment(cache))
+    return folder
+
+
+def checkout(folder: Path, weights: Path, precision: str, cache: Path) -> Path:
+    """The files of this checkout as they are now, in a repository of their own whose pipeline ran on the drawn sample.
+
+    It trains for few epochs, which makes no difference to how long it takes to find that there is nothing to do.
+    """
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    changes = {"augmentation.views": 0, "train.epochs": 40, "train.patience": 40}
+    write_params(folder, changes | {"model.weights": str(weights), "model.precision": precision})
+    _commit(folder)
+    for command in ("dvc pull --quiet data.dvc", "dvc repro --quiet"):
+        run(command.split(), folder, environment(cache))
+    return folder
+
+
+def trivial_pipeline(folder: Path, cache: Path) -> Path:
+    """A repository with as many stages as this one, each of which writes a word: what is left is DVC's own time."""
+    folder.mkdir()
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    text = "".join(f"  {name}:\n    cmd: echo {name} > {name}.txt\n    outs: [{name}.txt]\n" for name in stages)
+    (folder / "dvc.yaml").write_text(f"stages:\n{text}", encoding="utf-8")
+    _commit(folder)
+    for command in ("dvc init --quiet", "dvc repro --quiet"):
+        run(command.split(), folder, environment(cache))
+    return folder
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """The variables of everything that is measured: this source, this cache, oneDNN for both sides, no other store."""
+    found = os.environ | {
+        "FLOWERS_CACHE": str(cache),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "DVC_ROOT", "DVC_EXP_NAME", "FLOWERS_CACHE_LIMIT"):
+        found.pop(name, None)
+    return found
+
+
+def run(command: list[str], folder: Path, variables: dict[str, str]) -> str:
+    """What the command prints; where it fails, what it said is shown, and CalledProcessError raised."""
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout[-2000:], done.stderr[-4000:], sep="\n", file=sys.stderr, flush=True)
+        done.check_returncode()
+    return done.stdout
+
+
+def write_params(folder: Path, changes: dict[str, object]) -> None:
+    """The project's params.yaml with these changes, by section.key."""
+    yaml = YAML()
+    document = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        section, name = key.split(".")
+        document[section][name] = value
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
+
+
+def _commit(folder: Path) -> None:
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "as it is"]):
+        name = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *name, *command], cwd=folder, check=True)
+
+
+def _lot(photo: readers.Photo) -> str:
+    return hashlib.sha256(f"{photo.subset} {photo.label} {photo.source.name}".encode()).hexdigest()
