@@ -128,11 +128,13 @@ def test_a_step_is_kerass_own(signed, run_trunk, pixels, unfreeze, train_batch_n
         assert np.linalg.norm(right) > 0, name
         assert np.linalg.norm(gradient - right) <= 0.01 * np.linalg.norm(right), name  # a ReLU may tip over
 
-    # Adam divides by the size of a gradient, so that a tiny one may turn: steps are compared as a whole.
-    before, after = top.get_tensors(), trained(top, values)
-    for name in wanted:
-        step, right = after[name] - before[name], wanted_after[name] - before[name]
-        assert np.linalg.norm(step - right) <= 0.05 * np.linalg.norm(right), name
+    # Adam divides by the size of a gradient, so that one that is nearly nothing may turn.
+    after = trained(top, values)
+    for name, gradient in wanted.items():
+        clear = np.abs(gradient) > 0.01 * np.abs(gradient).max()
+        np.testing.assert_allclose(
+            after[name][clear], wanted_after[name][clear], rtol=0, atol=0.05 * RATE, err_msg=name
+        )
 
 
 def test_in_bfloat16_the_variables_stay_float32_and_the_step_points_the_same_way(tensors, run_trunk, pixels):
