@@ -1,5 +1,6 @@
 """The pipeline from outside: real `dvc` and `git` commands in repositories of the tests' own, and what they leave."""
 
+import contextlib
 import csv
 import json
 import os
@@ -248,6 +249,11 @@ def kill(repository: Repository, moment) -> None:
     while repro.poll() is None:
         if moment():
             os.killpg(repro.pid, signal.SIGKILL)
+            repro.wait()
+            with contextlib.suppress(ProcessLookupError):
+                for _ in range(500):  # until the last process of the group is gone
+                    os.killpg(repro.pid, 0)
+                    time.sleep(0.01)
         time.sleep(0.002)
     assert repro.returncode == -signal.SIGKILL
 
@@ -260,8 +266,14 @@ def test_a_killed_training_goes_on_with_the_next_repro(copy, tmp_path):
     other.dvc("repro")
     history = copy.folder / "build/history.csv"
     for epochs in (0, 2, 6):
-        # The outputs of the run before are removed when the stage begins.
-        kill(copy, lambda epochs=epochs: epochs_saved(copy) >= epochs and not history.exists())
+
+        def moment(epochs=epochs) -> bool:
+            if history.exists():  # DVC removes the outputs of the run before when the stage begins
+                return False
+            time.sleep(0.3 if not epochs else 0)  # DVC itself is not to be killed while it writes its notes
+            return epochs_saved(copy) >= epochs
+
+        kill(copy, moment)
         assert not (copy.folder / "build/model").exists()
         assert epochs <= epochs_saved(copy) < 8
     kill(copy, lambda: epochs_saved(copy) == 8 and (copy.folder / "build/model/trained.npz").exists())
