@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -426,23 +427,20 @@ def test_a_temporary_experiment_finds_the_data_and_the_store(committed):
     assert "bad_images: skip" in committed.read("params.yaml")
 
 
+def mlflow_store(repository: Repository) -> dict[str, str]:
+    return {"MLFLOW_TRACKING_URI": f"sqlite:///{repository.folder}/tracking/mlflow.db"}
+
+
+def mlflow_train(repository: Repository, parameter: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Type `mlflow run . -e train` with a parameter, into the repository's own store."""
+    command = f"-m mlflow run . -e train --env-manager local -P {parameter}".split()
+    return repository.run(sys.executable, *command, check=check, **mlflow_store(repository))
+
+
 @pytest.mark.slow
 def test_mlflow_run_trains_into_its_run_and_track_completes_it(committed):
-    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{committed.folder}/tracking/mlflow.db"}
-    command = (
-        sys.executable,
-        "-m",
-        "mlflow",
-        "run",
-        ".",
-        "-e",
-        "train",
-        "--env-manager",
-        "local",
-        "-P",
-        "head_dropout=0.3",
-    )
-    committed.run(*command, **store)
+    store = mlflow_store(committed)
+    mlflow_train(committed, "head_dropout=0.3")
     (run,) = committed.runs()
     assert run.info.status == "FINISHED"
     assert (
@@ -459,21 +457,7 @@ def test_mlflow_run_trains_into_its_run_and_track_completes_it(committed):
 
 @pytest.mark.slow
 def test_a_mistake_in_a_parameter_of_mlflow_run_is_a_failure_with_its_reason(committed):
-    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{committed.folder}/tracking/mlflow.db"}
-    command = (
-        sys.executable,
-        "-m",
-        "mlflow",
-        "run",
-        ".",
-        "-e",
-        "train",
-        "--env-manager",
-        "local",
-        "-P",
-        "head_dropout=3",
-    )
-    done = committed.run(*command, check=False, **store)
+    done = mlflow_train(committed, "head_dropout=3", check=False)
     assert done.returncode != 0
     assert "params.yaml: head.dropout: Input should be less than 1, not 3" in done.stdout + done.stderr
 

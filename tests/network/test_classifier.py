@@ -8,6 +8,7 @@ import pytest
 from flowers.errors import UserError
 from flowers.network import backend, classifier, keras_model, resnet, trunk, weights
 from flowers.network.classifier import Description
+from flowers.network.top import Top
 
 PRETRAINED = {"some/kernel": np.ones(3, np.float32)}
 
@@ -26,7 +27,7 @@ def description(**changes) -> Description:
 
 @pytest.fixture
 def head() -> dict[str, np.ndarray]:
-    return keras_model.get_tensors(keras_model.head(3, (4,), 0.2, seed=5))
+    return Top(trunk.Cut(0), {}, keras_model.head(3, (4,), 0.2, seed=5)).get_tensors()
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_the_export_agrees_with_trunk_tail_and_head(tensors, pixels, tmp_path, m
     monkeypatch.setattr(trunk, "BATCH", 2)
     names = resnet.block_tensors(trunk.Cut(1).blocks)
     block = {name: tensors[name] * (0.9 if name.endswith("kernel") else 1) for name in names}
-    head = keras_model.get_tensors(keras_model.head(3, (), 0.0, seed=5))
+    head = Top(trunk.Cut(0), {}, keras_model.head(3, (), 0.0, seed=5)).get_tensors()
     head["head_logits/kernel"] /= 1500  # answers that are neither 0 nor 1
     shape = description(head_units=[], unfreeze_blocks=1, weights_digest=weights.digest(tensors))
     classifier.save(tmp_path / "model", shape, block | head)

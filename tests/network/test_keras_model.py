@@ -4,16 +4,22 @@ import numpy as np
 import pytest
 
 from flowers.network import backend, keras_model, training
+from flowers.network.top import Top
+from flowers.network.trunk import Cut
 
 
 def head(units=(6,), dropout=0.5, seed=0):
     return keras_model.head(3, units, dropout, seed)
 
 
+def tensors_of(model) -> dict[str, np.ndarray]:
+    return Top(Cut(0), {}, model).get_tensors()
+
+
 def test_a_head_is_what_its_parameters_say():
     linear, deep = head(()), head((256, 128, 64), 0.2)
-    shapes = {name: values.shape for name, values in keras_model.get_tensors(deep).items()}
-    assert list(keras_model.get_tensors(linear)) == ["head_logits/kernel", "head_logits/bias"]
+    shapes = {name: values.shape for name, values in tensors_of(deep).items()}
+    assert list(tensors_of(linear)) == ["head_logits/kernel", "head_logits/bias"]
     assert shapes["head_dense1/kernel"] == (2048, 256) and shapes["head_dense3/kernel"] == (128, 64)
     assert shapes["head_logits/kernel"] == (64, 3) and len(shapes) == 8
     assert [layer.rate for layer in deep.layers if "dropout" in layer.name] == [0.2] * 3
@@ -27,7 +33,7 @@ def test_a_head_is_what_its_parameters_say():
 
 
 def test_a_head_starts_from_its_seed_alone():
-    first, again, other = (keras_model.get_tensors(head(seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (tensors_of(head(seed=seed)) for seed in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["head_dense1/kernel"], other["head_dense1/kernel"])
 

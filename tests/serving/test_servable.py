@@ -135,6 +135,8 @@ def test_a_saved_model_works_alone_and_its_requirements_are_complete(tmp_path, m
 
     from flowers import params, paths
     from flowers.network import keras_model, weights
+    from flowers.network.top import Top
+    from flowers.network.trunk import Cut
     from flowers.tracking import model
     from flowers.tracking.result import Result
 
@@ -144,7 +146,7 @@ def test_a_saved_model_works_alone_and_its_requirements_are_complete(tmp_path, m
     weights.write(tensors, paths.WEIGHTS)
     head = keras_model.head(3, (4,), 0.0, seed=0)
     description = classifier.Description(["NA", "rose", "tulip"], [4], 0.0, 0, "float32", weights.digest(tensors))
-    classifier.save(paths.MODEL, description, keras_model.get_tensors(head))
+    classifier.save(paths.MODEL, description, Top(Cut(0), {}, head).get_tensors())
     paths.SPLIT.write_text("path,label,subset\nred.png,rose,test\n")
     paths.IMAGES.mkdir()
     (paths.IMAGES / "red.png").write_bytes(RED)

@@ -169,10 +169,3 @@ def test_a_server_that_is_down_costs_a_warning_and_little_time(world, monkeypatc
     assert warnings.count("warning") == 1
     assert f"127.0.0.1:{closed_port}" in warnings and "flowers track --force" in warnings
     assert "secret" not in warnings
-
-
-def test_trouble_with_the_inputs_is_left_to_the_training_itself(world, capsys):
-    (world.folder / "dvc.yaml").unlink()
-    stream(world, HISTORY)
-    assert capsys.readouterr().err == ""
-    assert world.runs() == []

@@ -106,8 +106,8 @@ class Store:
     def _compute(self, items: list[Item], known: dict[Cut, dict[str, tuple[Path, int]]], trunk: Trunk) -> None:
         widest = max(int(np.prod(cut.shape)) for cut in trunk.cuts) * _ITEM_BYTES[self.precision]
         rows = max(1, min(SHARD_VIEWS, SHARD_BYTES // widest) // BATCH) * BATCH
-        bar = console.progress_bar(len(items), "Trunk", "views")
-        with bar:
+        console.say(f"Running the trunk over {len(items):,} views; what it says of them is kept in the cache")
+        with console.progress_bar(len(items), "Trunk", "views") as bar:
             for start in range(0, len(items), rows):
                 chunk = items[start : start + rows]
                 parts: dict[Cut, list[np.ndarray]] = {cut: [] for cut in trunk.cuts}

@@ -49,7 +49,7 @@ class Classifier:
         self.description = description
         self.classes = description.classes
         self.cut = Cut(description.unfreeze_blocks)
-        self._trained, self._pretrained = trained, pretrained
+        self._trained, self.pretrained = trained, pretrained
 
     @cached_property
     def top(self) -> Top:
@@ -65,7 +65,7 @@ class Classifier:
 
     @cached_property
     def _trunk(self) -> Trunk:
-        return Trunk(self._pretrained, [self.cut], self.description.precision)
+        return Trunk(self.pretrained, [self.cut], self.description.precision)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes) float32 of images, uint8 RGB (n, 224, 224, 3) as `images.load` returns them."""
@@ -78,7 +78,7 @@ class Classifier:
 
     def export(self) -> "keras.Model":
         """The whole network as one Keras model: uint8 (n, 224, 224, 3) to probabilities, in float32."""
-        return keras_model.whole({**self._pretrained, **self._trained}, self._head)
+        return keras_model.whole({**self.pretrained, **self._trained}, self._head)
 
 
 def save(folder: Path, description: Description, trained: weights.Tensors) -> None:

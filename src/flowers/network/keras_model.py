@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from flowers.network import backend, resnet
 from flowers.network.trunk import BGR_MEANS
 from flowers.network.weights import Tensors
@@ -44,11 +42,6 @@ def set_tensors(model: "keras.Model", tensors: Tensors) -> None:
     """Set every variable of the model from the tensor of its name, `<layer>/<variable>`."""
     for name, variable in named_variables(model).items():
         variable.assign(tensors[name])
-
-
-def get_tensors(model: "keras.Model") -> dict[str, np.ndarray]:
-    """Every variable of the model as a float32 array, by name."""
-    return {name: np.asarray(variable, np.float32) for name, variable in named_variables(model).items()}
 
 
 def named_variables(model: "keras.Model") -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from flowers import console, paths
 from flowers.errors import UserError
-from flowers.network import activations, backend, checkpoint, classifier, photos, weights
+from flowers.network import activations, backend, checkpoint, classifier, photos
 from flowers.params import EvaluateParams
 from flowers.reporting import figures, metrics
 
@@ -28,7 +28,7 @@ def run(evaluate: EvaluateParams) -> None:
     if test.classes != model.classes:
         raise UserError(f"{paths.MODEL}: a model of other classes than {paths.SPLIT}; run `dvc repro`")
     precision = model.description.precision
-    stored = activations.stored(test.plain(), [model.cut], weights.read(paths.WEIGHTS), precision)[model.cut]
+    stored = activations.stored(test.plain(), [model.cut], model.pretrained, precision)[model.cut]
     probabilities = model.probabilities_at_cut(stored)
     _check_joined(model, test, probabilities)
 

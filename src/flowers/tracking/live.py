@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from flowers import console, run_key
-from flowers.errors import UserError
 from flowers.params import Params
 from flowers.tracking import provenance, runs, store
 from flowers.tracking.result import Point, point
@@ -64,10 +63,7 @@ class _Stream:
             console.warn(f"not tracked while it trains: {reason}. To publish it later: flowers track --force")
 
     def _open(self, params: Params) -> None:
-        try:
-            key = run_key.compute(params)
-        except UserError:
-            return  # an input is missing: training itself is about to say so
+        key = run_key.compute(params)
         with store.lock():
             self._client = store.connect()
             found = runs.with_key(self._client, key.key)
