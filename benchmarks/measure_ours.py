@@ -13,7 +13,7 @@ import numpy as np
 
 from flowers import params, paths
 from flowers.network import activations, photos, weights
-from flowers.network.checkpoint import Checkpoint
+from flowers.network.checkpoint import Checkpoint, remove
 from flowers.network.trunk import BATCH, Cut, Trunk
 from flowers.stages import evaluate, train
 
@@ -119,7 +119,7 @@ def _train(unfreeze_blocks, head_epochs, tail_epochs, on_epoch=None, seed=0, on=
             saves.append(_seconds(lambda: super(Timed, self).save(progress)))
 
     checkpoint = Timed(paths.CHECKPOINT, "bench")
-    checkpoint.remove()
+    remove(paths.CHECKPOINT)
     model = settings.model.model_copy(update={"unfreeze_blocks": unfreeze_blocks})
     length = {"epochs": head_epochs, "fine_tune_epochs": tail_epochs, "patience": NEVER}
     schedule = settings.train.model_copy(update={**length, "seed": seed, "on": on})

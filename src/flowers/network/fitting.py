@@ -1,0 +1,108 @@
+"""Fitting a model as params.yaml describes it: the head alone, then, from its best epoch on, head and unfrozen blocks.
+
+The stage `train` and the trials of a study both train through `fit`, so equal parameters give equal bits.
+"""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from flowers import paths
+from flowers.errors import UserError
+from flowers.network import activations, backend, keras_model, photos, training, weights
+from flowers.network.top import Top
+from flowers.network.trunk import Cut, best_precision
+from flowers.params import AugmentationParams, HeadParams, ModelParams, TrainParams
+
+
+class Data:
+    """The weights, and training and validation photos with their activations at some cuts and the pooled features."""
+
+    def __init__(
+        self, precision: str, augmentation: AugmentationParams, cuts: Iterable[Cut], with_validation: bool = True
+    ) -> None:
+        """Without validation its photos are trained on, too. Computes what the store of activations lacks.
+
+        Raises UserError where the outputs of download or split cannot be used.
+        """
+        self.tensors = _read_weights()
+        self.precision = best_precision() if precision == "auto" else precision
+        self.train = photos.read(*(["train"] if with_validation else ["train", "val"]))
+        self.val = photos.read("val") if with_validation else None
+        views = self.train.augmented(augmentation)
+        count = augmentation.views + 1
+        self._rows = np.arange(len(views) * count).reshape(-1, count)
+        self._val_rows = np.arange(self._rows.size, self._rows.size + (len(self.val) if self.val else 0))
+        items = [item for of_photo in views for item in of_photo] + (self.val.plain() if self.val else [])
+        stored = activations.stored(items, [Cut(0), *cuts], self.tensors, self.precision)
+        # Pooled features are small enough to be held in memory.
+        self._examples: dict[Cut, training.Examples] = {**stored, Cut(0): stored[Cut(0)][:]}
+
+    def at(self, cut: Cut, class_weights: bool) -> tuple[training.TrainingSet, training.ValidationSet | None]:
+        """Both sets with their activations at one of the cuts; with or without a weight a class."""
+        examples = self._examples[cut]
+        labels, val = self.train.labels, None
+        weighed = training.class_weights(labels, len(self.train.classes))
+        if not class_weights:
+            weighed = np.ones_like(weighed)
+        if self.val is not None:
+            val = training.ValidationSet(_Rows(examples, self._val_rows), self.val.labels)
+        return training.TrainingSet(examples, self._rows, labels, weighed), val
+
+
+def fit(
+    model: ModelParams,
+    head: HeadParams,
+    train: TrainParams,
+    data: Data,
+    progress: training.Progress,
+    on_epoch: training.OnEpoch | None = None,
+    save: Callable[[training.Progress], None] | None = None,
+) -> None:
+    """Train for both phases, or for what is left of them; `progress` is updated. Raises training.Diverged."""
+    backend.settle(train.seed)
+    head_model = keras_model.head(len(data.train.classes), head.units, head.dropout, train.seed)
+    if progress.phase != "fine_tune":
+        top = Top(Cut(0), data.tensors, head_model)
+        training.train(top, *data.at(top.cut, train.class_weights), _schedule(train, "head"), progress, on_epoch, save)
+    if model.unfreeze_blocks and train.fine_tune_epochs:
+        keras_model.set_tensors(head_model, progress.best)
+        top = Top(Cut(model.unfreeze_blocks), data.tensors, head_model, data.precision, model.train_batch_norm)
+        schedule = _schedule(train, "fine_tune")
+        training.train(top, *data.at(top.cut, train.class_weights), schedule, progress, on_epoch, save)
+
+
+def _read_weights() -> weights.Tensors:
+    try:
+        return weights.read(paths.WEIGHTS)
+    except FileNotFoundError:
+        raise UserError(f"{paths.WEIGHTS}: no such file; run `dvc repro`") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{paths.WEIGHTS}: {error}; run `dvc repro -f download`") from None
+
+
+class _Rows:
+    """Some rows of a set of examples, as a set of examples."""
+
+    def __init__(self, examples: training.Examples, rows: np.ndarray) -> None:
+        self._examples, self._rows = examples, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self._examples[self._rows[rows]]
+
+
+def _schedule(train: TrainParams, phase: str) -> training.Schedule:
+    fine = phase == "fine_tune"
+    return training.Schedule(
+        phase=phase,
+        epochs=train.fine_tune_epochs if fine else train.epochs,
+        batch_size=train.batch_size,
+        learning_rate=train.fine_tune_learning_rate if fine else train.learning_rate,
+        weight_decay=train.weight_decay,
+        label_smoothing=train.label_smoothing,
+        patience=train.patience,
+        seed=train.seed,
+    )
