@@ -16,7 +16,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install repro ui experiments scores lint test test-slow bench lock clean
+.PHONY: help install repro tune dashboard ui experiments scores lint test test-slow bench lock clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,15 @@ repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print th
 	@echo "      dvc plots show     curves, confusion matrix, scores by class"
 	@echo "      dvc exp run -S head.dropout=0.3 && make experiments"
 	@echo "(with .venv active: source .venv/bin/activate)"
+
+tune: $(VENV)/.installed  ## search for better parameters with Optuna (make tune OPTIONS="--n-trials 50 --workers 2")
+	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)
+	@dvc repro split
+	@flowers tune $(OPTIONS)
+
+dashboard: $(VENV)/.installed  ## open Optuna's pages on the studies (make dashboard STORAGE=postgresql://...)
+	@[ -n "$(STORAGE)" ] || [ -f tracking/studies.journal ] || { echo "no study yet: make tune"; exit 1; }
+	@optuna-dashboard --port $(or $(filter-out 5000,$(PORT)),8080) "$(or $(STORAGE),tracking/studies.journal)"
 
 experiments: $(VENV)/.installed  ## compare DVC experiments: scores and the parameters that differ
 	@dvc exp show --no-pager --md --only-changed --drop '^(src|build|data\.yaml|pyproject|Created|State|Executor)'

@@ -31,6 +31,18 @@ SMALL = {
         "seed": 0,
     },
     "evaluate": {"bootstrap_samples": 100, "seed": 0},
+    "tune": {
+        "n_trials": 3,
+        "repeats": 1,
+        "pruner": "none",
+        "warmup_epochs": 0,
+        "confirm_seeds": 0,
+        "seed": 0,
+        "space": {
+            "head.dropout": {"low": 0.0, "high": 0.6},
+            "train.learning_rate": {"low": 0.001, "high": 0.01, "log": True},
+        },
+    },
 }
 
 

@@ -17,7 +17,7 @@ from flowers import cli
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 STAGES = ("download", "split", "train", "evaluate", "track")
-TASKS = ("scores", "ui", "export", "draw-sample", "cache", "clean", "project")
+TASKS = ("tune", "scores", "ui", "export", "draw-sample", "cache", "clean", "project")
 HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sklearn", "matplotlib", "dvc", "optuna", "scipy")
 
 
@@ -298,7 +298,7 @@ def test_a_server_of_its_own_is_named_instead_of_served(flowers, monkeypatch):
 
 
 def test_project_refuses_what_mlproject_does_not_know(flowers):
-    assert error_line(flowers("project", "tune")).startswith("no entry point 'tune'")
+    assert error_line(flowers("project", "tuna")).startswith("no entry point 'tuna'")
     assert error_line(flowers("project", "main", "head_dropout")).startswith("'head_dropout' is not section_key=value")
 
 

@@ -67,25 +67,38 @@ def fake_dvc(tmp_path, monkeypatch):
     ],
 )
 def test_parameters_become_changes_of_an_experiment(stage, values, expected):
-    assert mlproject.command(stage, values) == expected
+    assert mlproject.commands(stage, values) == [expected]
 
 
 def test_empty_values_change_nothing():
-    assert mlproject.command("train", ["head_dropout=", "train_seed="]) == ["dvc", "repro", "train"]
-    changed = mlproject.command("main", ["head_dropout=", "train_seed=1", "head_units="])
-    assert changed == ["dvc", "exp", "run", "-S", "train.seed=1"]
+    assert mlproject.commands("train", ["head_dropout=", "train_seed="]) == [["dvc", "repro", "train"]]
+    changed = mlproject.commands("main", ["head_dropout=", "train_seed=1", "head_units="])
+    assert changed == [["dvc", "exp", "run", "-S", "train.seed=1"]]
 
 
 @pytest.mark.parametrize("value", ["head_dropout", "dropout=0.3", "=0.3", "", "head.dropout=0.3", "_a=1", "head_=1"])
 def test_what_is_not_section_key_value_is_refused_by_name(value):
     with pytest.raises(UserError, match=re.escape(f"'{value}' is not section_key=value")):
-        mlproject.command("train", ["split_seed=1", value])
+        mlproject.commands("train", ["split_seed=1", value])
 
 
-@pytest.mark.parametrize("stage", ["tune", "", "track", "Train"])
+@pytest.mark.parametrize("stage", ["", "track", "Train", "Tune"])
 def test_another_entry_point_is_refused_with_those_there_are(stage):
-    with pytest.raises(UserError, match=f"no entry point '{stage}'; there are main, download, split, train, evaluate"):
-        mlproject.command(stage, [])
+    with pytest.raises(
+        UserError, match=f"no entry point '{stage}'; there are main, download, split, train, evaluate, tune"
+    ):
+        mlproject.commands(stage, [])
+
+
+def test_tune_searches_on_photos_that_are_split():
+    split, search = mlproject.commands("tune", ["n_trials=20", "workers=", "storage=postgresql://a/b?c=d", "study="])
+    assert split == ["dvc", "repro", "split"]
+    assert search == ["flowers", "tune", "--n-trials", "20", "--storage", "postgresql://a/b?c=d"]
+
+
+def test_an_unknown_option_of_tune_is_refused_with_those_there_are():
+    with pytest.raises(UserError, match="'trials=3' is no option of tune; there are n_trials, workers"):
+        mlproject.commands("tune", ["trials=3"])
 
 
 @pytest.mark.parametrize("status", [0, 1, 255])
@@ -135,7 +148,7 @@ def test_the_entry_points_of_mlproject_are_those_known_here():
     assert tuple(project()["entry_points"]) == mlproject.ENTRY_POINTS
 
 
-@pytest.mark.parametrize("name", mlproject.ENTRY_POINTS)
+@pytest.mark.parametrize("name", mlproject.STAGES)
 def test_every_parameter_of_an_entry_point_is_a_key_that_its_command_hands_on(name):
     entry = project()["entry_points"][name]
     parameters = dict(entry["parameters"])
@@ -144,10 +157,25 @@ def test_every_parameter_of_an_entry_point_is_a_key_that_its_command_hands_on(na
     assert parameters
     sections = YAML(typ="safe").load(CHECKOUT / "params.yaml")
     for parameter, declared in parameters.items():
-        (change,) = mlproject.command(name, [f"{parameter}=x"])[4:5]
+        (command,) = mlproject.commands(name, [f"{parameter}=x"])
+        (change,) = command[4:5]
         section, key = change.removesuffix("=x").split(".")
         assert key in sections[section], parameter
         assert declared == {"type": "string", "default": ""}, parameter
     words = entry["command"].split()
     assert words[:6] == ["PYTHONPATH=src", "python", "-m", "flowers", "project", "{stage}"]
     assert words[6:] == [f"{parameter}={{{parameter}}}" for parameter in parameters]
+
+
+def test_the_parameters_of_tune_are_options_of_its_command():
+    from typer.testing import CliRunner
+
+    from flowers.cli import app
+
+    entry = project()["entry_points"]["tune"]
+    assert tuple(entry["parameters"]) == ("stage", *mlproject.TUNE_OPTIONS)
+    words = entry["command"].split()
+    assert words[:6] == ["PYTHONPATH=src", "python", "-m", "flowers", "project", "{stage}"]
+    assert words[6:] == [f"{parameter}={{{parameter}}}" for parameter in mlproject.TUNE_OPTIONS]
+    shown = CliRunner().invoke(app, ["tune", "--help"], env={"COLUMNS": "200"}).output
+    assert all(f"--{parameter.replace('_', '-')}" in shown for parameter in mlproject.TUNE_OPTIONS)

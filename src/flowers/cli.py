@@ -81,6 +81,33 @@ def track(
 
 
 @app.command(rich_help_panel=TASKS)
+def tune(
+    n_trials: Annotated[
+        int | None, typer.Option(help="Trials in all, those of before included (tune.n_trials).", min=1)
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes on this machine that share its cores.", min=1)] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OPTUNA_STORAGE",
+            help="A database that several machines share (postgresql://...), or a journal file.",
+        ),
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="The study's name (the data set's last one).")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Begin another study.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the winner into params.yaml.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even over values that no commit holds.")] = False,
+) -> None:
+    """Search for better parameters with Optuna; run again, it goes on with the same study."""
+    from flowers import params
+    from flowers.tuning import run
+
+    settings = params.load()
+    options = run.Options(n_trials or settings.tune.n_trials, workers, storage, study, new, apply, force)
+    raise typer.Exit(run.tune(settings, options))
+
+
+@app.command(rich_help_panel=TASKS)
 def scores() -> None:
     """Print the test scores of the last evaluation."""
     from flowers.reporting import tables

@@ -1,5 +1,7 @@
 """What the terminal shows: plain lines and progress bars on standard error, results on standard output."""
 
+import contextlib
+import contextvars
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -7,6 +9,8 @@ if TYPE_CHECKING:
     import tqdm
 
 T = TypeVar("T")
+
+_no_bars = contextvars.ContextVar("_no_bars", default=False)
 
 
 def say(message: str) -> None:
@@ -28,9 +32,20 @@ def progress_bar(total: int | None, description: str, unit: str, done: int = 0) 
     """A progress bar on standard error (nothing is drawn where that is not a terminal); it begins at `done`."""
     import tqdm
 
+    hidden = True if _no_bars.get() else None
     return tqdm.tqdm(
-        total=total, initial=done, desc=description, unit=f" {unit}", disable=None, leave=False, dynamic_ncols=True
+        total=total, initial=done, desc=description, unit=f" {unit}", disable=hidden, leave=False, dynamic_ncols=True
     )
+
+
+@contextlib.contextmanager
+def without_progress() -> Iterator[None]:
+    """No progress bars in here: something else shows how far it is."""
+    before = _no_bars.set(True)
+    try:
+        yield
+    finally:
+        _no_bars.reset(before)
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "photos") -> Iterator[T]:

@@ -1,14 +1,14 @@
 """params.yaml as strict typed objects: an unknown key, a wrong type or a value out of range is an error that names it.
 
-No parameter has a default here. Every value stands in params.yaml, where DVC tracks it key by key, so this module only
-checks and never decides a result.
+No parameter of the pipeline has a default here. Every value stands in params.yaml, where DVC tracks it key by key, so
+this module only checks and never decides a result.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flowers import paths
 from flowers.errors import UserError
@@ -99,6 +99,54 @@ class EvaluateParams(_Section):
     seed: Seed
 
 
+Number = Annotated[int | float, Field(allow_inf_nan=False)]
+
+
+class Dimension(_Section):
+    """Where a study looks for one parameter: from `low` to `high`, on a logarithmic scale or in steps; or `choices`."""
+
+    low: Number | None = None
+    high: Number | None = None
+    step: Annotated[Number, Field(gt=0)] | None = None
+    log: bool = False
+    choices: Annotated[tuple[Any, ...], Field(strict=False, min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Dimension":
+        if self.choices is not None:
+            if self.model_fields_set != {"choices"}:
+                raise ValueError("choices stand alone, without low, high, step and log")
+            if len({repr(choice) for choice in self.choices}) < len(self.choices):
+                raise ValueError("a choice stands there twice")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("needs low and high, or choices")
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) is above high ({self.high})")
+        if self.log and (self.step is not None or self.low <= 0):
+            raise ValueError("log needs a low above 0, and no step")
+        return self
+
+
+class TuneParams(_Section):
+    """The study: how many trials, what it searches, and what it calls better than noise."""
+
+    n_trials: Annotated[int, Field(ge=1)]
+    repeats: Annotated[int, Field(ge=1, le=100)]
+    pruner: Literal["median", "hyperband", "halving", "none"]
+    warmup_epochs: Annotated[int, Field(ge=0)]
+    confirm_seeds: Annotated[int, Field(ge=0, le=100)]
+    seed: Seed
+    space: Annotated[dict[str, Dimension], Field(min_length=1)]
+
+    @field_validator("confirm_seeds")
+    @classmethod
+    def _spread_needs_two(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one seed shows no spread: 0 (do not confirm), or 2 and more")
+        return value
+
+
 class Params(_Section):
     """All of params.yaml."""
 
@@ -109,6 +157,7 @@ class Params(_Section):
     augmentation: AugmentationParams
     train: TrainParams
     evaluate: EvaluateParams
+    tune: TuneParams
 
 
 def load(path: Path = paths.PARAMS) -> Params:
@@ -168,8 +217,12 @@ def _closest(location: tuple[str | int, ...]) -> str | None:
 
 def _section(location: tuple[str | int, ...]) -> type[BaseModel]:
     section: type[BaseModel] = Params
-    for part in location[:-1]:
+    parts = iter(location[:-1])
+    for part in parts:
         annotation = section.model_fields[str(part)].annotation
+        if get_origin(annotation) is dict:
+            next(parts)  # whatever its key
+            annotation = get_args(annotation)[1]
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
         section = annotation
     return section

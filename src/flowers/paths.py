@@ -33,9 +33,10 @@ CONFUSION_PICTURE = EVALUATION / "confusion.png"
 CURVES_PICTURE = EVALUATION / "curves.png"
 PER_CLASS_PICTURE = EVALUATION / "per_class.png"
 
-# track
+# track, tune
 TRACKING = Path("tracking")  # the local MLflow store: git-ignored, may be deleted at any time
 TRACKING_MARKER = TRACKING / "published.json"
+STUDIES = TRACKING / "studies.journal"  # Optuna's, where no other storage is named
 
 
 def cache_folder() -> Path:

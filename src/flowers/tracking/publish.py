@@ -151,17 +151,10 @@ def _log_files(client: "MlflowClient", run_id: str, result: Result) -> None:
 
 
 def _log_tables(client: "MlflowClient", run_id: str) -> None:
-    """Log tables as the UI shows them. MLflow's own log_table would append the rows once more each time."""
     import pandas as pd
-    from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
-    listed = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
     for name, path in _TABLES.items():
-        table = pd.read_csv(path, keep_default_na=False)
-        client.log_text(run_id, table.to_json(orient="split", index=False), name)
-        if (entry := {"path": name, "type": "table"}) not in listed:
-            client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*listed, entry]))
-            listed.append(entry)
+        runs.log_table(client, run_id, name, pd.read_csv(path, keep_default_na=False))
 
 
 def _dataset(result: Result) -> object:

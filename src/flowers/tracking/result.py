@@ -140,10 +140,10 @@ def same_value(one: float, other: float) -> bool:
 
 
 def flattened(params: Params) -> dict[str, str]:
-    """params.yaml as one level, written as there: head.units = [256, 128, 64], dataset.mirror = null."""
+    """The pipeline's parameters as one level, written as in params.yaml: head.units = [256, 128, 64]."""
     return {
         f"{section}.{name}": value if isinstance(value, str) else json.dumps(value)
-        for section, values in params.model_dump(mode="json").items()
+        for section, values in params.model_dump(mode="json", exclude={"tune"}).items()
         for name, value in values.items()
     }
 

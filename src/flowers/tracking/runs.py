@@ -2,10 +2,12 @@
 
 import contextlib
 import getpass
+import json
 import os
 import re
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from flowers import run_key
 from flowers.params import Params
@@ -23,6 +25,7 @@ SET_ASIDE = "flowers.set_aside"
 COMMITS = "flowers.commits"
 EXPERIMENTS = "flowers.dvc_experiments"
 PROCESSOR = "flowers.processor"
+STUDY = "flowers.study"  # the id of a study, on its run and on those of its trials
 
 _BATCH = 1000  # metrics at a time, MLflow's limit
 
@@ -37,15 +40,31 @@ def with_key(client: "MlflowClient", key: str) -> list["Run"]:
 
 def obtain(client: "MlflowClient", params: Params, key: run_key.RunKey, found: "Run | None") -> "Run":
     """The run to write to: the one found, else the one `mlflow run` opened, else a new one. Call it under `lock`."""
-    waiting = _opened_by_mlflow_run(client)
     if found is not None:
-        if waiting is not None and waiting.info.run_id != found.info.run_id and KEY not in waiting.data.tags:
-            _link(client, waiting, found)
+        link(client, found)
         return found
-    if waiting is not None and KEY not in waiting.data.tags:
-        return _adopt(client, waiting, params, key)
-    tags = {KEY: key.key, **_source_tags()}
-    return client.create_run(store.experiment_id(client, params), run_name=run_name(params), tags=tags)
+    return create(client, params, run_name(params), {KEY: key.key})
+
+
+def create(client: "MlflowClient", params: Params, name: str, tags: Mapping[str, str]) -> "Run":
+    """The run that `mlflow run` opened, if it is free, else a new one; with these tags. Call it under `lock`."""
+    waiting = _opened_by_mlflow_run(client)
+    if waiting is None:
+        tags = {**_source_tags(), **tags}
+        return client.create_run(store.experiment_id(client, params), run_name=name, tags=tags)
+    for tag, value in tags.items():
+        client.set_tag(waiting.info.run_id, tag, value)
+    # MLflow makes names up, such as bold-fox-123; one that the user gave stays.
+    if re.fullmatch(r"[a-z]+-[a-z]+-\d+", waiting.info.run_name or ""):
+        client.set_tag(waiting.info.run_id, "mlflow.runName", name)
+    return client.get_run(waiting.info.run_id)
+
+
+def link(client: "MlflowClient", holder: "Run") -> None:
+    """Where `mlflow run` opened a run for what `holder` holds already, say so on it. Call it under `lock`."""
+    waiting = _opened_by_mlflow_run(client)
+    if waiting is not None and waiting.info.run_id != holder.info.run_id:
+        _link(client, waiting, holder)
 
 
 def run_name(params: Params) -> str:
@@ -101,7 +120,18 @@ def log_points(client: "MlflowClient", run_id: str, points: list[Point], model_i
         client.log_batch(run_id, metrics=batch, synchronous=True)
 
 
+def log_table(client: "MlflowClient", run_id: str, name: str, table: Any) -> None:
+    """Log a DataFrame as the UI shows it. MLflow's own log_table would append the rows once more each time."""
+    from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+
+    client.log_text(run_id, table.to_json(orient="split", index=False), name)
+    listed = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+    if (entry := {"path": name, "type": "table"}) not in listed:
+        client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*listed, entry]))
+
+
 def _opened_by_mlflow_run(client: "MlflowClient") -> "Run | None":
+    """The run that `mlflow run` opened for this process, unless it has become somebody's already."""
     from mlflow.exceptions import MlflowException
 
     run_id = os.environ.get("MLFLOW_RUN_ID")
@@ -111,15 +141,8 @@ def _opened_by_mlflow_run(client: "MlflowClient") -> "Run | None":
         run = client.get_run(run_id)
     except MlflowException:  # of another store
         return None
-    return run if run.info.lifecycle_stage == "active" else None
-
-
-def _adopt(client: "MlflowClient", run: "Run", params: Params, key: run_key.RunKey) -> "Run":
-    client.set_tag(run.info.run_id, KEY, key.key)
-    # MLflow makes names up, such as bold-fox-123; one that the user gave stays.
-    if re.fullmatch(r"[a-z]+-[a-z]+-\d+", run.info.run_name or ""):
-        client.set_tag(run.info.run_id, "mlflow.runName", run_name(params))
-    return client.get_run(run.info.run_id)
+    taken = {KEY, STUDY} & run.data.tags.keys()
+    return run if run.info.lifecycle_stage == "active" and not taken else None
 
 
 def _link(client: "MlflowClient", run: "Run", holder: "Run") -> None:

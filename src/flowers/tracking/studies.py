@@ -1,0 +1,204 @@
+"""Studies in the store: one parent run a study, one child run a trial; doing it again changes nothing.
+
+A child run ends FINISHED when its trial was completed, KILLED when it was pruned or interrupted and FAILED when it
+failed; the tag `flowers.state` says which, with the epoch or the error.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowers import console, run_key
+from flowers.params import Params
+from flowers.tracking import provenance, runs, store
+from flowers.tracking.live import Stream
+from flowers.tracking.result import flattened
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+TRIAL = "flowers.trial"  # its number, on a child
+STATE = "flowers.state"
+SCORE = "val_mean_per_class_accuracy"  # of an epoch
+
+LATER = "To put it there later: run the same command again"
+_STATUS = {"completed": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
+
+Exclusive = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """What the parent run says of a study: `described` becomes its parameters."""
+
+    uid: str
+    name: str
+    key: run_key.RunKey
+    described: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """What a child run says of a trial: `state` completed, pruned, failed or interrupted, and `detail` of it.
+
+    `scores` holds the intermediate scores by epoch.
+    """
+
+    number: int
+    params: Params
+    state: str
+    detail: str
+    value: float  # the score of a completed one
+    scores: Mapping[int, float] = field(default_factory=dict)
+
+
+def ending(state: str, detail: str = "") -> tuple[str, dict[str, str]]:
+    """MLflow's word for a trial's state, and the tags that tell more."""
+    return _STATUS[state], {STATE: f"{state}: {detail}"[:500] if detail else state}
+
+
+class StudyRuns:
+    """The runs of a study. Trouble with the store is said once, and never reaches the study."""
+
+    def __init__(self, facts: StudyFacts, settings: Params, exclusive: Exclusive) -> None:
+        """`exclusive` is the lock of the study's storage: machines that share it create each run once."""
+        self._facts, self._settings, self._exclusive = facts, settings, exclusive
+        self._client: Any = None
+        self._parent: Any = None
+        with self._attempted():
+            self._open()
+
+    @contextlib.contextmanager
+    def trial(self, number: int, params: Params) -> Iterator[Stream]:
+        """Stream a trial's epochs to its child run; whoever uses it closes the stream."""
+        yield Stream(lambda: self._child(number, params) if self._parent else None, LATER)
+
+    def note_score(self, number: int, value: float) -> None:
+        """Add a trial's score to the parent, whose curve it becomes a point of; before the study says it is completed.
+
+        `finish` adds the scores of completed trials that are missing: it must not come in between.
+        """
+        if self._parent is not None:
+            with self._attempted():
+                run_id = self._parent.info.run_id
+                if number not in self._steps(run_id, "score"):
+                    self._client.log_metric(run_id, "score", value, step=number)
+
+    def finish(self, trials: Sequence[TrialFacts], tables: Mapping[str, Any], folder: Path, status: str) -> None:
+        """Put on the runs what they lack: trials, the best score, tables (name -> DataFrame) and the files of a folder.
+
+        `status` is FINISHED, KILLED when the study was interrupted, or RUNNING while others work at it.
+        """
+        with self._attempted():
+            if self._parent is None:  # it was not there when the study began
+                self._open()
+            with self._exclusive(), store.patience(*store.LONG):
+                self._finish_trials(trials)
+                self._finish_parent(trials, tables, folder, status)
+
+    @contextlib.contextmanager
+    def _attempted(self) -> Iterator[None]:
+        try:
+            with store.patience(*store.SHORT):
+                yield
+        except Exception as error:
+            self._parent = None
+            reason = " ".join(str(error).split())[:200]
+            console.warn(f"the study is not in MLflow: {reason}. {LATER}")
+
+    def _open(self) -> None:
+        with self._exclusive(), store.lock():
+            client = store.connect()
+            found = _search(client, f"tags.`{runs.STUDY}` = '{self._facts.uid}'")
+            parent = next((run for run in found if TRIAL not in run.data.tags), None)
+            if parent is not None:
+                runs.link(client, parent)
+            self._client, self._parent = client, parent or self._create_parent(client)
+            runs.note_origin(client, self._parent)
+        if self._parent.info.status != "RUNNING":
+            client.update_run(self._parent.info.run_id, status="RUNNING")
+
+    def _create_parent(self, client: "MlflowClient") -> "Run":
+        key = self._facts.key
+        tags = {
+            runs.STUDY: self._facts.uid,
+            "flowers.data_digest": key.data,
+            "flowers.split_digest": key.split,
+            "flowers.weights_digest": key.weights,
+            "flowers.code_digest": key.code,
+            runs.PROCESSOR: provenance.processor(),
+            "mlflow.source.name": "flowers tune",
+        }
+        run = runs.create(client, self._settings, f"study: {self._facts.name}", tags)
+        described = [_param(name, value) for name, value in self._facts.described.items()]
+        client.log_batch(run.info.run_id, params=described, synchronous=True)
+        return client.get_run(run.info.run_id)
+
+    def _child(self, number: int, params: Params) -> tuple["MlflowClient", "Run"]:
+        """The child run of a trial; only who holds the trial opens it, so there is no race for it."""
+        found = _search(self._client, f"tags.`{runs.STUDY}` = '{self._facts.uid}' AND tags.`{TRIAL}` = '{number}'")
+        return self._client, found[0] if found else self._create_child(number, params)
+
+    def _create_child(self, number: int, params: Params) -> "Run":
+        tags = {
+            "mlflow.parentRunId": self._parent.info.run_id,
+            runs.STUDY: self._facts.uid,
+            TRIAL: str(number),
+            runs.PROCESSOR: provenance.processor(),
+        }
+        experiment = self._parent.info.experiment_id
+        run = self._client.create_run(experiment, run_name=f"trial {number}", tags=tags)
+        values = [_param(name, value) for name, value in flattened(params).items()]
+        self._client.log_batch(run.info.run_id, params=values, synchronous=True)
+        return run
+
+    def _finish_trials(self, trials: Sequence[TrialFacts]) -> None:
+        """Trials that ended while the store was away, or whose process died, get what their runs lack."""
+        found = _search(self._client, f"tags.`{runs.STUDY}` = '{self._facts.uid}'")
+        there = {run.data.tags[TRIAL]: run for run in found if TRIAL in run.data.tags}
+        for trial in trials:
+            run = there.get(str(trial.number))
+            status, tags = ending(trial.state, trial.detail)
+            if run is not None and run.info.status == status and run.data.tags.get(STATE) == tags[STATE]:
+                continue
+            if run is None:
+                run = self._create_child(trial.number, trial.params)
+            run_id = run.info.run_id
+            steps = self._steps(run_id, SCORE)
+            points = [(step, {SCORE: value}) for step, value in sorted(trial.scores.items()) if step not in steps]
+            runs.log_points(self._client, run_id, points)
+            for name, value in tags.items():
+                self._client.set_tag(run_id, name, value)
+            runs.end(self._client, run, status)
+
+    def _finish_parent(
+        self, trials: Sequence[TrialFacts], tables: Mapping[str, Any], folder: Path, status: str
+    ) -> None:
+        run_id = self._parent.info.run_id
+        scored = {trial.number: trial.value for trial in trials if trial.state == "completed"}
+        for number in sorted(scored.keys() - self._steps(run_id, "score")):
+            self._client.log_metric(run_id, "score", scored[number], step=number)
+        if scored and len(trials) not in self._steps(run_id, "best_score"):
+            self._client.log_metric(run_id, "best_score", max(scored.values()), step=len(trials))
+        for name, table in tables.items():
+            runs.log_table(self._client, run_id, f"tables/{name}.json", table)
+        self._client.log_artifacts(run_id, str(folder))
+        runs.end(self._client, self._parent, status)
+
+    def _steps(self, run_id: str, metric: str) -> set[int]:
+        return {point.step for point in self._client.get_metric_history(run_id, metric)}
+
+
+def _search(client: "MlflowClient", condition: str) -> list["Run"]:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=1000)]
+    return list(client.search_runs(experiments, condition, order_by=["attributes.start_time ASC"], max_results=10_000))
+
+
+def _param(name: str, value: Any) -> Any:
+    from mlflow.entities import Param
+
+    return Param(name, value if isinstance(value, str) else json.dumps(value))

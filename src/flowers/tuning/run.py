@@ -1,0 +1,106 @@
+"""`flowers tune` from end to end: begin or resume a study, train its trials, compare, publish, and apply."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowers import console
+from flowers.errors import UserError
+from flowers.params import Params
+from flowers.reporting import study_figures
+from flowers.tracking import StudyFacts, StudyRuns
+from flowers.tuning import apply, crew, screen, states, summary, verdict, worker
+from flowers.tuning.space import Space, decoded
+from flowers.tuning.storage import Storage
+from flowers.tuning.study import Study
+from flowers.tuning.worker import Stop, Trainer
+
+_STOPPING = "Stopping after this epoch; the same command goes on from there. (Ctrl-C again: at once)"
+INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line adds to params.yaml."""
+
+    n_trials: int
+    workers: int = 1
+    storage: str | None = None
+    study: str | None = None
+    new: bool = False
+    apply: bool = False
+    force: bool = False
+
+
+def tune(settings: Params, options: Options) -> int:
+    """Search until `n_trials` trials have ended, and print what was found; returns the exit status.
+
+    Raises UserError where the space, the storage or the study cannot be used, or no trial was completed.
+    """
+    if settings.train.on != "train":
+        raise UserError("params.yaml: train.on must be 'train' for a study: its scores are those of validation photos")
+    space = Space(settings)
+    if options.apply and not options.force:
+        _refuse_edits(space)
+    study = Study(Storage(options.storage), space, options.study, options.new)
+    trainer, stop = Trainer(space), Stop()
+    if not study.finished(options.n_trials):
+        ended = sum(trial.state.is_finished() for trial in study.trials())
+        begun = f"goes on after {ended} trials" if ended else "begins"
+        console.say(f"Study '{study.name}' in {study.storage.shown} {begun}")
+        trainer.data(settings)  # with all cores, before there are several workers; Ctrl-C ends it at once
+    with stop.listening(_STOPPING):
+        if not study.finished(options.n_trials):
+            _search(study, trainer, options, stop)
+        found = verdict.read(study) if stop.asked else verdict.reach(study, trainer, stop)
+        _publish(study, options.n_trials, stop)
+    summary.show(study, found, options)
+    if stop.asked:
+        return INTERRUPTED
+    if found is None:
+        raise UserError(f"no trial of study '{study.name}' was completed: {summary.reasons(study)}")
+    if options.apply:
+        _apply(study, found)
+    return 0
+
+
+def study_runs(study: Study) -> StudyRuns:
+    """The study's runs in MLflow."""
+    tune = study.space.settings.tune
+    described = {f"space.{name}": words for name, words in study.space.described().items()}
+    described |= {"pruner": tune.pruner, "repeats": str(tune.repeats), "seed": str(tune.seed)}
+    facts = StudyFacts(study.uid, study.name, study.key, described)
+    return StudyRuns(facts, study.space.settings, study.storage.exclusive)
+
+
+def _search(study: Study, trainer: Trainer, options: Options, stop: Stop) -> None:
+    with screen.showing(study, options.n_trials, options.workers):
+        if options.workers == 1:
+            worker.work(study, trainer, study_runs(study), options.n_trials, stop)
+        else:
+            task = crew.Task(study.space.settings, study.storage.address, study.name, options.n_trials)
+            crew.work(task, study, options.workers, stop)
+
+
+def _publish(study: Study, n_trials: int, stop: Stop) -> None:
+    trials = study.trials()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        table = states.table(trials, study.space.names)
+        table.to_csv(folder / "trials.csv", index=False)
+        study_figures.draw(trials, study.importances(), folder)
+        status = "KILLED" if stop.asked else "FINISHED" if study.finished(n_trials) else "RUNNING"
+        study_runs(study).finish(states.facts(trials, study.space), {"trials": table}, folder, status)
+
+
+def _refuse_edits(space: Space) -> None:
+    if edits := apply.uncommitted(space.names):
+        changes = ", ".join(f"{name} ({before!r}, now {now!r})" for name, (before, now) in edits.items())
+        raise UserError(f"params.yaml has edits that no commit holds: {changes}. Commit them, or add --force")
+
+
+def _apply(study: Study, found: verdict.Verdict) -> None:
+    if found.is_current:
+        return
+    apply.write({name: decoded(value) for name, value in found.winner.params.items()})
+    console.say("params.yaml now holds the winner. Train it: dvc repro")

@@ -1,0 +1,139 @@
+"""A study on the terminal while it runs: a live table of its trials, or a line a trial where there is no terminal."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from flowers import console
+from flowers.tuning import states
+from flowers.tuning.study import BEST_EPOCH, Study
+
+if TYPE_CHECKING:
+    import rich.console
+    from optuna.trial import FrozenTrial
+    from rich.table import Table
+
+_REFRESH_SECONDS = 1.0
+_OTHER_LINES = 9  # of the terminal, that are not rows of trials
+_STYLES = {"completed": "", "pruned": "dim", "failed": "red", "training": "bold", "waiting": "dim"}
+
+
+@contextlib.contextmanager
+def showing(study: Study, n_trials: int, workers: int) -> Iterator[None]:
+    """Show the trials on standard error while the body runs."""
+    import rich.console
+
+    terminal = rich.console.Console(stderr=True)
+    shown = _table(study, n_trials, workers, terminal) if terminal.is_terminal else _lines(study, n_trials)
+    with shown:
+        yield
+
+
+@contextlib.contextmanager
+def _table(study: Study, n_trials: int, workers: int, terminal: "rich.console.Console") -> Iterator[None]:
+    import rich.live
+
+    def draw() -> "Table":
+        return trials_table(study, n_trials, workers, terminal.height - _OTHER_LINES)
+
+    with rich.live.Live(draw(), console=terminal, auto_refresh=False) as live:
+        with _repeating(lambda: live.update(draw(), refresh=True)):
+            yield
+        with contextlib.suppress(Exception):
+            live.update(draw(), refresh=True)
+
+
+@contextlib.contextmanager
+def _lines(study: Study, n_trials: int) -> Iterator[None]:
+    said = {trial.number for trial in study.trials() if trial.state.is_finished()}
+
+    def say() -> None:
+        trials = study.trials()
+        for trial in trials:
+            if trial.state.is_finished() and trial.number not in said:
+                said.add(trial.number)
+                console.say(_line(trial, trials, study.space.names, n_trials))
+
+    with _repeating(say):
+        yield
+    say()
+
+
+@contextlib.contextmanager
+def _repeating(act: Callable[[], None]) -> Iterator[None]:
+    """Do it once a second while the body runs; that it could not be done is not worth stopping for."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(_REFRESH_SECONDS):
+            with contextlib.suppress(Exception):
+                act()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def trials_table(study: Study, n_trials: int, workers: int, rows: int) -> "Table":
+    """The latest trials, with what is best so far and how long the rest may take."""
+    import rich.table
+
+    trials = study.trials()
+    names = states.short(study.space.names)
+    table = rich.table.Table(
+        title=f"{study.name}: {_heading(trials, n_trials, workers)}", title_justify="left", title_style="bold"
+    )
+    table.add_column("trial", justify="right")
+    for name in names.values():
+        table.add_column(name, justify="right")
+    for name in ("score", "best epoch"):
+        table.add_column(name, justify="right")
+    table.add_column("state", min_width=12)
+    table.add_column("time", justify="right", min_width=6)
+    top = states.best(trials)
+    for trial in trials[-max(3, rows) :]:
+        word, _ = states.state(trial)
+        style = "bold green" if trial is top else _STYLES.get(word, "")
+        table.add_row(*_cells(trial, list(names)), style=style)
+    return table
+
+
+def _cells(trial: "FrozenTrial", names: Sequence[str]) -> list[str]:
+    word, detail = states.state(trial)
+    score = states.score(trial)
+    return [
+        str(trial.number),
+        *(states.shown(trial.params[name]) if name in trial.params else "" for name in names),
+        "" if score is None else f"{score:.1%}",
+        str(trial.user_attrs.get(BEST_EPOCH, "")),
+        word if word == "failed" else f"{word} {detail}".strip(),
+        states.duration(states.seconds(trial)) if word != "waiting" else "",
+    ]
+
+
+def _heading(trials: "Sequence[FrozenTrial]", n_trials: int, workers: int) -> str:
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    parts = [f"{len(ended)} of {n_trials} trials"]
+    if (top := states.best(trials)) is not None:
+        parts.append(f"best so far {top.value:.1%} (trial {top.number})")
+    if ended and len(ended) < n_trials:
+        mean = sum(states.seconds(trial) or 0 for trial in ended) / len(ended)
+        parts.append(f"about {states.duration(mean * (n_trials - len(ended)) / workers)} left")
+    return ", ".join(parts)
+
+
+def _line(trial: "FrozenTrial", trials: "Sequence[FrozenTrial]", names: Sequence[str], n_trials: int) -> str:
+    word, detail = states.state(trial)
+    short = states.short(names)
+    values = ", ".join(f"{short[name]} {states.shown(trial.params[name])}" for name in names if name in trial.params)
+    score, top = states.score(trial), states.best(trials)
+    parts = [f"trial {trial.number} of {n_trials}: {word}{' ' + detail if detail else ''}"]
+    parts += [] if score is None else [f"{score:.1%}"]
+    parts += [values, states.duration(states.seconds(trial))]
+    best = f"; best {top.value:.1%} (trial {top.number})" if top is not None else ""
+    return ", ".join(part for part in parts if part) + best

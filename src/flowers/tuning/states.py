@@ -1,0 +1,103 @@
+"""The trials of a study in words and tables: for the terminal, for MLflow and for files."""
+
+import datetime
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from flowers.tracking import TrialFacts
+from flowers.tuning.space import Space, decoded
+from flowers.tuning.study import ATTEMPT, BEST_EPOCH, ERROR
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from optuna.trial import FrozenTrial
+
+
+def pruned(trial: "FrozenTrial") -> str:
+    """When a trial was pruned."""
+    return f"after epoch {max(trial.intermediate_values, default=0)}"
+
+
+def state(trial: "FrozenTrial") -> tuple[str, str]:
+    """The state of a trial in a word, and what there is to say of it."""
+    name = trial.state.name
+    if name == "COMPLETE":
+        return "completed", ""
+    if name == "PRUNED":
+        return "pruned", pruned(trial)
+    if name == "FAIL":
+        return "failed", str(trial.user_attrs.get(ERROR, ""))
+    if name == "RUNNING":
+        steps = trial.intermediate_values
+        return "training", f"epoch {max(steps)}" if steps else ""
+    return ("interrupted", "") if ATTEMPT in trial.user_attrs else ("waiting", "")
+
+
+def score(trial: "FrozenTrial") -> float | None:
+    """The score of a completed trial; of another one, the last it reached."""
+    by_epoch: dict[int, float] = trial.intermediate_values
+    if trial.state.name == "COMPLETE":
+        return float(trial.value)
+    return by_epoch[max(by_epoch)] if by_epoch else None
+
+
+def seconds(trial: "FrozenTrial") -> float | None:
+    """How long a trial took, or has taken so far."""
+    if trial.datetime_start is None:
+        return None
+    return float(((trial.datetime_complete or datetime.datetime.now()) - trial.datetime_start).total_seconds())
+
+
+def best(trials: "Sequence[FrozenTrial]") -> "FrozenTrial | None":
+    """The completed trial of the highest score, the earlier one of equals."""
+    completed = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    return max(completed, key=lambda trial: (trial.value, -trial.number), default=None)
+
+
+def facts(trials: "Sequence[FrozenTrial]", space: Space) -> list[TrialFacts]:
+    """What MLflow is told of the trials that are not in training."""
+    found = []
+    for trial in trials:
+        word, detail = state(trial)
+        if word not in ("training", "waiting"):
+            value = trial.value if word == "completed" and trial.value is not None else float("nan")
+            settings = space.apply(trial.params)
+            found.append(TrialFacts(trial.number, settings, word, detail, value, trial.intermediate_values))
+    return found
+
+
+def table(trials: "Sequence[FrozenTrial]", names: Sequence[str]) -> "pd.DataFrame":
+    """A row a trial: number, state, detail, score, best_epoch, seconds, and the searched parameters."""
+    import pandas as pd
+
+    rows = []
+    for trial in trials:
+        word, detail = state(trial)
+        row: dict[str, Any] = {"trial": trial.number, "state": word, "detail": detail, "score": score(trial)}
+        row |= {"best_epoch": trial.user_attrs.get(BEST_EPOCH), "seconds": seconds(trial)}
+        rows.append(row | {name: trial.params.get(name) for name in names})
+    return pd.DataFrame(rows).astype({"best_epoch": "Int64"})
+
+
+def shown(value: Any) -> str:
+    """A value of a parameter as a person would write it."""
+    value = decoded(value)
+    if isinstance(value, bool) or value is None or isinstance(value, str | int):
+        return str(value)
+    return "-".join(map(str, value)) or "none" if isinstance(value, tuple) else f"{value:.3g}"
+
+
+def short(names: Sequence[str]) -> dict[str, str]:
+    """Names without their section, where that leaves them apart."""
+    ends = [name.rpartition(".")[2] for name in names]
+    return {name: end if ends.count(end) == 1 else name for name, end in zip(names, ends, strict=True)}
+
+
+def duration(value: float | None) -> str:
+    """Seconds as a person would say them."""
+    if value is None:
+        return ""
+    if value < 60:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,258 @@
+"""A study in its storage: begun or resumed, its trials handed out one at a time and settled whatever happens to them.
+
+A trial keeps its number and its parameters for good. One whose process died, or that was interrupted, waits to be
+trained again; so a study that was stopped holds what an uninterrupted one would have held, trial by trial.
+"""
+
+import json
+import secrets
+import time
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowers import run_key
+from flowers.errors import UserError
+from flowers.params import Params, TuneParams
+from flowers.tracking import experiment_name
+from flowers.tuning import alive
+from flowers.tuning.space import SECTIONS, Space, encoded
+from flowers.tuning.storage import Storage
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.trial import FrozenTrial, Trial
+
+# Attributes of a trial
+ATTEMPT = "attempt"
+SCORES = "scores"  # of each seed
+BEST_EPOCH = "best_epoch"
+ERROR = "error"
+ORIGIN = "origin"  # of a trial that was not sampled
+
+_UID, _IDENTITY, _CONFIRMED = "uid", "identity", "confirmed"  # of a study
+
+ATTEMPTS = 2  # a trial whose process died is trained once more
+
+_WHAT = {"data": "photos", "split": "split of the photos", "weights": "ImageNet weights", "code": "training code"}
+
+
+class Study:
+    """A study of `space`, and everything that its storage says of it."""
+
+    def __init__(self, storage: Storage, space: Space, name: str | None = None, new: bool = False) -> None:
+        """Go on with the study of that name (by default the data set's last one), or begin it.
+
+        Raises UserError where what the study compares has changed since it began, by name, and StorageTrouble.
+        """
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        self.storage, self.space, self._tune = storage, space, space.settings.tune
+        self.key = run_key.compute(space.settings)
+        with storage.exclusive():
+            self.name = self._choose(name, new)
+            self._study: Any = optuna.create_study(
+                storage=storage.optuna,
+                study_name=self.name,
+                direction="maximize",
+                pruner=_pruner(space.settings),
+                load_if_exists=True,
+            )
+            if self.trials() or _IDENTITY in self._study.user_attrs:
+                self._check_identity()
+            else:
+                self._begin()
+        self.uid: str = self._study.user_attrs[_UID]
+
+    def trials(self) -> "Sequence[FrozenTrial]":
+        """All trials by number; not to be changed."""
+        with self.storage.explained():
+            trials: Sequence[FrozenTrial] = self._study.get_trials(deepcopy=False)
+        return trials
+
+    def next_trial(self, n_trials: int) -> "Trial | None":
+        """The next trial to train, which is this process's now; None where all of `n_trials` are taken."""
+        from optuna.trial import TrialState
+
+        with self.storage.exclusive():
+            self._settle()
+            trials = self.trials()
+            waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+            number = min(waiting, default=len(trials))
+            if number >= n_trials:
+                return None
+            # A sampler of its own for every number: a resumed study samples what an uninterrupted one would have.
+            seed = np.random.SeedSequence([self._tune.seed, number]).generate_state(1)[0]
+            self._study.sampler = _sampler(int(seed))
+            trial = self._study.ask(self.space.distributions)
+            trial.set_user_attr(ATTEMPT, trial.user_attrs.get(ATTEMPT, 0) + 1)
+            trial.set_user_attr(alive.SAID, time.time())
+            trial.set_user_attr(alive.WORKER, alive.myself())
+            return trial
+
+    def finished(self, n_trials: int) -> bool:
+        """Whether `n_trials` trials have ended, and none of them is running anywhere."""
+        trials = self.trials()[:n_trials]
+        return len(trials) == n_trials and all(trial.state.is_finished() for trial in trials)
+
+    def complete(self, trial: "Trial", scores: Sequence[float], best_epoch: int) -> None:
+        """End a trial with the mean of its scores."""
+        with self.storage.explained():
+            trial.set_user_attr(SCORES, list(scores))
+            trial.set_user_attr(BEST_EPOCH, best_epoch)
+            self._study.tell(trial, float(np.mean(scores)))
+
+    def prune(self, trial: "Trial") -> None:
+        """End a trial that fell behind; its last score stands for it."""
+        from optuna.trial import TrialState
+
+        with self.storage.explained():
+            self._study.tell(trial, state=TrialState.PRUNED)
+
+    def fail(self, trial: "Trial", error: str) -> None:
+        """End a trial that could not be trained."""
+        with self.storage.explained():
+            trial.set_user_attr(ERROR, error[:1000])
+        self._fail(trial.number)
+
+    def give_back(self, trial: "Trial") -> None:
+        """Let a trial that was interrupted wait to be trained again, by whoever asks next."""
+        with self.storage.explained():
+            trial.set_user_attr(ATTEMPT, trial.user_attrs[ATTEMPT] - 1)
+            self._wait(trial.number)
+
+    def confirmed(self) -> dict[str, dict[str, float]]:
+        """Scores from fresh seeds: by the JSON of the searched values, then by seed."""
+        with self.storage.explained():
+            return dict(self._study.user_attrs.get(_CONFIRMED, {}))
+
+    def confirm(self, values: str, seed: int, score: float) -> None:
+        """Keep the score of these values (JSON) from a fresh seed."""
+        with self.storage.exclusive():
+            known = self.confirmed()
+            known.setdefault(values, {})[str(seed)] = score
+            self._study.set_user_attr(_CONFIRMED, known)
+
+    def importances(self) -> dict[str, float]:
+        """The share of each parameter in what made scores differ, largest first; empty with too few trials to tell."""
+        import optuna
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+        values = {trial.value for trial in self.trials() if trial.state == optuna.trial.TrialState.COMPLETE}
+        if len(values) < 2:
+            return {}
+        try:
+            return dict(get_param_importances(self._study, evaluator=FanovaImportanceEvaluator(seed=0)))
+        except (ValueError, RuntimeError):
+            return {}
+
+    def _choose(self, name: str | None, new: bool) -> str:
+        """The name of the study to go on with, or of a new one."""
+        import optuna
+
+        there = set(optuna.get_all_study_names(self.storage.optuna))
+        if name is not None:
+            if new and name in there:
+                raise UserError(f"there is a study '{name}' in {self.storage.shown}; give the new one another name")
+            return name
+        first = experiment_name(self.space.settings)
+        number = 1
+        while _numbered(first, number + 1) in there:
+            number += 1
+        return _numbered(first, number + 1 if new and first in there else number)
+
+    def _begin(self) -> None:
+        self._study.set_user_attr(_UID, secrets.token_hex(8))
+        self._study.set_user_attr(_IDENTITY, self._identity())
+        if self.space.holds_current():
+            self._study.enqueue_trial(self.space.current(), user_attrs={ORIGIN: "params.yaml"})
+
+    def _identity(self) -> dict[str, Any]:
+        """Everything that makes the scores of trials comparable."""
+        sections = self.space.settings.model_dump(mode="json", include=set(SECTIONS))
+        fixed = {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
+        fixed = {name: encoded(value) for name, value in fixed.items() if name not in self.space.dimensions}
+        space = {f"tune.space.{name}": words for name, words in self.space.described().items()}
+        return {name: getattr(self.key, name) for name in _WHAT} | fixed | space | {"tune.repeats": self._tune.repeats}
+
+    def _check_identity(self) -> None:
+        began, now = self._study.user_attrs.get(_IDENTITY), self._identity()
+        if began is None:
+            raise UserError(f"study '{self.name}' in {self.storage.shown} was not begun here; --study names another")
+        changes = [
+            f"another {_WHAT[name]}" if name in _WHAT else f"{name} {_shown(began, name)}, now {_shown(now, name)}"
+            for name in {**began, **now}
+            if began.get(name, _NOTHING) != now.get(name, _NOTHING)
+        ]
+        if changes:
+            raise UserError(
+                f"study '{self.name}' began with {'; '.join(changes)}. Its scores cannot be compared with new ones: "
+                "`flowers tune --new` begins another study"
+            )
+
+    def _settle(self) -> None:
+        """Let trials whose process died wait to be trained again, once; those that died again have failed."""
+        from optuna.trial import TrialState
+
+        for trial in self.trials():
+            if trial.state != TrialState.RUNNING or alive.is_alive(trial):
+                continue
+            if trial.user_attrs.get(ATTEMPT, 1) < ATTEMPTS:
+                self._wait(trial.number)
+            else:
+                self.storage.optuna.set_trial_user_attr(
+                    self._id(trial.number), ERROR, f"its process died, {ATTEMPTS} times"
+                )
+                self._fail(trial.number)
+
+    def _wait(self, number: int) -> None:
+        from optuna.trial import TrialState
+
+        self.storage.optuna.set_trial_state_values(self._id(number), TrialState.WAITING)
+
+    def _fail(self, number: int) -> None:
+        from optuna.trial import TrialState
+
+        with self.storage.explained():
+            self._study.tell(number, state=TrialState.FAIL)
+
+    def _id(self, number: int) -> int:
+        study_id = self.storage.optuna.get_study_id_from_name(self.name)
+        return int(self.storage.optuna.get_trial_id_from_study_id_trial_number(study_id, number))
+
+
+_NOTHING = object()
+
+
+def _shown(identity: dict[str, Any], name: str) -> str:
+    return json.dumps(identity[name], ensure_ascii=False).strip('"') if name in identity else "not searched"
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} {number}"
+
+
+def _sampler(seed: int) -> Any:
+    import optuna
+
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+def _pruner(settings: Params) -> "BasePruner":
+    """Pruners look at the scores of the epochs, those of fine-tuning counted on from those of the head."""
+    from optuna import pruners
+
+    tune: TuneParams = settings.tune
+    most = settings.train.epochs + settings.train.fine_tune_epochs
+    least = max(1, tune.warmup_epochs)
+    if tune.pruner == "median":
+        return pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=tune.warmup_epochs)
+    if tune.pruner == "hyperband":
+        return pruners.HyperbandPruner(min_resource=least, max_resource=max(most, least), reduction_factor=3)
+    if tune.pruner == "halving":
+        return pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=3)
+    return pruners.NopPruner()

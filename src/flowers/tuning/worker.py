@@ -1,0 +1,161 @@
+"""What trains the trials of a study, one after the other, in this process."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from flowers import console
+from flowers.network import fitting, training
+from flowers.network.trunk import Cut
+from flowers.params import Params
+from flowers.tracking import StudyRuns, ending
+from flowers.tuning import alive, states
+from flowers.tuning.space import Space
+from flowers.tuning.storage import StorageTrouble
+from flowers.tuning.study import Study
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+_KEPT = 2  # sets of activations, where a study searches the augmentation or the precision
+_POLL_SECONDS = 1.0
+
+
+class Interrupted(Exception):
+    """The user wants the study to end after this epoch."""
+
+
+class Stop:
+    """Whether the user wants it all to end. The first Ctrl-C asks for it, the second one does not ask."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextlib.contextmanager
+    def listening(self, message: str | None = None) -> Iterator[None]:
+        """Take Ctrl-C, and what `kill` sends, as a wish, and answer with a message."""
+
+        def ask(number: int, frame: object) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+            if message:
+                console.say(message)
+
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread is told of signals
+            return
+        listened = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, ask) for number in listened}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Trainer:
+    """Trains with any parameters of a space, on data that is read once, when it is first needed."""
+
+    def __init__(self, space: Space) -> None:
+        self._cuts = [Cut(depth) for depth in space.depths()]
+        self._data: dict[Any, fitting.Data] = {}
+
+    def data(self, settings: Params) -> fitting.Data:
+        """Photos and activations for these settings."""
+        key = (settings.model.precision, settings.augmentation)
+        if key not in self._data:
+            if len(self._data) == _KEPT:
+                del self._data[next(iter(self._data))]
+            self._data[key] = fitting.Data(settings.model.precision, settings.augmentation, self._cuts)
+        return self._data[key]
+
+    def fit(self, settings: Params, seed: int, on_epoch: training.OnEpoch) -> training.Progress:
+        """Train as `dvc repro` would with these settings and `train.seed`. Raises training.Diverged."""
+        progress = training.Progress()
+        train = settings.train.model_copy(update={"seed": seed})
+        with console.without_progress():
+            fitting.fit(settings.model, settings.head, train, self.data(settings), progress, on_epoch)
+        return progress
+
+
+def work(study: Study, trainer: Trainer, runs: StudyRuns, n_trials: int, stop: Stop) -> None:
+    """Train trials until none of `n_trials` is left; where others train the last ones, wait to see them end.
+
+    Raises StorageTrouble where the storage is gone; the trial that was in training can be resumed then.
+    """
+    while not stop.asked and not study.finished(n_trials):
+        trial = study.next_trial(n_trials)
+        if trial is None:
+            time.sleep(_POLL_SECONDS)
+        else:
+            _run(study, trainer, runs, trial, stop)
+
+
+def _run(study: Study, trainer: Trainer, runs: StudyRuns, trial: "Trial", stop: Stop) -> None:
+    import optuna
+
+    settings = study.space.apply(trial.params)
+    with alive.said(trial), runs.trial(trial.number, settings) as stream:
+        try:
+            progresses = [
+                trainer.fit(settings, seed, _reporting(study, trial, repeat, seed, stream.on_epoch, stop))
+                for repeat, seed in enumerate(seeds(settings))
+            ]
+            scores = [progress.best_score[0] for progress in progresses]
+            stream.close(*ending("completed"))
+            runs.note_score(trial.number, sum(scores) / len(scores))
+            study.complete(trial, scores, progresses[0].best_epoch)
+        except optuna.TrialPruned:
+            stream.close(*ending("pruned", states.pruned(study.trials()[trial.number])))
+            study.prune(trial)
+        except StorageTrouble:
+            stream.close(*ending("interrupted"))
+            raise
+        except Exception as error:
+            if isinstance(error, Interrupted):
+                stream.close(*ending("interrupted"))
+                study.give_back(trial)
+                return
+            reason = str(error) if isinstance(error, training.Diverged) else f"{type(error).__name__}: {error}"
+            stream.close(*ending("failed", reason))
+            study.fail(trial, reason)
+        except BaseException:
+            study.give_back(trial)
+            raise
+
+
+def seeds(settings: Params) -> range:
+    """The seeds that each trial is trained from."""
+    return range(settings.train.seed, settings.train.seed + settings.tune.repeats)
+
+
+def _reporting(
+    study: Study, trial: "Trial", repeat: int, seed: int, stream: training.OnEpoch, stop: Stop
+) -> training.OnEpoch:
+    """What is called with each epoch's row: hands it to the stream and, of the first seed, to the pruner."""
+    import optuna
+
+    before = study.trials()[trial.number].intermediate_values  # of an attempt that was interrupted
+    last = max(before, default=-1)
+
+    def on_epoch(row: training.Row) -> None:
+        step = int(row["epoch"])
+        if repeat:
+            numbers = {name: value for name, value in row.items() if name not in ("epoch", "phase", "learning_rate")}
+            stream({"epoch": step} | {f"seed{seed}/{name}": value for name, value in numbers.items()})
+        else:
+            stream(row)
+            with study.storage.explained():
+                if step not in before:
+                    trial.report(float(row["val_mean_per_class_accuracy"]), step)
+                pruned = step >= last and trial.should_prune()
+            if pruned:
+                raise optuna.TrialPruned
+        if stop.asked:
+            raise Interrupted
+
+    return on_epoch
