@@ -132,7 +132,8 @@ def _line(trial: "FrozenTrial", trials: "Sequence[FrozenTrial]", names: Sequence
     short = states.short(names)
     values = ", ".join(f"{short[name]} {states.shown(trial.params[name])}" for name in names if name in trial.params)
     score, top = states.score(trial), states.best(trials)
-    parts = [f"trial {trial.number} of {n_trials}: {word}{' ' + detail if detail else ''}"]
+    ended = sum(trial.state.is_finished() for trial in trials)
+    parts = [f"{ended}/{n_trials}  trial {trial.number}: {word}{' ' + detail if detail else ''}"]
     parts += [] if score is None else [f"{score:.1%}"]
     parts += [values, states.duration(states.seconds(trial))]
     best = f"; best {top.value:.1%} (trial {top.number})" if top is not None else ""

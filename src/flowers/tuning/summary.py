@@ -92,12 +92,17 @@ def _next(found: Verdict, options: "Options", finished: bool) -> list[str]:
     same = "".join(
         f" --{name} {value}" for name, value in (("storage", options.storage), ("study", options.study)) if value
     )
-    lines = []
     if not finished:
-        lines.append(f"Next: flowers tune{same}                go on with the study")
-    elif options.apply:
-        lines.append("Next: dvc repro                   train the winner, score it on the test photos")
-    elif not found.is_current:
-        lines.append(f"Next: flowers tune{same} --apply && dvc repro      write the winner into params.yaml, train it")
-    lines.append("      make ui                     the trials in MLflow")
-    return lines
+        found_next = [(f"flowers tune{same}", "go on with the study")]
+    elif options.apply or found.is_current:
+        found_next = [("dvc repro", "train it, and score it on the test photos")]
+    else:
+        found_next = [
+            (f"flowers tune{same} --apply && dvc repro", "write the winner into params.yaml, train and score it")
+        ]
+    found_next += [("make ui", "compare the trials in MLflow"), ("make dashboard", "look at the study in Optuna")]
+    width = max(len(command) for command, _ in found_next)
+    return [
+        f"{'Next: ' if number == 0 else '      '}{command:<{width}}   {what}"
+        for number, (command, what) in enumerate(found_next)
+    ]
