@@ -60,18 +60,23 @@ def checkout(folder: Path, weights: Path, precision: str, cache: Path) -> Path:
 
     It trains for few epochs, which makes no difference to how long it takes to find that there is nothing to do.
     """
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    copy_checkout(folder)
     changes = {"augmentation.views": 0, "train.epochs": 40, "train.patience": 40}
     write_params(folder, changes | {"model.weights": str(weights), "model.precision": precision})
     _commit(folder)
     for command in ("dvc pull --quiet data.dvc", "dvc repro --quiet"):
         run(command.split(), folder, environment(cache))
     return folder
+
+
+def copy_checkout(folder: Path) -> None:
+    """The files of this checkout as they are now, those that git ignores left out."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
 
 
 def trivial_pipeline(folder: Path, cache: Path) -> Path:

@@ -70,18 +70,18 @@ def confusion(matrix: pd.DataFrame, path: Path) -> None:
     n = len(counts)
     many = n > CELL_TEXT_UP_TO
     cell = 0.17 if many else max(0.45, min(0.9, 4.5 / n))  # inches
-    with _page(path, n * cell, n * cell) as figure:
+    with page(path, n * cell, n * cell) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         diagonal = np.eye(n, dtype=bool)[..., None]
         colours = np.where(diagonal, RIGHT.to_rgba(shares, bytes=True), WRONG.to_rgba(shares, bytes=True))
         axes.imshow(colours, interpolation="nearest")
         axes.spines[:].set_visible(False)
-        _name_cells(axes, [_short(name) for name in matrix.index], many, cell)
+        _name_cells(axes, [shortened(name) for name in matrix.index], many, cell)
         if not many:
             _write_counts(axes, counts, shares)
         photos, right = int(counts.sum()), counts.trace() / max(counts.sum(), 1)
-        _surround(figure, axes, f"Confusion matrix: {100 * right:.1f} % of {photos:,} photos right", scales=True)
+        surround(figure, axes, f"Confusion matrix: {100 * right:.1f} % of {photos:,} photos right", scales=True)
 
 
 def curves(history: pd.DataFrame, path: Path, best: int | None = None) -> None:
@@ -101,7 +101,7 @@ def curves(history: pd.DataFrame, path: Path, best: int | None = None) -> None:
         ),
     }
     best = _best_epoch(history) if best is None else best
-    with _page(path, 10.5, 4) as figure:
+    with page(path, 10.5, 4) as figure:
         for place, (measure, wanted) in enumerate(lines.items()):
             axes = figure.add_axes((0.53 * place, 0, 0.47, 1))
             for column, name, colour, stroke in wanted:
@@ -138,7 +138,7 @@ def per_class(table: pd.DataFrame, path: Path) -> None:
     low, high = _wilson(recall[tested], photos[tested])
     many = len(ordered) > CELL_TEXT_UP_TO
     size = 7 if many else 9
-    with _page(path, 6, (0.17 if many else 0.3) * len(ordered)) as figure:
+    with page(path, 6, (0.17 if many else 0.3) * len(ordered)) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.barh(rows, recall, height=0.72, color=SKY)
         axes.hlines(rows[tested], low, high, color=INK, linewidth=1)
@@ -147,7 +147,7 @@ def per_class(table: pd.DataFrame, path: Path) -> None:
             text, colour = (f"{int(count):,}", INK) if count else ("no photos", GREY)
             axes.text(1.05, place, text, va="center_baseline", fontsize=size, color=colour)
         axes.annotate("photos", (1.05, 1), (0, 4), "axes fraction", "offset points", fontsize=8, color=GREY)
-        axes.set_yticks(rows, [_short(name) for name in ordered["class"]], fontsize=size)
+        axes.set_yticks(rows, [shortened(name) for name in ordered["class"]], fontsize=size)
         axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.tick_params(axis="y", length=0)
@@ -161,11 +161,11 @@ def per_class(table: pd.DataFrame, path: Path) -> None:
             title = f"Recall per class, 95 % interval; mean over classes {100 * mean:.1f} % (dashed)"
         else:
             title = "Recall per class"
-        _surround(figure, axes, title)
+        surround(figure, axes, title)
 
 
 @contextmanager
-def _page(path: Path, width: float, height: float) -> Iterator[Figure]:
+def page(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of that many inches to draw on, in this module's style; saved as PNG, with all that lies outside."""
     with matplotlib.style.context(["default", {**STYLE, "font.family": _fonts()}]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")  # drawn as a box, and that is all right
@@ -184,7 +184,7 @@ def _fonts() -> list[str]:
     return ["DejaVu Sans", *(font for font in OTHER_FONTS if font in installed)]
 
 
-def _surround(figure: Figure, axes: Axes, title: str, scales: bool = False) -> None:
+def surround(figure: Figure, axes: Axes, title: str, scales: bool = False) -> None:
     """Put a title above, and for a confusion matrix its two colour scales beside, whatever room the names take."""
     box = axes.get_tightbbox()
     assert box is not None
@@ -260,7 +260,7 @@ def _wilson(share: NDArray[np.float64], n: NDArray[np.float64]) -> tuple[NDArray
     return middle - half, middle + half
 
 
-def _short(name: object) -> str:
+def shortened(name: object) -> str:
     """A class's name on one line, cut where it is very long."""
     text = " ".join(str(name).split()) or " "
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"

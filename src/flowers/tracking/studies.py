@@ -88,17 +88,30 @@ class StudyRuns:
                 if number not in self._steps(run_id, "score"):
                     self._client.log_metric(run_id, "score", value, step=number)
 
-    def finish(self, trials: Sequence[TrialFacts], tables: Mapping[str, Any], folder: Path, status: str) -> None:
-        """Put on the runs what they lack: trials, the best score, tables (name -> DataFrame) and the files of a folder.
+    def finish(
+        self,
+        trials: Sequence[TrialFacts],
+        tables: Mapping[str, Any],
+        folder: Path,
+        status: str,
+        importances: Mapping[str, float] | None = None,
+    ) -> None:
+        """Put on the runs what they lack: trials, the best one, tables (name -> DataFrame) and the files of a folder.
 
-        `status` is FINISHED, KILLED when the study was interrupted, or RUNNING while others work at it.
+        `importances` are shares by parameter; `status` is FINISHED, KILLED when the study was interrupted, or RUNNING
+        while others work at it.
         """
         with self._attempted():
             if self._parent is None:  # it was not there when the study began
                 self._open()
             with self._exclusive(), store.patience(*store.LONG):
                 self._finish_trials(trials)
-                self._finish_parent(trials, tables, folder, status)
+                self._finish_scores(trials, importances or {})
+                run_id = self._parent.info.run_id
+                for name, table in tables.items():
+                    runs.log_table(self._client, run_id, f"tables/{name}.json", table)
+                self._client.log_artifacts(run_id, str(folder))
+                runs.end(self._client, self._parent, status)
 
     @contextlib.contextmanager
     def _attempted(self) -> Iterator[None]:
@@ -175,19 +188,17 @@ class StudyRuns:
                 self._client.set_tag(run_id, name, value)
             runs.end(self._client, run, status)
 
-    def _finish_parent(
-        self, trials: Sequence[TrialFacts], tables: Mapping[str, Any], folder: Path, status: str
-    ) -> None:
+    def _finish_scores(self, trials: Sequence[TrialFacts], importances: Mapping[str, float]) -> None:
+        """Scores stand at the number of their trial; what is said of all of them, at how many they are."""
         run_id = self._parent.info.run_id
         scored = {trial.number: trial.value for trial in trials if trial.state == "completed"}
         for number in sorted(scored.keys() - self._steps(run_id, "score")):
             self._client.log_metric(run_id, "score", scored[number], step=number)
         if scored and len(trials) not in self._steps(run_id, "best_score"):
-            self._client.log_metric(run_id, "best_score", max(scored.values()), step=len(trials))
-        for name, table in tables.items():
-            runs.log_table(self._client, run_id, f"tables/{name}.json", table)
-        self._client.log_artifacts(run_id, str(folder))
-        runs.end(self._client, self._parent, status)
+            best = max(scored, key=lambda number: (scored[number], -number))
+            shares = {f"importance/{name}": share for name, share in importances.items()}
+            runs.log_points(self._client, run_id, [(len(trials), {"best_score": scored[best]} | shares)])
+            self._client.set_tag(run_id, "flowers.best_trial", str(best))
 
     def _steps(self, run_id: str, metric: str) -> set[int]:
         return {point.step for point in self._client.get_metric_history(run_id, metric)}

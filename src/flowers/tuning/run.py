@@ -88,9 +88,10 @@ def _publish(study: Study, n_trials: int, stop: Stop) -> None:
         folder = Path(place)
         table = states.table(trials, study.space.names)
         table.to_csv(folder / "trials.csv", index=False)
-        study_figures.draw(trials, study.importances(), folder)
+        importances = study.importances()
+        study_figures.draw(trials, importances, folder)
         status = "KILLED" if stop.asked else "FINISHED" if study.finished(n_trials) else "RUNNING"
-        study_runs(study).finish(states.facts(trials, study.space), {"trials": table}, folder, status)
+        study_runs(study).finish(states.facts(trials, study.space), {"trials": table}, folder, status, importances)
 
 
 def _refuse_edits(space: Space) -> None:

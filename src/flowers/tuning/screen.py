@@ -53,7 +53,7 @@ def _lines(study: Study, n_trials: int) -> Iterator[None]:
         for trial in trials:
             if trial.state.is_finished() and trial.number not in said:
                 said.add(trial.number)
-                console.say(_line(trial, trials, study.space.names, n_trials))
+                console.say(f"{len(said)}/{n_trials}  {_line(trial, trials, study.space.names)}")
 
     with _repeating(say):
         yield
@@ -127,13 +127,12 @@ def _heading(trials: "Sequence[FrozenTrial]", n_trials: int, workers: int) -> st
     return ", ".join(parts)
 
 
-def _line(trial: "FrozenTrial", trials: "Sequence[FrozenTrial]", names: Sequence[str], n_trials: int) -> str:
+def _line(trial: "FrozenTrial", trials: "Sequence[FrozenTrial]", names: Sequence[str]) -> str:
     word, detail = states.state(trial)
     short = states.short(names)
     values = ", ".join(f"{short[name]} {states.shown(trial.params[name])}" for name in names if name in trial.params)
     score, top = states.score(trial), states.best(trials)
-    ended = sum(trial.state.is_finished() for trial in trials)
-    parts = [f"{ended}/{n_trials}  trial {trial.number}: {word}{' ' + detail if detail else ''}"]
+    parts = [f"trial {trial.number}: {word}{' ' + detail if detail else ''}"]
     parts += [] if score is None else [f"{score:.1%}"]
     parts += [values, states.duration(states.seconds(trial))]
     best = f"; best {top.value:.1%} (trial {top.number})" if top is not None else ""
