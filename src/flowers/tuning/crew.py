@@ -51,7 +51,7 @@ def work(task: Task, study: Study, workers: int, stop: Stop) -> None:
             for process in crew:
                 process.join()
             raise UserError(f"{deaths} workers died one after the other; try fewer --workers (memory?), or one")
-        while len(crew) < workers and not (stop.asked or _taken(study, task.n_trials)):
+        while len(crew) < workers and not (stop.asked or study.finished(task.n_trials)):
             crew.append(_start(task, workers))
         time.sleep(_POLL_SECONDS)
 
@@ -84,12 +84,6 @@ def _train(task: Task) -> None:
         space = Space(task.settings)
         study = Study(Storage(task.storage), space, task.study)
         worker.work(study, worker.Trainer(space), study_runs(study), task.n_trials, own)
-
-
-def _taken(study: Study, n_trials: int) -> bool:
-    """Whether every trial has ended or is in training."""
-    trials = study.trials()[:n_trials]
-    return len(trials) == n_trials and all(trial.state.name != "WAITING" for trial in trials)
 
 
 def _ended(study: Study) -> int:

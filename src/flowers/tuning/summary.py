@@ -50,7 +50,7 @@ def _counts(study: Study, n_trials: int) -> str:
     seconds = sum(states.seconds(trial) or 0 for trial in trials if trial.state.is_finished())
     parts.append(f"{states.duration(seconds)} of training")
     ended = sum(trial.state.is_finished() for trial in trials)
-    return f"Study '{study.name}', {ended} of {n_trials} trials: {', '.join(parts)}"
+    return f"Study '{study.name}', {ended} of {max(n_trials, len(trials))} trials: {', '.join(parts)}"
 
 
 def _comparison(study: Study, found: Verdict) -> "Table":

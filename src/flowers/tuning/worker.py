@@ -61,16 +61,19 @@ class Trainer:
     """Trains with any parameters of a space, on data that is read once, when it is first needed."""
 
     def __init__(self, space: Space) -> None:
-        self._cuts = [Cut(depth) for depth in space.depths()]
+        # One pass of the trunk serves all depths; but not beforehand where each trial has photos of its own.
+        searched = any(name.startswith("augmentation.") or name == "model.precision" for name in space.names)
+        self._cuts = None if searched else [Cut(depth) for depth in space.depths()]
         self._data: dict[Any, fitting.Data] = {}
 
     def data(self, settings: Params) -> fitting.Data:
         """Photos and activations for these settings."""
-        key = (settings.model.precision, settings.augmentation)
+        cuts = self._cuts or [Cut(settings.model.unfreeze_blocks)]
+        key = (settings.model.precision, settings.augmentation, *cuts)
         if key not in self._data:
             if len(self._data) == _KEPT:
                 del self._data[next(iter(self._data))]
-            self._data[key] = fitting.Data(settings.model.precision, settings.augmentation, self._cuts)
+            self._data[key] = fitting.Data(settings.model.precision, settings.augmentation, cuts)
         return self._data[key]
 
     def fit(self, settings: Params, seed: int, on_epoch: training.OnEpoch) -> training.Progress:
