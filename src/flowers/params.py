@@ -4,11 +4,12 @@ No parameter of the pipeline has a default here. Every value stands in params.ya
 this module only checks and never decides a result.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flowers import paths
 from flowers.errors import UserError
@@ -99,15 +100,21 @@ class EvaluateParams(_Section):
     seed: Seed
 
 
-Number = Annotated[int | float, Field(allow_inf_nan=False)]
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("Input should be a number")
+    return value
+
+
+Number = Annotated[Any, AfterValidator(_number)]  # which stays an int where it is one
 
 
 class Dimension(_Section):
     """Where a study looks for one parameter: from `low` to `high`, on a logarithmic scale or in steps; or `choices`."""
 
-    low: Number | None = None
-    high: Number | None = None
-    step: Annotated[Number, Field(gt=0)] | None = None
+    low: Number = None
+    high: Number = None
+    step: Annotated[Number, Field(gt=0)] = None
     log: bool = False
     choices: Annotated[tuple[Any, ...], Field(strict=False, min_length=1)] | None = None
 

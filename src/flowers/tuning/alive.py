@@ -5,25 +5,40 @@ import os
 import platform
 import threading
 import time
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 # Attributes of a trial
-WORKER = "worker"  # host, process, and when that began
+WORKER = "worker"  # machine, process, and when that began
 SAID = "alive"  # when the worker last said so, in seconds since 1970
 
 BEAT_SECONDS = 60.0
 SILENT_SECONDS = 600.0  # after which a worker on another machine is taken for dead
 
 
+def machine() -> str:
+    """The machine, as processes that see each other know it: its name, this start of it, and the space of process ids.
+
+    Names alone do not tell machines apart: many are called localhost, and a container's may be its host's.
+    """
+    try:
+        start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        start += f"-{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:  # not Linux
+        start = f"{uuid.getnode():x}"
+    return f"{platform.node()}/{start}"
+
+
 def myself() -> str:
     """What this process is called in the attributes of its trial."""
     import psutil
 
-    return f"{platform.node()} {os.getpid()} {psutil.Process().create_time():.0f}"
+    return f"{machine()} {os.getpid()} {psutil.Process().create_time():.0f}"
 
 
 def is_alive(trial: "FrozenTrial") -> bool:
@@ -32,9 +47,11 @@ def is_alive(trial: "FrozenTrial") -> bool:
 
     if WORKER not in trial.user_attrs:  # it died before it could say its name
         return False
-    host, process, began = trial.user_attrs[WORKER].rsplit(" ", 2)
-    if host != platform.node():
-        return time.time() - float(trial.user_attrs.get(SAID, 0)) < SILENT_SECONDS
+    where, process, began = trial.user_attrs[WORKER].rsplit(" ", 2)
+    if where != machine():
+        said = float(trial.user_attrs.get(SAID, 0))
+        started_since = where.partition("/")[0] == platform.node() and said < psutil.boot_time()
+        return not started_since and time.time() - said < SILENT_SECONDS
     try:
         there = psutil.Process(int(process))
         # The start is rounded, and the clock may have been set since.

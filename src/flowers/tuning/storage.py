@@ -1,8 +1,9 @@
 """Where studies are kept: a journal file in the tracking folder, or a database that several machines share."""
 
 import contextlib
+import json
+import os
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 _CONNECT_SECONDS = 5  # to a server that does not answer
+_LOCK_SECONDS = 300  # after which a database gives up waiting for a machine that fell silent with the lock
 _ATTEMPTS = 5  # of two machines that lay out the tables of a fresh database at once, one fails
+_MEMORY = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
 
 
 class StorageTrouble(UserError):
@@ -27,10 +30,16 @@ class Storage:
     def __init__(self, address: str | None = None) -> None:
         """`address` is a database (postgresql://...) or a journal file. Raises StorageTrouble if it cannot be used."""
         self.address = address or paths.STUDIES.as_posix()
-        self.shown = re.sub(r"//[^/@]*@", "//", self.address)  # without user and password
+        user = re.search(r"//(.*)@", self.address)
+        self._secrets = re.split(r"[:/@]", user[1])[1:] if user else []
+        self._secrets += re.findall(r"password=([^&]+)", self.address)
+        self.shown = self._without_secrets(re.sub(r"//.*@", "//", self.address))
+        self.is_secret = self.shown != self.address
         scheme = self.address.partition("://")[0] if "://" in self.address else ""
         if scheme.startswith("redis"):
             raise StorageTrouble(f"{self.shown}: studies cannot be shared through Redis; a PostgreSQL or MySQL can")
+        if self.address in _MEMORY:
+            raise StorageTrouble(f"{self.address}: a study in memory would end with its process; name a file")
         self._is_server = bool(scheme) and not scheme.startswith("sqlite")
         with self.explained():
             self.optuna = self._database(scheme) if scheme else _journal(Path(self.address))
@@ -38,13 +47,20 @@ class Storage:
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the lock. The database, or else the operating system, releases that of a process that died."""
-        with self.explained(), self._row_locked() if self._is_server else _file_locked(self._lock_file()):
+        lock = self._row_locked() if self._is_server else _file_locked(self._lock_file())
+        with self.explained():
+            lock.__enter__()
+        try:
             yield
+        finally:
+            with self.explained():
+                lock.__exit__(None, None, None)
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
         """Turn what Optuna, the database and the disk raise into what a person can act on."""
         import sqlalchemy.exc
+        from optuna.exceptions import StorageInternalError
 
         try:
             yield
@@ -53,9 +69,11 @@ class Storage:
                 f"{self.shown}: its driver is not installed; PostgreSQL's is: pip install 'psycopg[binary]'"
             ) from None
         except sqlalchemy.exc.ArgumentError as error:
-            raise StorageTrouble(f"{self.shown}: no address of a database ({_first_line(error)})") from None
-        except sqlalchemy.exc.SQLAlchemyError as error:
-            raise StorageTrouble(f"the study storage {self.shown} cannot be used: {_first_line(error)}") from error
+            raise StorageTrouble(f"{self.shown}: no address of a database ({self._reason(error)})") from None
+        except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
+            raise StorageTrouble(f"the study storage {self.shown} cannot be used: {self._reason(error)}") from error
+        except json.JSONDecodeError as error:
+            raise StorageTrouble(f"{self.shown}: the journal of studies is damaged ({error})") from error
         except OSError as error:
             place = error.filename or self.shown
             raise StorageTrouble(f"{place}: {error.strerror or error}; studies are kept there") from None
@@ -71,12 +89,17 @@ class Storage:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return RDBStorage(self.address, engine_kwargs=arguments)
-            except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError, AssertionError):
-                if attempt == _ATTEMPTS:
+            except ValueError as error:  # a port that is no number
+                raise StorageTrouble(f"{self.shown}: no address of a database ({self._reason(error)})") from None
+            except (sqlalchemy.exc.DatabaseError, AssertionError) as error:
+                raced = isinstance(error, AssertionError) or "exist" in str(error) or "UNIQUE" in str(error)
+                if attempt == _ATTEMPTS or not (raced or isinstance(error, sqlalchemy.exc.IntegrityError)):
                     raise
-            except RuntimeError:  # of Optuna's version check
-                upgrade = f"`optuna storage upgrade --storage {self.shown}`, or name a fresh storage"
-                raise StorageTrouble(f"{self.shown} was made by another version of Optuna: {upgrade}") from None
+            except RuntimeError as error:  # of Optuna's version check
+                upgrade = f"`optuna storage upgrade --storage {self.shown}`" if "upgrade" in str(error) else "update it"
+                raise StorageTrouble(
+                    f"{self.shown} was made by another version of Optuna: {upgrade}, or name a fresh storage"
+                ) from None
         raise AssertionError
 
     @contextlib.contextmanager
@@ -84,13 +107,29 @@ class Storage:
         """Lock the row of a table that Optuna itself only ever reads."""
         import sqlalchemy
 
-        with self.optuna.engine.begin() as connection:  # type: ignore[attr-defined]
+        engine = self.optuna.engine  # type: ignore[attr-defined]
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                for timeout in ("lock_timeout", "idle_in_transaction_session_timeout"):
+                    connection.execute(sqlalchemy.text(f"SET LOCAL {timeout} = '{_LOCK_SECONDS}s'"))
             connection.execute(sqlalchemy.text("SELECT version_info_id FROM version_info FOR UPDATE"))
             yield
 
     def _lock_file(self) -> Path:
+        """Not `<file>.lock`: that is what Optuna's own programs call theirs, and remove when they think it stale."""
         file = self.address.partition(":///")[2] or self.address
-        return Path(f"{file}.lock")
+        return Path(f"{file}.turn.lock")
+
+    def _reason(self, error: BaseException) -> str:
+        """The first line of the text of what went wrong, which may be wrapped in an error of Optuna's."""
+        cause = error.__cause__ if type(error).__name__ == "StorageInternalError" else None
+        lines = str(cause or error).strip().splitlines() or [type(error).__name__]
+        return self._without_secrets(lines[0][:200])
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in filter(None, self._secrets):
+            text = text.replace(secret, "***")
+        return text
 
 
 def _journal(file: Path) -> "BaseStorage":
@@ -99,34 +138,57 @@ def _journal(file: Path) -> "BaseStorage":
 
     file.parent.mkdir(parents=True, exist_ok=True)
     file.open("ab").close()  # a folder or disk that cannot be written says so here
+    with file.open("rb") as stream:
+        first = stream.readline(200)
     try:
-        with warnings.catch_warnings(action="ignore"):
-            # Optuna's own lock stays for half a minute where its holder died.
-            lock: Any = _JournalLock(Path(f"{file}.append.lock"))
-            return JournalStorage(JournalFileBackend(str(file), lock))
+        if first and not first.startswith(b'{"op_code"'):
+            raise ValueError(first.decode(errors="replace").strip()[:40])
+        # Optuna's own lock stays for half a minute where its holder died.
+        lock: Any = _AppendLock(file)
+        return JournalStorage(JournalFileBackend(str(file), lock))
     except OSError:
         raise
     except Exception as error:  # whatever comes of reading lines that are none
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise StorageTrouble(
             f"{file}: no journal of studies that this version of Optuna understands ({reason}); name another storage"
         ) from None
 
 
-class _JournalLock:
-    """One process at a time appends; the dead hold nothing."""
+class _AppendLock:
+    """One process at a time appends to a journal; the dead hold nothing, and leave no half line."""
 
     def __init__(self, file: Path) -> None:
         import filelock
 
-        self._lock = filelock.FileLock(file)
+        self._file = file
+        self._lock = filelock.FileLock(f"{file}.append.lock")
 
     def acquire(self) -> bool:
         self._lock.acquire(poll_interval=0.005)
+        try:
+            self._mend()
+        except BaseException:
+            self._lock.release()
+            raise
         return True
 
     def release(self) -> None:
         self._lock.release()
+
+    def _mend(self) -> None:
+        """Cut off what a process that was killed, or a full disk, left of a line: the next one would be lost with it.
+
+        Readers pass over it, so nobody has seen it.
+        """
+        with self._file.open("r+b") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            if not size:
+                return
+            stream.seek(size - 1)
+            if stream.read(1) != b"\n":
+                stream.seek(0)
+                stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 @contextlib.contextmanager
@@ -135,8 +197,3 @@ def _file_locked(file: Path) -> Iterator[None]:
 
     with filelock.FileLock(file).acquire(poll_interval=0.02):
         yield
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]

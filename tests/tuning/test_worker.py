@@ -1,0 +1,462 @@
+"""What trains trials: as `dvc repro` would to the last bit, pruned where it should be, and through all trouble."""
+
+import csv
+import re
+import signal
+import threading
+import warnings
+
+import numpy as np
+import optuna
+import pytest
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+
+from flowers import paths
+from flowers.tuning import states, worker
+from flowers.tuning.storage import StorageTrouble
+from flowers.tuning.study import ATTEMPT, BEST_EPOCH, ERROR, SCORES
+from flowers.tuning.worker import Stop, Trainer
+
+SCORE = "val_mean_per_class_accuracy"
+RATES = {"train.learning_rate": {"low": 0.001, "high": 0.1, "log": True}}
+BLOCKS = {"model.unfreeze_blocks": {"choices": [0, 1]}}
+
+
+def history() -> list[dict[str, str]]:
+    with paths.HISTORY.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def text(rows) -> list[dict[str, str]]:
+    return [{name: str(value) for name, value in row.items()} for row in rows]
+
+
+def words(trials) -> list[str]:
+    return [states.state(trial)[0] for trial in trials]
+
+
+class Prune(BasePruner):
+    """Prunes every trial from an epoch on; `asked` holds the epochs that it was asked at."""
+
+    def __init__(self, epoch: float) -> None:
+        self.epoch, self.asked = epoch, []
+
+    def prune(self, study, trial) -> bool:
+        self.asked.append(trial.last_step)
+        return trial.last_step >= self.epoch
+
+
+# The same training
+
+
+def as_changes(values: dict) -> dict[str, dict]:
+    """Values of a trial as `World.train` takes them."""
+    changes: dict[str, dict] = {}
+    for name, value in values.items():
+        section, key = name.split(".")
+        changes.setdefault(section, {})[key] = value
+    return changes
+
+
+def test_a_trial_is_the_training_of_the_stage_to_the_last_bit(begin, checkout, cheap_trunk, train, runs):
+    """All of them, one after the other in one process; then the stage with the parameters of each."""
+    study = begin(tune={"space": RATES | BLOCKS | {"head.dropout": {"low": 0.0, "high": 0.6}}, "seed": 3})
+    trials = train(study, Trainer(study.space), 3)
+    assert cheap_trunk.computed == 12 * 2 + 6  # once for all trials
+    depths = [trial.params["model.unfreeze_blocks"] for trial in trials]
+    assert set(depths[:-1]) == set(depths[1:]) == {0, 1}  # one of each follows another trial
+    for trial in trials:
+        checkout.train(**as_changes(trial.params))
+        rows = history()
+        assert len(rows) == (7 if trial.params["model.unfreeze_blocks"] else 5)
+        assert text(runs.rows[trial.number]) == rows
+        scores = [float(row[SCORE]) for row in rows]
+        assert trial.intermediate_values == dict(enumerate(scores))
+        assert trial.value == runs.scores[trial.number] == max(scores)
+        assert trial.user_attrs[SCORES] == [trial.value]
+        assert scores[trial.user_attrs[BEST_EPOCH]] == trial.value
+    assert len({str(runs.rows[trial.number][-1]["loss"]) for trial in trials}) == 3
+
+
+def test_other_views_and_precisions_are_other_photos(begin, checkout, cheap_trunk, train, runs):
+    space = {"augmentation.views": {"choices": [1, 2]}, "model.precision": {"choices": ["float32", "bfloat16"]}}
+    study = begin(tune={"space": space, "seed": 2})
+    trials = train(study, Trainer(study.space), 4)
+    kinds = [tuple(trial.params.values()) for trial in trials]
+    assert len(set(kinds)) == 3 and kinds[3] == kinds[0]  # no longer held
+    assert runs.rows[3] == runs.rows[0]
+    for trial in trials[1:3]:
+        checkout.train(**as_changes(trial.params))
+        assert text(runs.rows[trial.number]) == history()
+
+
+@pytest.mark.parametrize("harm", ["deleted", "damaged"])
+def test_the_test_photos_are_not_looked_at(begin, cheap_trunk, train, harm):
+    with paths.SPLIT.open(newline="", encoding="utf-8") as file:
+        photos = [paths.IMAGES / row["path"] for row in csv.DictReader(file) if row["subset"] == "test"]
+    assert len(photos) == 6
+    for photo in photos:
+        if harm == "deleted":
+            photo.unlink()
+        else:
+            photo.write_bytes(b"no photo")
+    study = begin(tune={"space": BLOCKS})
+    assert words(train(study, Trainer(study.space), 2)) == ["completed"] * 2
+
+
+# Pruning
+
+
+@pytest.mark.parametrize(
+    ("epoch", "steps", "phase"),
+    [(0, 1, "head"), (2, 3, "head"), (5, 6, "fine_tune")],
+)
+def test_a_pruned_trial_stops_there_in_either_phase(begin, cheap_trunk, train, runs, epoch, steps, phase):
+    """Epochs of fine-tuning are counted on from those of the head."""
+    study = begin(model={"unfreeze_blocks": 1})
+    study._study.pruner = pruner = Prune(epoch)
+    (trial,) = train(study, Trainer(study.space), 1)
+    assert states.state(trial) == ("pruned", f"after epoch {epoch}")
+    assert list(trial.intermediate_values) == pruner.asked == list(range(steps))
+    assert trial.value == trial.intermediate_values[epoch]
+    assert [row["epoch"] for row in runs.rows[0]] == list(range(steps))
+    assert runs.rows[0][-1]["phase"] == phase
+    assert runs.endings == {0: ("KILLED", f"pruned: after epoch {epoch}")} and runs.scores == {}
+
+
+def test_a_pruner_that_never_prunes_leaves_trials_whole(begin, cheap_trunk, train, runs):
+    study = begin(model={"unfreeze_blocks": 1})
+    study._study.pruner = pruner = Prune(99)
+    (trial,) = train(study, Trainer(study.space), 1)
+    assert words([trial]) == ["completed"]
+    assert list(trial.intermediate_values) == pruner.asked == [*range(7)]
+    assert runs.endings == {0: ("FINISHED", "completed")}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("median", MedianPruner),
+        ("hyperband", HyperbandPruner),
+        ("halving", SuccessiveHalvingPruner),
+        ("none", NopPruner),
+    ],
+)
+def test_the_pruner_is_that_of_params_yaml(begin, name, kind):
+    assert type(begin(tune={"pruner": name})._study.pruner) is kind
+
+
+CHOICES = {"head.dropout": {"choices": [0.3, 0.31, 0.32, 0.45, 0.46, 0.47, 0.48]}}  # the first ones are better
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband", "halving"])
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_what_falls_behind_is_pruned_after_the_epochs_that_each_trial_is_given(begin, train, curve, pruner, warmup):
+    study = begin(tune={"pruner": pruner, "warmup_epochs": warmup, "space": CHOICES}, train={"epochs": 7})
+    trials = train(study, curve(), 20)
+    pruned = [trial for trial in trials if states.state(trial)[0] == "pruned"]
+    assert pruned and {*words(trials)} == {"pruned", "completed"}
+    assert min(max(trial.intermediate_values) for trial in pruned) == max(warmup, pruner != "median")
+    assert 0.3 not in {trial.params["head.dropout"] for trial in pruned}
+    assert states.best(trials).params == {"head.dropout": 0.3}
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband", "halving", "none"])
+def test_warmup_epochs_may_be_more_than_there_are(begin, train, curve, pruner):
+    study = begin(tune={"pruner": pruner, "warmup_epochs": 50, "space": CHOICES})
+    assert words(train(study, curve(), 12)) == ["completed"] * 12
+
+
+# Repeats
+
+
+def test_repeats_are_averaged_and_the_pruner_sees_the_first_alone(begin, checkout, cheap_trunk, train, runs):
+    study = begin(tune={"repeats": 2}, train={"seed": 3, "learning_rate": 0.01})
+    study._study.pruner = pruner = Prune(99)
+    (trial,) = train(study, Trainer(study.space), 1)
+    rows = []
+    for seed in (3, 4):
+        checkout.train(**as_changes(trial.params | {"train.seed": seed}))
+        rows.append(history())
+    scores = [[float(row[SCORE]) for row in of_seed] for of_seed in rows]
+    assert scores[0] != scores[1]
+    assert trial.user_attrs[SCORES] == [max(scores[0]), max(scores[1])]
+    assert trial.value == np.mean([max(scores[0]), max(scores[1])])
+    assert trial.intermediate_values == dict(enumerate(scores[0])) and pruner.asked == [*range(5)]
+    assert text(runs.rows[0][:5]) == rows[0]
+    names = ("loss", "accuracy", "val_loss", "val_accuracy", SCORE)
+    assert text(runs.rows[0][5:]) == [
+        {"epoch": row["epoch"]} | {f"seed4/{name}": row[name] for name in names} for row in rows[1]
+    ]
+
+
+def test_a_trial_that_is_pruned_has_no_other_repeats(begin, train, curve):
+    study, trainer = begin(tune={"repeats": 3}), curve()
+    study._study.pruner = Prune(4)
+    assert words(train(study, trainer, 2)) == ["pruned"] * 2
+    assert [seed for _, seed in trainer.trained] == [0, 0]
+
+
+def test_interrupted_in_its_second_repeat_a_trial_begins_again_and_is_what_it_would_be(begin, train, curve, runs):
+    changes = {"tune": {"repeats": 3, "pruner": "median", "warmup_epochs": 2}}
+    (whole,) = train(begin("whole.journal", **changes), curve(), 1)
+    rows = runs.rows[0]
+    stop, epochs = Stop(), []
+
+    def watch(epoch) -> None:
+        epochs.append(epoch)
+        stop.asked = len(epochs) == 13
+
+    study = begin(**changes)
+    (trial,) = train(study, curve(watch), 1, stop)
+    assert states.state(trial)[0] == "interrupted" and len(trial.intermediate_values) == 9
+    (trial,) = train(study, curve(), 1)
+    assert (trial.value, trial.user_attrs[SCORES]) == (whole.value, whole.user_attrs[SCORES])
+    assert runs.rows[0] == rows
+
+
+# Trouble
+
+
+def test_a_trial_that_diverges_has_failed_with_the_reason_and_the_study_goes_on(begin, cheap_trunk, train, runs):
+    space = {"train.learning_rate": {"choices": [0.003, 1e30]}}
+    study = begin(tune={"space": space})
+    trials = train(study, Trainer(study.space), 4)
+    assert len(trials) == 4 and study.finished(4)
+    for trial in trials:
+        diverged = trial.params["train.learning_rate"] == 1e30
+        assert words([trial]) == ["failed" if diverged else "completed"]
+        if diverged:
+            reason = r"the \w+ loss became \w+ in epoch \d \(head\); lower train\.learning_rate in params\.yaml"
+            assert re.fullmatch(reason, trial.user_attrs[ERROR])
+            assert runs.endings[trial.number] == ("FAILED", f"failed: {trial.user_attrs[ERROR]}")
+    assert {*words(trials)} == {"failed", "completed"}
+    best = states.best(trials)
+    completed = [trial.value for trial in trials if words([trial]) == ["completed"]]
+    assert best.params == {"train.learning_rate": 0.003} and best.value == max(completed)
+
+
+def test_a_trial_that_diverges_in_fine_tuning_names_that_rate(begin, cheap_trunk, train):
+    study = begin(model={"unfreeze_blocks": 1}, train={"fine_tune_learning_rate": 1e30})
+    (trial,) = train(study, Trainer(study.space), 1)
+    assert words([trial]) == ["failed"] and "lower train.fine_tune_learning_rate" in trial.user_attrs[ERROR]
+
+
+def test_where_all_trials_failed_there_is_no_best(begin, cheap_trunk, train):
+    study = begin(tune={"space": {"train.learning_rate": {"choices": [1e30, 1e31]}}})
+    trials = train(study, Trainer(study.space), 2)
+    assert words(trials) == ["failed"] * 2
+    assert states.best(trials) is None and study.importances() == {}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("on fire"), MemoryError("on fire"), KeyError("on fire")])
+def test_an_exception_that_nobody_expected_fails_that_trial_alone(begin, train, curve, runs, error):
+    class Burning(curve):
+        def fit(self, settings, seed, on_epoch):
+            progress = super().fit(settings, seed, on_epoch)
+            if len(self.trained) == 2:
+                raise error
+            return progress
+
+    trials = train(begin(), Burning(), 4)
+    assert words(trials) == ["completed", "failed", "completed", "completed"]
+    assert trials[1].user_attrs[ERROR] == f"{type(error).__name__}: {error}"
+    assert runs.endings[1] == ("FAILED", f"failed: {type(error).__name__}: {error}")
+
+
+def ends(study) -> None:
+    """Another machine took the first trial of this study, and ends it now."""
+    study._study.tell(0, 0.125)
+
+
+class Late(BasePruner):
+    """Judges only when the trial was ended already."""
+
+    def __init__(self, study) -> None:
+        self._study = study
+
+    def prune(self, study, trial) -> bool:
+        if trial.number == 0:
+            ends(self._study)
+        return trial.number == 0
+
+
+@pytest.mark.parametrize("moment", ["in training", "after its last epoch", "when it is pruned", "when it fails"])
+def test_a_trial_that_another_machine_took_and_ended_is_let_go(begin, train, curve, moment):
+    """This one was asleep for so long that it was taken for dead; what it finds when it wakes up is of no use."""
+    study, other = begin(), begin()
+
+    class Asleep(curve):
+        def fit(self, settings, seed, on_epoch):
+            progress = super().fit(settings, seed, on_epoch)
+            if len(self.trained) == 1 and moment != "when it is pruned":
+                ends(other)
+            if len(self.trained) == 1 and moment == "when it fails":
+                raise RuntimeError
+            return progress
+
+    if moment == "when it is pruned":
+        study._study.pruner = Late(other)
+    trainer = Asleep()
+    if moment == "in training":
+        trainer = curve(lambda epoch: ends(other) if epoch == 4 and len(trainer.trained) == 1 else None)
+    trials = train(study, trainer, 3)
+    assert words(trials) == ["completed"] * 3
+    assert trials[0].value == 0.125 and ERROR not in trials[0].user_attrs
+
+
+def test_interrupted_at_once_in_a_trial_that_another_machine_ended_it_ends(begin, train, curve):
+    study, other = begin(), begin()
+
+    def watch(epoch) -> None:
+        ends(other)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(study, curve(watch), 3)
+    assert words(study.trials()) == ["completed"]
+
+
+def test_where_the_storage_is_gone_the_study_ends_and_can_be_resumed(begin, train, curve, runs, dies):
+    whole = train(begin("whole.journal"), curve(), 3)
+    study = begin()
+
+    def watch(epoch) -> None:
+        if epoch == 4 and len(trainer.trained) == 2:
+            study.storage.optuna.set_trial_intermediate_value = full
+
+    def full(*arguments) -> None:
+        raise OSError(28, "No space left on device")
+
+    trainer = curve(watch)
+    with pytest.raises(StorageTrouble, match="No space left on device"):
+        train(study, trainer, 3)
+    assert runs.endings[1] == ("KILLED", "interrupted")
+    assert words(begin().trials()) == ["completed", "training"]
+    dies(begin(), 1)
+    again = train(begin(), curve(), 3)
+    assert [(trial.params, trial.values) for trial in again] == [(trial.params, trial.values) for trial in whole]
+
+
+# Interrupted
+
+
+def test_interrupted_a_trial_waits_and_is_finished_as_if_nothing_had_been(begin, cheap_trunk, train, runs, monkeypatch):
+    """In the head's second epoch, and again in the first one of fine-tuning."""
+    changes = {"tune": {"space": RATES, "pruner": "median"}, "model": {"unfreeze_blocks": 1}}
+    study = begin("whole.journal", **changes)
+    (whole,) = train(study, Trainer(study.space), 1)
+    rows = runs.rows.pop(0)
+    runs.scores.clear()
+    for epoch in (1, 5):
+        study, stop = begin(**changes), Stop()
+        trainer = Trainer(study.space)
+        fit = trainer.fit
+
+        def fit_until(settings, seed, on_epoch, fit=fit, stop=stop, epoch=epoch):
+            def watched(row) -> None:
+                stop.asked = row["epoch"] == epoch
+                on_epoch(row)
+
+            return fit(settings, seed, watched)
+
+        monkeypatch.setattr(trainer, "fit", fit_until)
+        (trial,) = train(study, trainer, 1, stop)
+        assert states.state(trial) == ("interrupted", "") and trial.user_attrs[ATTEMPT] == 0
+        assert list(trial.intermediate_values) == list(range(epoch + 1))
+        assert runs.endings[0] == ("KILLED", "interrupted") and runs.scores == {}
+    study = begin(**changes)
+    (trial,) = train(study, Trainer(study.space), 1)
+    assert (trial.params, trial.value) == (whole.params, whole.value)
+    assert trial.intermediate_values == whole.intermediate_values
+    assert trial.user_attrs[ATTEMPT] == 1 and runs.rows == {0: rows}
+
+
+def test_a_pruner_is_not_asked_again_about_epochs_that_it_let_pass(begin, train, curve):
+    """By then other trials have ended, and it might judge otherwise."""
+    stop = Stop()
+    study = begin()
+    train(study, curve(lambda epoch: setattr(stop, "asked", epoch == 5)), 1, stop)
+    study._study.pruner = pruner = Prune(7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Optuna's, of an epoch that is reported twice
+        (trial,) = train(study, curve(), 1)
+    assert words([trial]) == ["pruned"]
+    assert pruner.asked == [5, 6, 7]
+
+
+def test_interrupted_before_a_trial_nothing_is_taken(begin, train, curve):
+    stop = Stop()
+    stop.asked = True
+    assert words(train(begin(), curve(), 3, stop)) == ["waiting"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_interrupted_at_once_a_trial_waits_too(begin, train, curve, error):
+    def watch(epoch) -> None:
+        if epoch == 2:
+            raise error
+
+    study = begin()
+    for _ in range(3):
+        with pytest.raises(error):
+            train(study, curve(watch), 2)
+        assert words(study.trials()) == ["interrupted"]
+    assert words(train(begin(), curve(), 2)) == ["completed"] * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_one_does_not(number, capsys):
+    stop, before = Stop(), signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), stop.listening("Stopping after this epoch"):
+        signal.raise_signal(number)
+        assert stop.asked and "Stopping after this epoch" in capsys.readouterr().err
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_it_waits_for_the_last_trials_of_others(begin, train, curve, monkeypatch):
+    """And takes them where they are given back."""
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 0.01)
+    other = begin()
+    taken = [other.next_trial(2), other.next_trial(2)]
+    trainer, study = curve(), begin()
+    working = threading.Thread(target=train, args=(study, trainer, 2), daemon=True)
+    working.start()
+    working.join(0.2)
+    assert working.is_alive() and trainer.trained == []
+    other.complete(taken[0], [0.5], 0)
+    other.give_back(taken[1])
+    working.join(30)
+    assert not working.is_alive()
+    assert [settings for settings, _ in trainer.trained] == [study.space.apply(taken[1].params)]
+    assert words(study.trials()) == ["completed"] * 2
+
+
+# In MLflow
+
+
+def test_the_trials_are_runs_in_mlflow(begin, checkout, cheap_trunk):
+    from mlflow import MlflowClient
+
+    from flowers.tuning.run import study_runs
+
+    study = begin(tune={"space": RATES | {"head.dropout": {"choices": [0.1, 0.2]}}})
+    study._study.pruner = Prune(2)
+    worker.work(study, Trainer(study.space), study_runs(study), 1, Stop())
+    study._study.pruner = optuna.pruners.NopPruner()
+    worker.work(study, Trainer(study.space), study_runs(study), 2, Stop())
+    client = MlflowClient(f"sqlite:///{checkout.folder / 'tracking' / 'mlflow.db'}")
+    (experiment,) = [found for found in client.search_experiments() if found.name == "flowers photos"]
+    found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(found) == {"study: flowers photos", "trial 0", "trial 1"}
+    parent = found["study: flowers photos"]
+    for trial, state in zip(study.trials(), ("pruned: after epoch 2", "completed"), strict=True):
+        run = found[f"trial {trial.number}"]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.tags["flowers.state"] == state
+        assert float(run.data.params["train.learning_rate"]) == trial.params["train.learning_rate"]
+        points = client.get_metric_history(run.info.run_id, SCORE)
+        assert {point.step: point.value for point in points} == trial.intermediate_values
+    scores = client.get_metric_history(parent.info.run_id, "score")
+    assert [(point.step, point.value) for point in scores] == [(1, study.trials()[1].value)]
