@@ -54,7 +54,7 @@ def compute(params: Params) -> RunKey:
         "split": split,
         "weights": weights,
         "code": code,
-        "versions": _versions(),
+        "versions": versions(),
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return RunKey(hashlib.sha256(text.encode()).hexdigest(), data, split, weights, code)
@@ -116,7 +116,7 @@ def _pipeline() -> dict[str, Any]:
     return document
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """The pinned versions of the packages that decide the bits of a result."""
     try:
         table: dict[str, str] = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["tool"]["flowers"]["numerics"]

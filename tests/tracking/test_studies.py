@@ -51,11 +51,11 @@ def settings(world, number: int):
 
 def stream(study: StudyRuns, world, number: int, rows=HISTORY, state: str | None = "completed", detail: str = ""):
     """Train a trial; without a state its process dies before it can say how it ended."""
-    with study.trial(number, settings(world, number)) as open_end:
-        for row in rows:
-            open_end.on_epoch(row)
-        if state is not None:
-            open_end.close(*ending(state, detail))
+    open_end = study.trial(number, settings(world, number))
+    for row in rows:
+        open_end.on_epoch(row)
+    if state is not None:
+        open_end.close(*ending(state, detail))
 
 
 def trial(world, number: int, value: float = 0.5, state: str = "completed", detail: str = "", scores=SCORES):
@@ -136,10 +136,10 @@ def test_a_trial_is_a_child_with_its_parameters_and_its_curves(world):
 
 
 def test_an_epoch_is_there_while_the_trial_is_trained(world):
-    with open_study(world).trial(0, settings(world, 0)) as open_end:
-        open_end.on_epoch(HISTORY[0])
-        run = children(world)[0]
-        assert (run.info.status, points(world, run, "loss")) == ("RUNNING", [(0, HISTORY[0]["loss"])])
+    open_end = open_study(world).trial(0, settings(world, 0))
+    open_end.on_epoch(HISTORY[0])
+    run = children(world)[0]
+    assert (run.info.status, points(world, run, "loss")) == ("RUNNING", [(0, HISTORY[0]["loss"])])
 
 
 ENDINGS = [
@@ -268,8 +268,8 @@ def test_an_interrupted_trial_goes_on_in_its_own_run(world, folder):
 
 def test_a_trial_that_is_trained_again_is_running_meanwhile(world):
     stream(open_study(world), world, 0, HISTORY[:2], "interrupted")
-    with open_study(world).trial(0, settings(world, 0)):
-        assert children(world)[0].info.status == "RUNNING"
+    open_study(world).trial(0, settings(world, 0))
+    assert children(world)[0].info.status == "RUNNING"
 
 
 @pytest.mark.parametrize("written", ["each at once", "all together"])
@@ -284,19 +284,24 @@ def test_the_curves_of_further_seeds_are_whole(world, monkeypatch, written):
         assert points(world, run, "seed1/loss") == [(row["epoch"], row["seed1/loss"]) for row in second]
 
 
-def test_a_process_that_dies_between_a_run_and_its_parameters_costs_neither(world, monkeypatch):
+def test_a_process_that_dies_between_a_run_and_its_parameters_costs_neither(world, folder, monkeypatch):
     from mlflow import MlflowClient
 
     def killed(*args, **kwargs):
         raise SystemExit
 
-    for begin in (lambda: open_study(world), lambda: stream(open_study(world), world, 3)):
+    for begin in (
+        lambda: open_study(world),
+        lambda: stream(open_study(world), world, 3),
+        lambda: finish(open_study(world), folder, trial(world, 4)),
+    ):
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
             patch.setattr(MlflowClient, "log_batch", killed)
             begin()
         begin()
     assert parent(world).data.params == DESCRIBED
-    assert children(world)[3].data.params["head.dropout"] == "0.3"
+    found = children(world)
+    assert (found[3].data.params["head.dropout"], found[4].data.params["head.dropout"]) == ("0.3", "0.4")
 
 
 def test_what_ended_while_the_store_was_away_is_added(world, folder, monkeypatch, closed_port):
@@ -330,15 +335,15 @@ def test_trouble_in_the_middle_of_a_trial_is_mended_by_finish(world, folder, mon
         raise MlflowException("API request to http://user:secret@example.org/api failed: the server has gone")
 
     study = open_study(world)
-    with study.trial(0, settings(world, 0)) as open_end:
-        open_end.on_epoch(HISTORY[0])
-        with monkeypatch.context() as patch:
-            patch.setattr(MlflowClient, "log_batch", gone)
-            patch.setattr(MlflowClient, "log_metric", gone)
-            for row in HISTORY[1:]:
-                open_end.on_epoch(row)
-            open_end.close(*ending("completed"))
-            study.note_score(0, 0.75)
+    open_end = study.trial(0, settings(world, 0))
+    open_end.on_epoch(HISTORY[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", gone)
+        patch.setattr(MlflowClient, "log_metric", gone)
+        for row in HISTORY[1:]:
+            open_end.on_epoch(row)
+        open_end.close(*ending("completed"))
+        study.note_score(0, 0.75)
     warnings = capsys.readouterr().err
     assert warnings.count("warning") == warnings.count("the server has gone") == 2
     assert "secret" not in warnings
@@ -507,10 +512,10 @@ def test_another_study_has_runs_of_its_own(world):
 
 def test_the_pipelines_runs_and_a_studys_leave_each_other_alone(world, folder):
     study = open_study(world)
-    with study.trial(2, world.params) as open_end:  # the parameters of the pipeline
-        for row in HISTORY:
-            open_end.on_epoch(row)
-        open_end.close(*ending("completed"))
+    open_end = study.trial(2, world.params)  # the parameters of the pipeline
+    for row in HISTORY:
+        open_end.on_epoch(row)
+    open_end.close(*ending("completed"))
     finish(study, folder, TrialFacts(2, world.params, "completed", "", 0.75, SCORES))
     before = held(world)
 

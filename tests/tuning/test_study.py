@@ -102,13 +102,6 @@ def test_what_it_has_seen_guides_the_search(begin, train, curve):
     assert 0.9 - np.mean(scores[-20:]) < 0.7 * (0.9 - np.mean(scores[:10]))
 
 
-def test_where_trainings_diverge_it_searches_no_more(begin, train, curve):
-    """A sampler that is never told of them tries there again and again: nobody has been there, as far as it knows."""
-    trials = train(begin(tune={"seed": 5}), curve(limit=0.5), 40)
-    diverged = [trial for trial in trials if states.state(trial)[0] == "failed"]
-    assert 0 < len(diverged) <= 8  # blindly, a sixth of them
-
-
 # Trials that were left behind
 
 

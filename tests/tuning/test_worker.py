@@ -12,6 +12,7 @@ import pytest
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 
 from flowers import paths
+from flowers.errors import UserError
 from flowers.tuning import states, worker
 from flowers.tuning.storage import StorageTrouble
 from flowers.tuning.study import ATTEMPT, BEST_EPOCH, ERROR, SCORES
@@ -249,7 +250,7 @@ def test_where_all_trials_failed_there_is_no_best(begin, cheap_trunk, train):
     assert states.best(trials) is None and study.importances() == {}
 
 
-@pytest.mark.parametrize("error", [RuntimeError("on fire"), MemoryError("on fire"), KeyError("on fire")])
+@pytest.mark.parametrize("error", [RuntimeError("on fire"), KeyError("on fire")])
 def test_an_exception_that_nobody_expected_fails_that_trial_alone(begin, train, curve, runs, error):
     class Burning(curve):
         def fit(self, settings, seed, on_epoch):
@@ -262,6 +263,25 @@ def test_an_exception_that_nobody_expected_fails_that_trial_alone(begin, train, 
     assert words(trials) == ["completed", "failed", "completed", "completed"]
     assert trials[1].user_attrs[ERROR] == f"{type(error).__name__}: {error}"
     assert runs.endings[1] == ("FAILED", f"failed: {type(error).__name__}: {error}")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left on device"), UserError("no such photo")])
+def test_trouble_that_is_no_fault_of_a_trial_ends_the_study_and_costs_no_trial(begin, train, curve, runs, error):
+    """With a full disk, say, one trial after the other would fail, for good."""
+
+    class Burning(curve):
+        def fit(self, settings, seed, on_epoch):
+            if len(self.trained) == 1:
+                raise error
+            return super().fit(settings, seed, on_epoch)
+
+    whole = train(begin("whole.journal"), curve(), 3)
+    with pytest.raises(type(error)):
+        train(begin(), Burning(), 3)
+    assert words(begin().trials()) == ["completed", "interrupted"]
+    assert runs.endings[1] == ("KILLED", "interrupted")
+    again = train(begin(), curve(), 3)
+    assert [(trial.params, trial.values) for trial in again] == [(trial.params, trial.values) for trial in whole]
 
 
 def ends(study) -> None:

@@ -53,7 +53,8 @@ def best_precision() -> str:
 
     A GPU does from compute capability 8 (Ampere) on, a processor with AVX-512 BF16 or AMX.
     """
-    if gpus := backend.tensorflow().config.list_physical_devices("GPU"):
+    if backend.device() == "gpu":
+        gpus = backend.tensorflow().config.list_physical_devices("GPU")
         details = backend.tensorflow().config.experimental.get_device_details(gpus[0])
         return "bfloat16" if details.get("compute_capability", (0, 0)) >= (8, 0) else "float32"
     try:

@@ -5,7 +5,7 @@
 (flowers.run_key), never by an id on disk.
 """
 
-from flowers.tracking.live import live_run
+from flowers.tracking.live import Stream, live_run
 from flowers.tracking.publish import PublishResult, publish
 from flowers.tracking.result import fingerprint
 from flowers.tracking.store import StoreUnreachable, experiment_name
@@ -15,6 +15,7 @@ from flowers.tracking.ui import serve_ui
 __all__ = [
     "PublishResult",
     "StoreUnreachable",
+    "Stream",
     "StudyFacts",
     "StudyRuns",
     "TrialFacts",

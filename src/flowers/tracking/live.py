@@ -80,7 +80,7 @@ class Stream:
                 act()
         except Exception as error:
             self._run = None
-            reason = " ".join(str(error).split())[:200]
+            reason = store.without_password(" ".join(str(error).split()))[:200]
             console.warn(f"not tracked while it trains: {reason}. {self._later}")
 
     def _begin(self, opened: Opened) -> None:
@@ -110,5 +110,7 @@ class Stream:
         run_id = self._run.info.run_id
         with store.lock():  # another process may stream the same run, from an experiment with equal inputs
             # An epoch is written in one transaction, so that one of its metrics stands for all.
-            there = {metric.step for metric in self._client.get_metric_history(run_id, next(iter(rows[0][1])))}
-            runs.log_points(self._client, run_id, [row for row in rows if row[0] not in there])
+            first = {next(iter(values)) for _, values in rows}
+            there = {(name, metric.step) for name in first for metric in self._client.get_metric_history(run_id, name)}
+            missing = [row for row in rows if (next(iter(row[1])), row[0]) not in there]
+            runs.log_points(self._client, run_id, missing)

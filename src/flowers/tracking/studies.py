@@ -5,7 +5,6 @@ failed; the tag `flowers.state` says which, with the epoch or the error.
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,10 +71,9 @@ class StudyRuns:
         with self._attempted():
             self._open()
 
-    @contextlib.contextmanager
-    def trial(self, number: int, params: Params) -> Iterator[Stream]:
-        """Stream a trial's epochs to its child run; whoever uses it closes the stream."""
-        yield Stream(lambda: self._child(number, params) if self._parent else None, LATER)
+    def trial(self, number: int, params: Params) -> Stream:
+        """The open end of a trial's child run: it takes the epochs, and whoever trains the trial closes it."""
+        return Stream(lambda: self._child(number, params) if self._parent else None, LATER)
 
     def note_score(self, number: int, value: float) -> None:
         """Add a trial's score to the parent, whose curve it becomes a point of; before the study says it is completed.
@@ -98,29 +96,31 @@ class StudyRuns:
     ) -> None:
         """Put on the runs what they lack: trials, the best one, tables (name -> DataFrame) and the files of a folder.
 
-        `importances` are shares by parameter; `status` is FINISHED, KILLED when the study was interrupted, or RUNNING
-        while others work at it.
+        `importances` are shares by parameter; `status` is FINISHED, or KILLED when the study was interrupted.
         """
         with self._attempted():
             if self._parent is None:  # it was not there when the study began
                 self._open()
-            with self._exclusive(), store.patience(*store.LONG):
+            with self._exclusive():
                 self._finish_trials(trials)
                 self._finish_scores(trials, importances or {})
-                run_id = self._parent.info.run_id
-                for name, table in tables.items():
-                    runs.log_table(self._client, run_id, f"tables/{name}.json", table)
-                self._client.log_artifacts(run_id, str(folder))
-                runs.end(self._client, self._parent, status)
+        with self._attempted(store.LONG):
+            if self._parent is None:
+                return
+            run_id = self._parent.info.run_id
+            for name, table in tables.items():
+                runs.log_table(self._client, run_id, f"tables/{name}.json", table)
+            self._client.log_artifacts(run_id, str(folder))
+            runs.end(self._client, self._parent, status)
 
     @contextlib.contextmanager
-    def _attempted(self) -> Iterator[None]:
+    def _attempted(self, patience: tuple[int, int] = store.SHORT) -> Iterator[None]:
         try:
-            with store.patience(*store.SHORT):
+            with store.patience(*patience):
                 yield
         except Exception as error:
             self._parent = None
-            reason = " ".join(str(error).split())[:200]
+            reason = store.without_password(" ".join(str(error).split()))[:200]
             console.warn(f"the study is not in MLflow: {reason}. {LATER}")
 
     def _open(self) -> None:
@@ -131,6 +131,7 @@ class StudyRuns:
             if parent is not None:
                 runs.link(client, parent)
             self._client, self._parent = client, parent or self._create_parent(client)
+            self._log_missing(self._parent, self._facts.described)
             runs.note_origin(client, self._parent)
         if self._parent.info.status != "RUNNING":
             client.update_run(self._parent.info.run_id, status="RUNNING")
@@ -146,17 +147,16 @@ class StudyRuns:
             runs.PROCESSOR: provenance.processor(),
             "mlflow.source.name": "flowers tune",
         }
-        run = runs.create(client, self._settings, f"study: {self._facts.name}", tags)
-        described = [_param(name, value) for name, value in self._facts.described.items()]
-        client.log_batch(run.info.run_id, params=described, synchronous=True)
-        return client.get_run(run.info.run_id)
+        return runs.create(client, self._settings, f"study: {self._facts.name}", tags)
 
     def _child(self, number: int, params: Params) -> tuple["MlflowClient", "Run"]:
         """The child run of a trial; only who holds the trial opens it, so there is no race for it."""
         found = _search(self._client, f"tags.`{runs.STUDY}` = '{self._facts.uid}' AND tags.`{TRIAL}` = '{number}'")
-        return self._client, found[0] if found else self._create_child(number, params)
+        run = found[0] if found else self._create_child(number)
+        self._log_missing(run, flattened(params))
+        return self._client, run
 
-    def _create_child(self, number: int, params: Params) -> "Run":
+    def _create_child(self, number: int) -> "Run":
         tags = {
             "mlflow.parentRunId": self._parent.info.run_id,
             runs.STUDY: self._facts.uid,
@@ -164,10 +164,15 @@ class StudyRuns:
             runs.PROCESSOR: provenance.processor(),
         }
         experiment = self._parent.info.experiment_id
-        run = self._client.create_run(experiment, run_name=f"trial {number}", tags=tags)
-        values = [_param(name, value) for name, value in flattened(params).items()]
-        self._client.log_batch(run.info.run_id, params=values, synchronous=True)
-        return run
+        return self._client.create_run(experiment, run_name=f"trial {number}", tags=tags)
+
+    def _log_missing(self, run: "Run", values: Mapping[str, str]) -> None:
+        """Log parameters that a run lacks: whoever created it may have died over it."""
+        from mlflow.entities import Param
+
+        missing = [Param(name, value) for name, value in values.items() if name not in run.data.params]
+        if missing:
+            self._client.log_batch(run.info.run_id, params=missing, synchronous=True)
 
     def _finish_trials(self, trials: Sequence[TrialFacts]) -> None:
         """Trials that ended while the store was away, or whose process died, get what their runs lack."""
@@ -179,7 +184,8 @@ class StudyRuns:
             if run is not None and run.info.status == status and run.data.tags.get(STATE) == tags[STATE]:
                 continue
             if run is None:
-                run = self._create_child(trial.number, trial.params)
+                run = self._create_child(trial.number)
+            self._log_missing(run, flattened(trial.params))
             run_id = run.info.run_id
             steps = self._steps(run_id, SCORE)
             points = [(step, {SCORE: value}) for step, value in sorted(trial.scores.items()) if step not in steps]
@@ -189,15 +195,16 @@ class StudyRuns:
             runs.end(self._client, run, status)
 
     def _finish_scores(self, trials: Sequence[TrialFacts], importances: Mapping[str, float]) -> None:
-        """Scores stand at the number of their trial; what is said of all of them, at how many they are."""
+        """Scores stand at the number of their trial; what is said of all of them, at how many have ended."""
         run_id = self._parent.info.run_id
         scored = {trial.number: trial.value for trial in trials if trial.state == "completed"}
         for number in sorted(scored.keys() - self._steps(run_id, "score")):
             self._client.log_metric(run_id, "score", scored[number], step=number)
-        if scored and len(trials) not in self._steps(run_id, "best_score"):
+        ended = sum(trial.state != "interrupted" for trial in trials)
+        if scored and ended not in self._steps(run_id, "best_score"):
             best = max(scored, key=lambda number: (scored[number], -number))
             shares = {f"importance/{name}": share for name, share in importances.items()}
-            runs.log_points(self._client, run_id, [(len(trials), {"best_score": scored[best]} | shares)])
+            runs.log_points(self._client, run_id, [(ended, {"best_score": scored[best]} | shares)])
             self._client.set_tag(run_id, "flowers.best_trial", str(best))
 
     def _steps(self, run_id: str, metric: str) -> set[int]:
@@ -207,9 +214,3 @@ class StudyRuns:
 def _search(client: "MlflowClient", condition: str) -> list["Run"]:
     experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=1000)]
     return list(client.search_runs(experiments, condition, order_by=["attributes.start_time ASC"], max_results=10_000))
-
-
-def _param(name: str, value: Any) -> Any:
-    from mlflow.entities import Param
-
-    return Param(name, value if isinstance(value, str) else json.dumps(value))

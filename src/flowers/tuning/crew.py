@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -37,20 +38,19 @@ def work(task: Task, study: Study, workers: int, stop: Stop) -> None:
     while crew or not (stop.asked or study.finished(task.n_trials)):
         for process in [process for process in crew if process.exitcode is not None]:
             crew.remove(process)
-            if process.exitcode:
-                if (now := _ended(study)) > ended:
-                    ended, deaths = now, 0
-                deaths += 1
-                if not stop.asked:
-                    console.warn(f"a worker died ({_reason(process.exitcode)}); its trial is trained once more")
-        if stop.asked and not dismissed:
-            _dismiss(crew)  # each ends after its epoch
+            if process.exitcode and not stop.asked:
+                deaths = deaths + 1 if ended == (ended := _ended(study)) else 1
+                console.warn(
+                    f"a worker ended with {_reason(process.exitcode)}; a trial that it left is trained once more"
+                )
+        if (stop.asked or deaths >= _DEATHS) and not dismissed:
             dismissed = True
+            for process in crew:
+                process.terminate()  # it ends after its epoch
         if deaths >= _DEATHS:
-            _dismiss(crew)
             for process in crew:
                 process.join()
-            raise UserError(f"{deaths} workers died one after the other; try fewer --workers (memory?), or one")
+            raise UserError(f"{deaths} workers ended one after the other; try fewer --workers (memory?), or one")
         while len(crew) < workers and not (stop.asked or study.finished(task.n_trials)):
             crew.append(_start(task, workers))
         time.sleep(_POLL_SECONDS)
@@ -62,10 +62,13 @@ def _start(task: Task, workers: int) -> BaseProcess:
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update({name: share for name in names if before[name] is None})
+    # Ctrl-C reaches all processes of a terminal; the first one passes it on.
+    listening = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process = multiprocessing.get_context("spawn").Process(target=_train, args=(task,), daemon=True)
         process.start()
     finally:
+        signal.signal(signal.SIGINT, listening)
         for name in [name for name in names if before[name] is None]:
             del os.environ[name]
     return process
@@ -78,12 +81,15 @@ def _train(task: Task) -> None:
     from flowers.tuning.space import Space
     from flowers.tuning.storage import Storage
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one passes it on
     own = Stop()
-    with own.listening():
-        space = Space(task.settings)
-        study = Study(Storage(task.storage), space, task.study)
-        worker.work(study, worker.Trainer(space), study_runs(study), task.n_trials, own)
+    try:
+        with own.listening():
+            space = Space(task.settings)
+            study = Study(Storage(task.storage), space, task.study)
+            worker.work(study, worker.Trainer(space), study_runs(study), task.n_trials, own)
+    except (UserError, OSError) as error:
+        console.fail(str(error))
+        sys.exit(1)
 
 
 def _ended(study: Study) -> int:
@@ -92,8 +98,3 @@ def _ended(study: Study) -> int:
 
 def _reason(exitcode: int) -> str:
     return f"signal {-exitcode}" if exitcode < 0 else f"exit status {exitcode}"
-
-
-def _dismiss(crew: list[BaseProcess]) -> None:
-    for process in crew:
-        process.terminate()

@@ -15,7 +15,7 @@ from flowers.tuning.storage import Storage
 from flowers.tuning.study import Study
 from flowers.tuning.worker import Stop, Trainer
 
-_STOPPING = "Stopping after this epoch; the same command goes on from there. (Ctrl-C again: at once)"
+_STOPPING = "Stopping after this epoch; nothing is lost. (Ctrl-C again: at once)"
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
 
 
@@ -52,8 +52,8 @@ def tune(settings: Params, options: Options) -> int:
     with stop.listening(_STOPPING):
         if not study.finished(options.n_trials):
             _search(study, trainer, options, stop)
+        _publish(study, options.n_trials)
         found = verdict.read(study) if stop.asked else verdict.reach(study, trainer, stop)
-        _publish(study, options.n_trials, stop)
     summary.show(study, found, options)
     if stop.asked:
         return INTERRUPTED
@@ -82,7 +82,7 @@ def _search(study: Study, trainer: Trainer, options: Options, stop: Stop) -> Non
             crew.work(task, study, options.workers, stop)
 
 
-def _publish(study: Study, n_trials: int, stop: Stop) -> None:
+def _publish(study: Study, n_trials: int) -> None:
     trials = study.trials()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -90,7 +90,7 @@ def _publish(study: Study, n_trials: int, stop: Stop) -> None:
         table.to_csv(folder / "trials.csv", index=False)
         importances = study.importances()
         study_figures.draw(trials, importances, folder)
-        status = "KILLED" if stop.asked else "FINISHED" if study.finished(n_trials) else "RUNNING"
+        status = "FINISHED" if study.finished(n_trials) else "KILLED"
         study_runs(study).finish(states.facts(trials, study.space), {"trials": table}, folder, status, importances)
 
 

@@ -24,7 +24,7 @@ def showing(study: Study, n_trials: int, workers: int) -> Iterator[None]:
     """Show the trials on standard error while the body runs."""
     import rich.console
 
-    terminal = rich.console.Console(stderr=True)
+    terminal = rich.console.Console(stderr=True, markup=False, emoji=False, highlight=False)
     shown = _table(study, n_trials, workers, terminal) if terminal.is_terminal else _lines(study, n_trials)
     with shown:
         yield
@@ -82,12 +82,12 @@ def _repeating(act: Callable[[], None]) -> Iterator[None]:
 def trials_table(study: Study, n_trials: int, workers: int, rows: int) -> "Table":
     """The latest trials, with what is best so far and how long the rest may take."""
     import rich.table
+    import rich.text
 
     trials = study.trials()
     names = states.short(study.space.names)
-    table = rich.table.Table(
-        title=f"{study.name}: {_heading(trials, n_trials, workers)}", title_justify="left", title_style="bold"
-    )
+    heading = rich.text.Text(f"{study.name}: {_heading(trials, n_trials, workers)}")  # brackets in a name stay
+    table = rich.table.Table(title=heading, title_justify="left", title_style="bold")
     table.add_column("trial", justify="right")
     for name in names.values():
         table.add_column(name, justify="right")

@@ -76,7 +76,8 @@ def table(trials: "Sequence[FrozenTrial]", names: Sequence[str]) -> "pd.DataFram
         row: dict[str, Any] = {"trial": trial.number, "state": word, "detail": detail, "score": score(trial)}
         row |= {"best_epoch": trial.user_attrs.get(BEST_EPOCH), "seconds": seconds(trial)}
         rows.append(row | {name: trial.params.get(name) for name in names})
-    return pd.DataFrame(rows).astype({"best_epoch": "Int64"})
+    columns = ["trial", "state", "detail", "score", "best_epoch", "seconds", *names]
+    return pd.DataFrame(rows, columns=columns).astype({"best_epoch": "Int64"})
 
 
 def shown(value: Any) -> str:
@@ -97,7 +98,7 @@ def duration(value: float | None) -> str:
     """Seconds as a person would say them."""
     if value is None:
         return ""
-    if value < 60:
-        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    if round(value) < 60:
+        return f"{value:.1f} s" if round(value, 1) < 10 else f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -30,11 +30,7 @@ class Storage:
     def __init__(self, address: str | None = None) -> None:
         """`address` is a database (postgresql://...) or a journal file. Raises StorageTrouble if it cannot be used."""
         self.address = address or paths.STUDIES.as_posix()
-        user = re.search(r"//(.*)@", self.address)
-        self._secrets = re.split(r"[:/@]", user[1])[1:] if user else []
-        self._secrets += re.findall(r"password=([^&]+)", self.address)
-        self.shown = self._without_secrets(re.sub(r"//.*@", "//", self.address))
-        self.is_secret = self.shown != self.address
+        self.shown = shown(self.address)
         scheme = self.address.partition("://")[0] if "://" in self.address else ""
         if scheme.startswith("redis"):
             raise StorageTrouble(f"{self.shown}: studies cannot be shared through Redis; a PostgreSQL or MySQL can")
@@ -124,12 +120,21 @@ class Storage:
         """The first line of the text of what went wrong, which may be wrapped in an error of Optuna's."""
         cause = error.__cause__ if type(error).__name__ == "StorageInternalError" else None
         lines = str(cause or error).strip().splitlines() or [type(error).__name__]
-        return self._without_secrets(lines[0][:200])
+        return _masked(lines[0][:200], self.address)
 
-    def _without_secrets(self, text: str) -> str:
-        for secret in filter(None, self._secrets):
-            text = text.replace(secret, "***")
-        return text
+
+def shown(address: str) -> str:
+    """The address as it may be shown: without the user and password that it may hold."""
+    return _masked(re.sub(r"//.*@", "//", address), address)
+
+
+def _masked(text: str, address: str) -> str:
+    """A text without what may be the address's password."""
+    user = re.search(r"//(.*)@", address)
+    secrets = re.split(r"[:/@]", user[1])[1:] if user else []
+    for secret in filter(None, [*secrets, *re.findall(r"password=([^&]+)", address)]):
+        text = text.replace(secret, "***")
+    return text
 
 
 def _journal(file: Path) -> "BaseStorage":

@@ -5,6 +5,7 @@ trained again; so a study that was stopped holds what an uninterrupted one would
 """
 
 import json
+import re
 import secrets
 import time
 import warnings
@@ -15,6 +16,7 @@ import numpy as np
 
 from flowers import run_key
 from flowers.errors import UserError
+from flowers.network.trunk import best_precision
 from flowers.params import Params, TuneParams
 from flowers.tracking import experiment_name
 from flowers.tuning import alive
@@ -36,7 +38,8 @@ _UID, _IDENTITY, _CONFIRMED = "uid", "identity", "confirmed"  # of a study
 
 ATTEMPTS = 2  # a trial whose process died is trained once more
 
-_WHAT = {"data": "photos", "split": "split of the photos", "weights": "ImageNet weights", "code": "training code"}
+_NOT = "not searched"
+_INPUTS = {"data": "photos", "split": "split of the photos", "weights": "ImageNet weights", "code": "training code"}
 
 
 class Study:
@@ -53,7 +56,7 @@ class Study:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self.storage, self.space, self._tune = storage, space, space.settings.tune
         self.key = run_key.compute(space.settings)
-        with storage.exclusive():
+        with storage.exclusive(), storage.explained():
             self.name = self._choose(name, new)
             self._study: Any = optuna.create_study(
                 storage=storage.optuna,
@@ -62,7 +65,7 @@ class Study:
                 pruner=_pruner(space.settings),
                 load_if_exists=True,
             )
-            if self.trials() or _IDENTITY in self._study.user_attrs:
+            if _IDENTITY in self._study.user_attrs:
                 self._check_identity()
             else:
                 self._begin()
@@ -78,7 +81,7 @@ class Study:
         """The next trial to train, which is this process's now; None where all of `n_trials` are taken."""
         from optuna.trial import TrialState
 
-        with self.storage.exclusive():
+        with self.storage.exclusive(), self.storage.explained():
             self._settle()
             trials = self.trials()
             waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
@@ -98,6 +101,11 @@ class Study:
         """Whether `n_trials` trials have ended, and none of them is running anywhere."""
         trials = self.trials()[:n_trials]
         return len(trials) == n_trials and all(trial.state.is_finished() for trial in trials)
+
+    def holds(self, trial: "Trial") -> bool:
+        """Whether a trial is still this process's to train: another one takes it over after too long a silence."""
+        now = self.trials()[trial.number]
+        return bool(now.state.name == "RUNNING" and now.user_attrs.get(alive.WORKER) == alive.myself())
 
     def complete(self, trial: "Trial", scores: Sequence[float], best_epoch: int) -> None:
         """End a trial with the mean of its scores."""
@@ -132,7 +140,7 @@ class Study:
 
     def confirm(self, values: str, seed: int, score: float) -> None:
         """Keep the score of these values (JSON) from a fresh seed."""
-        with self.storage.exclusive():
+        with self.storage.exclusive(), self.storage.explained():
             known = self.confirmed()
             known.setdefault(values, {})[str(seed)] = score
             self._study.set_user_attr(_CONFIRMED, known)
@@ -160,34 +168,50 @@ class Study:
                 raise UserError(f"there is a study '{name}' in {self.storage.shown}; give the new one another name")
             return name
         first = experiment_name(self.space.settings)
-        number = 1
-        while _numbered(first, number + 1) in there:
-            number += 1
-        return _numbered(first, number + 1 if new and first in there else number)
+        numbers = [
+            int(other.removeprefix(f"{first} ")) for other in there if re.fullmatch(rf"{re.escape(first)} \d+", other)
+        ]
+        latest = max([*numbers, 1 if first in there else 0])
+        number = max(1, latest + new)
+        return first if number == 1 else f"{first} {number}"
 
     def _begin(self) -> None:
+        """Begin the study, or end what a process began that died over it: the identity is written last."""
+        trials = self.trials()
+        if self._study.direction.name != "MAXIMIZE" or any(ORIGIN not in trial.user_attrs for trial in trials):
+            raise UserError(f"study '{self.name}' in {self.storage.shown} was not begun here; --study names another")
         self._study.set_user_attr(_UID, secrets.token_hex(8))
-        self._study.set_user_attr(_IDENTITY, self._identity())
-        if self.space.holds_current():
+        if self.space.holds_current() and not trials:
             self._study.enqueue_trial(self.space.current(), user_attrs={ORIGIN: "params.yaml"})
+        self._study.set_user_attr(_IDENTITY, self._identity())
 
-    def _identity(self) -> dict[str, Any]:
-        """Everything that makes the scores of trials comparable."""
-        sections = self.space.settings.model_dump(mode="json", include=set(SECTIONS))
-        fixed = {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
-        fixed = {name: encoded(value) for name, value in fixed.items() if name not in self.space.dimensions}
-        space = {f"tune.space.{name}": words for name, words in self.space.described().items()}
-        return {name: getattr(self.key, name) for name in _WHAT} | fixed | space | {"tune.repeats": self._tune.repeats}
+    def _identity(self) -> dict[str, dict[str, Any]]:
+        """Everything that makes the scores of trials comparable: inputs, other parameters, and what is searched."""
+        settings = self.space.settings
+        sections = settings.model_dump(mode="json", include=set(SECTIONS))
+        parameters = {f"{name}.{key}": encoded(value) for name, of in sections.items() for key, value in of.items()}
+        parameters = {name: value for name, value in parameters.items() if name not in self.space.dimensions}
+        parameters |= {"tune.repeats": self._tune.repeats, **run_key.versions()}
+        if settings.model.precision == "auto" and "model.precision" not in self.space.dimensions:
+            parameters["model.precision"] = f"auto, which is {best_precision()} on this machine"
+        return {
+            "inputs": {name: getattr(self.key, name) for name in _INPUTS},
+            "parameters": parameters,
+            "space": {f"tune.space.{name}": words for name, words in self.space.described().items()},
+        }
 
     def _check_identity(self) -> None:
-        began, now = self._study.user_attrs.get(_IDENTITY), self._identity()
-        if began is None:
-            raise UserError(f"study '{self.name}' in {self.storage.shown} was not begun here; --study names another")
-        changes = [
-            f"another {_WHAT[name]}" if name in _WHAT else f"{name} {_shown(began, name)}, now {_shown(now, name)}"
-            for name in {**began, **now}
-            if began.get(name, _NOTHING) != now.get(name, _NOTHING)
-        ]
+        began, now = self._study.user_attrs[_IDENTITY], self._identity()
+        changes = [f"another {_INPUTS[name]}" for name in _INPUTS if began["inputs"][name] != now["inputs"][name]]
+        for part in ("parameters", "space"):
+            # A parameter that is searched now, or was, is told of as such.
+            names = {**began[part], **now[part]} if part == "space" else began[part].keys() & now[part].keys()
+            before, after = began[part], now[part]
+            changes += [
+                f"{name} {_shown(before.get(name, _NOT))}, now {_shown(after.get(name, _NOT))}"
+                for name in sorted(names, key=list({**before, **after}).index)
+                if before.get(name, _NOT) != after.get(name, _NOT)
+            ]
         if changes:
             raise UserError(
                 f"study '{self.name}' began with {'; '.join(changes)}. Its scores cannot be compared with new ones: "
@@ -225,15 +249,9 @@ class Study:
         return int(self.storage.optuna.get_trial_id_from_study_id_trial_number(study_id, number))
 
 
-_NOTHING = object()
-
-
-def _shown(identity: dict[str, Any], name: str) -> str:
-    return json.dumps(identity[name], ensure_ascii=False).strip('"') if name in identity else "not searched"
-
-
-def _numbered(name: str, number: int) -> str:
-    return name if number == 1 else f"{name} {number}"
+def _shown(value: Any) -> str:
+    """A value as params.yaml has it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _sampler(seed: int) -> Any:

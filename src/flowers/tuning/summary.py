@@ -1,9 +1,11 @@
 """What a study has found, on standard output: the winner beside params.yaml, what mattered, and what to type next."""
 
+import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from flowers.tuning import states
+from flowers.tuning.storage import shown
 from flowers.tuning.study import Study
 from flowers.tuning.verdict import Verdict
 
@@ -17,19 +19,19 @@ def show(study: Study, found: Verdict | None, options: "Options") -> None:
     """Print the summary."""
     import rich.console
 
-    out = rich.console.Console(highlight=False, soft_wrap=True)
-    out.print(_counts(study, options.n_trials), markup=False)
+    out = rich.console.Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    out.print(_counts(study, options.n_trials))
     if found is None:
         return
     out.print(_comparison(study, found))
-    out.print(_judgement(found), markup=False)
+    out.print(_judgement(found))
     if importances := study.importances():
         short = states.short(list(importances))
         shares = ", ".join(f"{short[name]} {share:.0%}" for name, share in importances.items())
-        out.print(f"What made scores differ: {shares}", markup=False)
+        out.print(f"What made scores differ: {shares}")
     out.print()
-    for line in _next(found, options, study.finished(options.n_trials)):
-        out.print(line, markup=False)
+    for line in _next(study, found, options):
+        out.print(line)
 
 
 def reasons(study: Study) -> str:
@@ -64,7 +66,12 @@ def _comparison(study: Study, found: Verdict) -> "Table":
         table.add_row(name, states.shown(found.current[name]), states.shown(found.winner.params[name]))
     table.add_section()
     table.add_row("score in the study", _percent(found.current_score), _percent(found.winner.value))
-    if found.winner_scores and found.current_scores and not found.is_current:
+    if (
+        found.winner_scores
+        and found.current_scores
+        and not found.is_current
+        and (found.fresh or found.noise is not None)
+    ):
         scores = (found.current_scores, found.winner_scores)
         table.add_row(
             f"mean of {len(found.winner_scores)} fresh seeds", *(_percent(sum(of) / len(of)) for of in scores)
@@ -85,24 +92,38 @@ def _judgement(found: Verdict) -> str:
         )
     points, noise = 100 * found.difference, 100 * found.noise
     beyond = "more than" if abs(points) > noise else "within"
-    return f"The winner is {points:+.1f} points from params.yaml: {beyond} the noise of seeds (± {noise:.1f} points)."
-
-
-def _next(found: Verdict, options: "Options", finished: bool) -> list[str]:
-    same = "".join(
-        f" --{name} {value}" for name, value in (("storage", options.storage), ("study", options.study)) if value
+    but = "" if found.fresh else ", though it was picked by these scores (tune.confirm_seeds)"
+    return (
+        f"The winner is {points:+.1f} points from params.yaml: {beyond} the noise of seeds (± {noise:.1f} points){but}."
     )
-    if not finished:
-        found_next = [(f"flowers tune{same}", "go on with the study")]
+
+
+def _next(study: Study, found: Verdict, options: "Options") -> list[str]:
+    """What to type next; a storage with a password is named by the variable that should hold it."""
+    address = options.storage or ""
+    storage = shlex.quote(address) if shown(address) == address else '"$OPTUNA_STORAGE"'
+    same = ["flowers tune"]
+    if options.storage:
+        same.append(f"--storage {storage}")
+    if options.study:
+        same.append(f"--study {shlex.quote(options.study)}")
+    if options.n_trials != study.space.settings.tune.n_trials:
+        same.append(f"--n-trials {options.n_trials}")
+    if not study.finished(options.n_trials):
+        if options.workers > 1:
+            same.append(f"--workers {options.workers}")
+        lines = [(" ".join(same), "go on with the study")]
+    elif found.fresh and not found.is_current and len(found.winner_scores) < study.space.settings.tune.confirm_seeds:
+        lines = [(" ".join(same), "go on comparing the winner")]
     elif options.apply or found.is_current:
-        found_next = [("dvc repro", "train it, and score it on the test photos")]
+        lines = [("dvc repro", "train it, and score it on the test photos")]
     else:
-        found_next = [
-            (f"flowers tune{same} --apply && dvc repro", "write the winner into params.yaml, train and score it")
-        ]
-    found_next += [("make ui", "compare the trials in MLflow"), ("make dashboard", "look at the study in Optuna")]
-    width = max(len(command) for command, _ in found_next)
+        lines = [(" ".join([*same, "--apply && dvc repro"]), "write the winner into params.yaml, train and score it")]
+    lines.append(("make ui", "compare the trials in MLflow"))
+    where = f" STORAGE={storage}" if options.storage else ""
+    lines.append((f"make dashboard{where}", "look at the study in Optuna"))
+    width = max(len(command) for command, _ in lines)
     return [
         f"{'Next: ' if number == 0 else '      '}{command:<{width}}   {what}"
-        for number, (command, what) in enumerate(found_next)
+        for number, (command, what) in enumerate(lines)
     ]

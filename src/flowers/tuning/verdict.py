@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowers import console
-from flowers.network.training import Row
+from flowers.network.training import Diverged, OnEpoch, Row
 from flowers.tuning import states
 from flowers.tuning.study import SCORES, Study
 from flowers.tuning.worker import Interrupted, Stop, Trainer
@@ -32,6 +32,7 @@ class Verdict:
     current_score: float | None  # in a trial of the study, if one had these values
     winner_scores: Sequence[float] = ()
     current_scores: Sequence[float] = ()
+    fresh: bool = True  # no trial started from these seeds, so the winner was not picked by these scores
 
     @property
     def is_current(self) -> bool:
@@ -86,13 +87,21 @@ def reach(study: Study, trainer: Trainer, stop: Stop) -> Verdict | None:
         for values, seed in console.progress(missing, "Fresh seeds", len(missing), "trainings"):
             if stop.asked:
                 break
-            progress = trainer.fit(study.space.apply(values), seed, on_epoch)
-            study.confirm(_text(values), seed, progress.best_score[0])
+            if str(seed) not in study.confirmed().get(_text(values), {}):  # another machine may have been faster
+                study.confirm(_text(values), seed, _score(study, trainer, values, seed, on_epoch))
     except Interrupted:
         pass
     except Exception as error:
         console.warn(f"the winner could not be confirmed: {error}")
     return read(study)
+
+
+def _score(study: Study, trainer: Trainer, values: dict[str, Any], seed: int, on_epoch: OnEpoch) -> float:
+    try:
+        return trainer.fit(study.space.apply(values), seed, on_epoch).best_score[0]
+    except Diverged as error:
+        console.warn(f"from seed {seed}, {error}: it counts as 0")
+        return 0.0
 
 
 def read(study: Study) -> Verdict | None:
@@ -105,12 +114,11 @@ def read(study: Study) -> Verdict | None:
     same = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.params == current]
     score = same[0].value if same else None
     if seeds := fresh_seeds(study):
-        known = [study.confirmed().get(_text(values), {}) for values in (winner.params, current)]
-        both = [str(seed) for seed in seeds if all(str(seed) in scores for scores in known)]
-        scores = [[of[seed] for seed in both] for of in known]
-    else:
-        scores = [trial.user_attrs[SCORES] for trial in (winner, *same[:1])]
-    return Verdict(winner, current, score, *scores)
+        winners, currents = (study.confirmed().get(_text(values), {}) for values in (winner.params, current))
+        both = [str(seed) for seed in seeds if str(seed) in winners and str(seed) in currents]
+        return Verdict(winner, current, score, [winners[seed] for seed in both], [currents[seed] for seed in both])
+    of_trials = [trial.user_attrs[SCORES] for trial in same[:1]]
+    return Verdict(winner, current, score, winner.user_attrs[SCORES], of_trials[0] if of_trials else (), fresh=False)
 
 
 def fresh_seeds(study: Study) -> list[int]:

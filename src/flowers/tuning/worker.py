@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from flowers import console
+from flowers.errors import UserError
 from flowers.network import fitting, training
 from flowers.network.trunk import Cut
 from flowers.params import Params
-from flowers.tracking import StudyRuns, ending
+from flowers.tracking import Stream, StudyRuns, ending
 from flowers.tuning import alive, states
 from flowers.tuning.space import Space
 from flowers.tuning.storage import StorageTrouble
@@ -26,6 +27,9 @@ _POLL_SECONDS = 1.0
 
 class Interrupted(Exception):
     """The user wants the study to end after this epoch."""
+
+
+_NOT_ITS_FAULT = (Interrupted, UserError, OSError, MemoryError)  # of a full disk, say, all trials would die
 
 
 class Stop:
@@ -99,36 +103,46 @@ def work(study: Study, trainer: Trainer, runs: StudyRuns, n_trials: int, stop: S
 
 
 def _run(study: Study, trainer: Trainer, runs: StudyRuns, trial: "Trial", stop: Stop) -> None:
+    """Train a trial and end it, however it ends; what is no fault of its own gives it back, and is raised."""
     import optuna
 
     settings = study.space.apply(trial.params)
-    with alive.said(trial), runs.trial(trial.number, settings) as stream:
-        try:
+    stream = runs.trial(trial.number, settings)
+    try:
+        with alive.said(trial):
             progresses = [
                 trainer.fit(settings, seed, _reporting(study, trial, repeat, seed, stream.on_epoch, stop))
                 for repeat, seed in enumerate(seeds(settings))
             ]
+        if study.holds(trial):
             scores = [progress.best_score[0] for progress in progresses]
             stream.close(*ending("completed"))
             runs.note_score(trial.number, sum(scores) / len(scores))
             study.complete(trial, scores, progresses[0].best_epoch)
-        except optuna.TrialPruned:
+    except StorageTrouble:
+        stream.close(*ending("interrupted"))
+        raise
+    except BaseException as error:
+        if not study.holds(trial):  # silent for too long: somebody else has trained it, or does
+            if not isinstance(error, Exception):
+                raise
+        elif isinstance(error, optuna.TrialPruned):
             stream.close(*ending("pruned", states.pruned(study.trials()[trial.number])))
             study.prune(trial)
-        except StorageTrouble:
+        elif isinstance(error, Exception) and not isinstance(error, _NOT_ITS_FAULT):
+            _fail(study, trial, stream, f"{type(error).__name__}: {error}")
+        elif isinstance(error, training.Diverged):
+            _fail(study, trial, stream, str(error))
+        else:
             stream.close(*ending("interrupted"))
-            raise
-        except Exception as error:
-            if isinstance(error, Interrupted):
-                stream.close(*ending("interrupted"))
-                study.give_back(trial)
-                return
-            reason = str(error) if isinstance(error, training.Diverged) else f"{type(error).__name__}: {error}"
-            stream.close(*ending("failed", reason))
-            study.fail(trial, reason)
-        except BaseException:
             study.give_back(trial)
-            raise
+            if not isinstance(error, Interrupted):
+                raise
+
+
+def _fail(study: Study, trial: "Trial", stream: Stream, reason: str) -> None:
+    stream.close(*ending("failed", reason))
+    study.fail(trial, reason)
 
 
 def seeds(settings: Params) -> range:
@@ -155,7 +169,7 @@ def _reporting(
             with study.storage.explained():
                 if step not in before:
                     trial.report(float(row["val_mean_per_class_accuracy"]), step)
-                pruned = step >= last and trial.should_prune()
+                pruned: bool = step >= last and trial.should_prune()
             if pruned:
                 raise optuna.TrialPruned
         if stop.asked:
