@@ -73,6 +73,7 @@ def test_auto_is_bfloat16_only_where_the_processor_multiplies_in_it(monkeypatch,
 @pytest.mark.parametrize(("details", "wanted"), [((9, 0), "bfloat16"), ((7, 5), "float32"), (None, "float32")])
 def test_auto_is_what_the_gpu_multiplies_in_where_there_is_one(monkeypatch, details, wanted):
     config = backend.tensorflow().config
+    monkeypatch.setattr(backend, "device", lambda: "gpu")
     monkeypatch.setattr(config, "list_physical_devices", lambda kind: [kind] if kind == "GPU" else [])
     said = {"compute_capability": details} if details else {}
     monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: said)

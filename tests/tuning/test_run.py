@@ -497,6 +497,7 @@ def unused_port() -> int:
         ("one line.txt", "one line.txt"),
         ("sqlite:///notes.txt", "sqlite:///notes.txt"),
         ("sqlite:////no/such/folder/studies.db", "sqlite:////no/such/folder/studies.db"),
+        ("sqlite:////no/such/f@lder/studies.db", "sqlite:////no/such/f@lder/studies.db"),
         ("nonsense://me:secret@example.org/studies", "nonsense://example.org/studies"),
         ("postgresql://me:secret@127.0.0.1:{port}/studies", "postgresql://127.0.0.1:{port}/studies"),
         ("postgresql://me:half/secret@127.0.0.1:{port}/studies", "127.0.0.1:{port}/studies"),

@@ -421,12 +421,20 @@ def test_one_seed_each_tells_nothing_of_noise(scored, summed_up):
         assert "not known (tune.confirm_seeds)" in said
 
 
-def test_scores_of_the_trials_own_seeds_are_not_called_fresh(scored, summed_up):
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_scores_of_the_trials_own_seeds_are_not_called_fresh(begin, summed_up, repeats):
     """Without tune.confirm_seeds no seed is fresh: the scores of the trials themselves are compared."""
     from flowers.tuning import verdict
 
-    study = scored()
-    assert "fresh" not in " ".join(summed_up(study, verdict.read(study)).lines)
+    study = begin(tune={"repeats": repeats})
+    for scores in ([0.5, 0.5625], [0.875, 0.9375]):
+        study.complete(study.next_trial(2), scores[:repeats], 0)
+    shown = summed_up(study, verdict.read(study), n_trials=2)
+    assert "fresh" not in " ".join(shown.lines)
+    if repeats == 2:
+        assert "though it was picked by these scores" in shown.line("The winner is +37.5 points")
+    else:
+        shown.line("One seed each: ")
 
 
 def test_where_params_yaml_holds_the_winner_it_is_said(scored, summed_up):
@@ -488,6 +496,25 @@ def test_applying_the_winner_of_a_study_trains_no_more_trials(scored, summed_up)
     assert again[again.index("--n-trials") + 1] == "3"
     assert again[again.index("--storage") + 1] == "my.journal"
     assert "--apply" in again
+
+
+def test_a_comparison_that_was_interrupted_is_gone_on_with_first(scored, summed_up):
+    study = scored(tune={"n_trials": 3, "confirm_seeds": 3})
+    for scores in (((), ()), ((0.875,), (0.5,))):
+        assert summed_up(study, found_in(study, 2, *scores), apply=True).commands[0] == "flowers tune"
+    all_of_them = ((0.875, 0.875, 0.75), (0.5, 0.5, 0.5))
+    assert summed_up(study, found_in(study, 2, *all_of_them)).commands[0] == "flowers tune --apply && dvc repro"
+
+
+def test_workers_that_are_wanted_again_are_repeated(scored, summed_up):
+    study = scored(tune={"n_trials": 9})
+    assert summed_up(study, found_in(study), n_trials=9, workers=4).commands[0] == "flowers tune --workers 4"
+
+
+def test_the_dashboard_is_told_of_a_storage_of_its_own(scored, summed_up):
+    study = scored(journal="my studies.journal")
+    command = summed_up(study, found_in(study), storage="my studies.journal").commands[-1]
+    assert shlex.split(command) == ["make", "dashboard", "STORAGE=my studies.journal"]
 
 
 def test_a_number_of_trials_that_params_yaml_says_is_not_repeated(scored, summed_up):

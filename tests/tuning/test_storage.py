@@ -382,6 +382,27 @@ def test_an_address_that_cannot_be_used_is_a_line_that_says_why_without_the_pass
     assert "\n" not in said
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://postgres:postgres@{closed}/postgres", "postgresql://{closed}/postgres"),
+        ("postgresql+psycopg://me:a@{closed}/studies", "postgresql+psycopg://{closed}/studies"),
+        ("postgresql://me@{closed}/studies", "postgresql://{closed}/studies"),
+        ("postgresql://{closed}/studies", "postgresql://{closed}/studies"),
+    ],
+)
+def test_an_address_is_shown_as_it_is_but_for_user_and_password(address, shown):
+    place = closed()
+    assert f"the study storage {shown.format(closed=place)} cannot" in trouble(address.format(closed=place))
+
+
+@pytest.mark.parametrize("prefix", ["", "sqlite:///"])
+def test_a_path_is_shown_as_it_is(tmp_path, prefix):
+    (tmp_path / "me:a@work").mkdir()
+    address = f"{prefix}{tmp_path}/me:a@work/studies"
+    assert Storage(address).shown == address
+
+
 def test_a_missing_driver_is_named_with_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     said = trouble(f"postgresql://flowers:sesame@{closed()}/studies")

@@ -86,7 +86,7 @@ def test_winner_and_current_parameters_are_trained_from_the_same_fresh_seeds(stu
     assert found.winner_scores == pytest.approx([0.71, 0.72, 0.73])
     assert found.difference == pytest.approx(0.2)
     assert found.noise == pytest.approx(2.776445 * 0.01 * (2 / 3) ** 0.5)
-    assert not found.is_current
+    assert found.fresh and not found.is_current
 
 
 def test_a_winner_that_has_only_been_lucky_is_found_out(study):
@@ -227,6 +227,39 @@ def test_a_training_that_fails_is_told_and_what_is_known_is_kept(study, capsys):
     assert len(again.trained) == 4
 
 
+def test_a_training_that_diverges_counts_as_nothing_learnt_and_is_not_tried_again(study, capsys):
+    from flowers.network.training import Diverged
+
+    def diverge(count: int) -> None:
+        if count == 5:  # the winner's second
+            raise Diverged("the loss became nan")
+
+    ours = told(study(), 0.5, 0.9)
+    found = verdict.reach(ours, Trainer(watch=diverge), Stop())
+    assert "from seed 2, the loss became nan: it counts as 0" in capsys.readouterr().err
+    assert found.winner_scores == pytest.approx([0.71, 0, 0.73])
+    idle = Trainer()
+    assert verdict.reach(ours, idle, Stop()) == found
+    assert idle.trained == []
+
+
+def test_what_another_machine_has_trained_meanwhile_is_not_trained_here(study):
+    other = study()
+    ours = told(study(), 0.5, 0.9)
+    idle = Trainer()
+
+    def other_machine(count: int) -> None:
+        if count == 1:
+            verdict.reach(other, Trainer(), Stop())
+
+    trainer = Trainer(watch=other_machine)
+    found = verdict.reach(ours, trainer, Stop())
+    assert len(trainer.trained) == 1
+    assert (len(found.winner_scores), len(found.current_scores)) == (3, 3)
+    assert verdict.reach(other, idle, Stop()) == found
+    assert idle.trained == []
+
+
 @pytest.mark.parametrize(
     ("repeats", "current", "winner", "noise"),
     [(1, (0.5,), (0.9,), None), (2, (0.5, 0.52), (0.9, 0.94), 4.302653 * (0.001 / 2) ** 0.5)],
@@ -236,6 +269,7 @@ def test_without_fresh_seeds_the_trials_own_are_compared(study, repeats, current
     found = verdict.reach(told(study(confirm_seeds=0, repeats=repeats), current, winner), trainer, Stop())
     assert trainer.trained == []
     assert (tuple(found.current_scores), tuple(found.winner_scores)) == (current, winner)
+    assert not found.fresh
     assert found.difference == pytest.approx(np.mean(winner) - np.mean(current))
     assert found.noise == (None if noise is None else pytest.approx(noise))
 
