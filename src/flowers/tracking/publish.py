@@ -66,7 +66,7 @@ def _explained() -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, OSError) and type(error).__name__ not in ("MlflowException", "RestException"):
             raise
-        reason = " ".join(str(error).split())[:200]
+        reason = store.without_password(" ".join(str(error).split()))[:200]
         kind = store.StoreUnreachable if store.is_server(store.uri()) else UserError
         raise kind(f"publishing to {store.without_password(store.uri())} failed: {reason}") from error
 

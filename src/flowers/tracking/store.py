@@ -109,7 +109,7 @@ def _root_cause(error: BaseException) -> str:
 
 def without_password(address: str) -> str:
     """The address as it may be shown: without the user and password it may hold."""
-    return re.sub(r"//[^/@]*@", "//", address)
+    return re.sub(r"//[^/@\s]*@", "//", address)
 
 
 @contextlib.contextmanager
@@ -154,7 +154,7 @@ def connect() -> "MlflowClient":
         client.search_experiments(max_results=1)
     except Exception as error:  # MLflow, SQLAlchemy and alembic each have their own
         kind = StoreUnreachable if is_server(address) else UserError
-        reason = " ".join(str(error).split())[:200]
+        reason = without_password(" ".join(str(error).split()))[:200]  # MLflow's texts hold the whole address
         raise kind(f"the tracking store {without_password(address)} cannot be opened: {reason}") from error
     return client
 

@@ -125,15 +125,16 @@ class Storage:
 
 def shown(address: str) -> str:
     """The address as it may be shown: without the user and password that it may hold."""
-    return _masked(re.sub(r"//.*@", "//", address), address)
+    return re.sub(r"password=[^&]*", "password=***", re.sub(r"(?<=://)[^/].*@", "", address))
 
 
 def _masked(text: str, address: str) -> str:
-    """A text without what may be the address's password."""
-    user = re.search(r"//(.*)@", address)
+    """What somebody else says of the address, without what may be its password."""
+    user = re.search(r"://([^/].*)@", address)  # an @ after three slashes is of a file's name
     secrets = re.split(r"[:/@]", user[1])[1:] if user else []
-    for secret in filter(None, [*secrets, *re.findall(r"password=([^&]+)", address)]):
-        text = text.replace(secret, "***")
+    for secret in [*secrets, *re.findall(r"password=([^&]+)", address)]:
+        if len(secret) > 3:  # a shorter one would mask half of all words
+            text = text.replace(secret, "***")
     return text
 
 

@@ -73,9 +73,8 @@ def _comparison(study: Study, found: Verdict) -> "Table":
         and (found.fresh or found.noise is not None)
     ):
         scores = (found.current_scores, found.winner_scores)
-        table.add_row(
-            f"mean of {len(found.winner_scores)} fresh seeds", *(_percent(sum(of) / len(of)) for of in scores)
-        )
+        seeds = f"{len(found.winner_scores)} {'fresh ' if found.fresh else ''}seeds"
+        table.add_row(f"mean of {seeds}", *(_percent(sum(of) / len(of)) for of in scores))
     return table
 
 
