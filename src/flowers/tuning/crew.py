@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -82,6 +83,7 @@ def _train(task: Task) -> None:
     from flowers.tuning.storage import Storage
 
     own = Stop()
+    threading.Thread(target=_end_with_the_command, args=(own,), daemon=True).start()
     try:
         with own.listening():
             space = Space(task.settings)
@@ -90,6 +92,14 @@ def _train(task: Task) -> None:
     except (UserError, OSError) as error:
         console.fail(str(error))
         sys.exit(1)
+
+
+def _end_with_the_command(own: Stop) -> None:
+    """Nobody would see what a worker does whose command was killed, and Ctrl-C would not reach it."""
+    command = multiprocessing.parent_process()
+    assert command is not None
+    command.join()
+    own.asked = True
 
 
 def _ended(study: Study) -> int:
