@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 
 from flowers import console
@@ -63,13 +64,14 @@ def _start(task: Task, workers: int) -> BaseProcess:
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update({name: share for name in names if before[name] is None})
-    # Ctrl-C reaches all processes of a terminal; the first one passes it on.
-    listening = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches all processes of a terminal, but the first one passes it on: here it waits, there it never comes.
+    resource_tracker.ensure_running()  # else starting the process does, and lets signals through
+    before_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process = multiprocessing.get_context("spawn").Process(target=_train, args=(task,), daemon=True)
         process.start()
     finally:
-        signal.signal(signal.SIGINT, listening)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before_mask)
         for name in [name for name in names if before[name] is None]:
             del os.environ[name]
     return process
