@@ -91,9 +91,9 @@ def test_another_entry_point_is_refused_with_those_there_are(stage):
 
 
 def test_tune_searches_on_photos_that_are_split():
-    split, search = mlproject.commands("tune", ["n_trials=20", "workers=", "storage=postgresql://a/b?c=d", "study="])
+    split, search = mlproject.commands("tune", ["n_trials=20", "workers=", "study=a=b"])
     assert split == ["dvc", "repro", "split"]
-    assert search == ["flowers", "tune", "--n-trials", "20", "--storage", "postgresql://a/b?c=d"]
+    assert search == ["flowers", "tune", "--n-trials", "20", "--study", "a=b"]
 
 
 def test_an_unknown_option_of_tune_is_refused_with_those_there_are():
