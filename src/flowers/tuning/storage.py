@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 5  # to a server that does not answer
 _LOCK_SECONDS = 300  # after which a database gives up waiting for a machine that fell silent with the lock
 _ATTEMPTS = 5  # of two machines that lay out the tables of a fresh database at once, one fails
+_RACED = re.compile("already exists|UNIQUE|duplicate|locked|no such table")
 _MEMORY = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
 
 
@@ -88,9 +90,9 @@ class Storage:
             except ValueError as error:  # a port that is no number
                 raise StorageTrouble(f"{self.shown}: no address of a database ({self._reason(error)})") from None
             except (sqlalchemy.exc.DatabaseError, AssertionError) as error:
-                raced = isinstance(error, AssertionError) or "exist" in str(error) or "UNIQUE" in str(error)
-                if attempt == _ATTEMPTS or not (raced or isinstance(error, sqlalchemy.exc.IntegrityError)):
+                if attempt == _ATTEMPTS or not (isinstance(error, AssertionError) or _RACED.search(str(error))):
                     raise
+                time.sleep(0.2 * attempt)
             except RuntimeError as error:  # of Optuna's version check
                 upgrade = f"`optuna storage upgrade --storage {self.shown}`" if "upgrade" in str(error) else "update it"
                 raise StorageTrouble(
