@@ -200,16 +200,20 @@ def test_a_relative_path_is_one_in_the_current_folder(tmp_path, monkeypatch, add
     assert optuna.get_all_study_names(Storage(absolute).optuna) == ["study"]
 
 
-def test_the_lock_keeps_processes_apart(address, tmp_path, start):
-    counter = tmp_path / "counter"
-    counter.write_text("0")
-    others = [start(COUNT, address, counter) for _ in range(3)]
+def run_at_once(others: list[Other]) -> None:
     for other in others:
         other.says("ready")
     for other in others:
         other.go_on()
     for other in others:
         other.ends_well()
+
+
+def test_the_lock_keeps_processes_apart(address, tmp_path, start):
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    others = [start(COUNT, address, counter) for _ in range(3)]
+    run_at_once(others)
     assert counter.read_text() == "45"
 
 
@@ -264,12 +268,7 @@ def test_the_lock_does_not_keep_trials_from_being_written(address):
 def test_several_that_write_at_once_lose_nothing(address, start):
     study = create(Storage(address))
     others = [start(APPEND, address, number) for number in range(3)]
-    for other in others:
-        other.says("ready")
-    for other in others:
-        other.go_on()
-    for other in others:
-        other.ends_well()
+    run_at_once(others)
     trials = optuna.load_study(study_name="study", storage=Storage(address).optuna).trials
     assert [trial.number for trial in trials] == list(range(18))
     assert sorted(trial.user_attrs["of"] for trial in trials) == sorted(f"{i} {j}" for i in range(3) for j in range(6))

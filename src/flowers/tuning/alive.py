@@ -3,12 +3,12 @@
 import contextlib
 import os
 import platform
-import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from flowers.background import repeating
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
@@ -61,20 +61,7 @@ def is_alive(trial: "FrozenTrial") -> bool:
         return False
 
 
-@contextlib.contextmanager
-def said(trial: "Trial") -> Iterator[None]:
-    """Say now and then that this process still trains the trial."""
-    ended = threading.Event()
-
-    def repeat() -> None:
-        while not ended.wait(BEAT_SECONDS):
-            with contextlib.suppress(Exception):  # the training itself will notice a storage that is gone
-                trial.set_user_attr(SAID, time.time())
-
-    thread = threading.Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+def said(trial: "Trial") -> contextlib.AbstractContextManager[None]:
+    """Say now and then, while the body runs, that this process still trains the trial."""
+    # Where it cannot be said, the training itself will notice that the storage is gone.
+    return repeating(lambda: trial.set_user_attr(SAID, time.time()), BEAT_SECONDS)

@@ -1,11 +1,11 @@
 """A study on the terminal while it runs: a live table of its trials, or a line a trial where there is no terminal."""
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from flowers import console
+from flowers.background import repeating
 from flowers.tuning import states
 from flowers.tuning.study import BEST_EPOCH, Study
 
@@ -38,7 +38,7 @@ def _table(study: Study, n_trials: int, workers: int, terminal: "rich.console.Co
         return trials_table(study, n_trials, workers, terminal.height - _OTHER_LINES)
 
     with rich.live.Live(draw(), console=terminal, auto_refresh=False) as live:
-        with _repeating(lambda: live.update(draw(), refresh=True)):
+        with repeating(lambda: live.update(draw(), refresh=True), _REFRESH_SECONDS):
             yield
         with contextlib.suppress(Exception):
             live.update(draw(), refresh=True)
@@ -55,28 +55,9 @@ def _lines(study: Study, n_trials: int) -> Iterator[None]:
                 said.add(trial.number)
                 console.say(f"{len(said)}/{n_trials}  {_line(trial, trials, study.space.names)}")
 
-    with _repeating(say):
+    with repeating(say, _REFRESH_SECONDS):
         yield
     say()
-
-
-@contextlib.contextmanager
-def _repeating(act: Callable[[], None]) -> Iterator[None]:
-    """Do it once a second while the body runs; that it could not be done is not worth stopping for."""
-    ended = threading.Event()
-
-    def repeat() -> None:
-        while not ended.wait(_REFRESH_SECONDS):
-            with contextlib.suppress(Exception):
-                act()
-
-    thread = threading.Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def trials_table(study: Study, n_trials: int, workers: int, rows: int) -> "Table":

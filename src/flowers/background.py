@@ -1,0 +1,24 @@
+"""Something that is done again and again while something else runs."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def repeating(act: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Do it every so many seconds while the body runs; that it could not be done is not worth stopping for."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            with contextlib.suppress(Exception):
+                act()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
