@@ -1,4 +1,4 @@
-"""How often do the 95 % intervals of flowers.reporting.metrics hold the true score? Prints a line per setting.
+"""How often do the 95 % intervals of flowers.reporting.bootstrap hold the true score? Prints a line per setting.
 
 The world is known here: every class has its own true accuracy, drawn from a beta distribution around the setting's
 mean, and a mistake falls on any other class. Each draw is a new test set from that world, with as many photos in each
@@ -10,7 +10,7 @@ approach: the mean of the classes' accuracies, weighted by their photos for `acc
 
 import numpy as np
 
-from flowers.reporting import metrics
+from flowers.reporting import bootstrap
 
 DRAWS = 1000
 SAMPLES = 1000
@@ -32,7 +32,7 @@ def measure(n_classes, largest, smallest, mean, rng):
         right = rng.random(len(labels)) < accuracy[labels]
         other = (labels + rng.integers(1, n_classes, size=len(labels))) % n_classes
         probabilities = np.eye(n_classes, dtype=np.float32)[np.where(right, labels, other)]
-        found = metrics.intervals(labels, probabilities, SAMPLES, seed=draw)
+        found = bootstrap.intervals(labels, probabilities, SAMPLES, seed=draw)
         for name, value in truth.items():
             held[name] += found[name][0] <= value <= found[name][1]
     return len(labels), {name: count / DRAWS for name, count in held.items()}

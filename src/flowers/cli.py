@@ -108,6 +108,23 @@ def tune(
 
 
 @app.command(rich_help_panel=TASKS)
+def compare(
+    results: Annotated[
+        list[str],
+        typer.Argument(
+            help="A run's name, id or alias, a DVC experiment, a git revision, or workspace; the first is the measure."
+        ),
+    ],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures, too.")] = None,
+) -> None:
+    """Compare results on the same photos: what differs, by how much, and whether chance explains it."""
+    from flowers.comparison import run
+
+    run.compare(results, markdown, html)
+
+
+@app.command(rich_help_panel=TASKS)
 def scores() -> None:
     """Print the test scores of the last evaluation."""
     from flowers.reporting import tables

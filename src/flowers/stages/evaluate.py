@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from flowers import console, paths
 from flowers.errors import UserError
 from flowers.network import activations, backend, checkpoint, classifier, photos
 from flowers.params import EvaluateParams
-from flowers.reporting import figures, metrics
+from flowers.reporting import bootstrap, calibration, figures, metrics
 
 JOINED_PHOTOS = 32
 JOINED_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # largest difference of a probability
@@ -24,23 +25,31 @@ def run(evaluate: EvaluateParams) -> None:
     if not paths.HISTORY.exists():
         raise UserError(f"{paths.HISTORY}: no such file; run `dvc repro` to train a model")
     checkpoint.remove(paths.CHECKPOINT)  # DVC, which runs this stage, has the trained model by now
-    test = photos.read("test")
+    history, test, val = pd.read_csv(paths.HISTORY), photos.read("test"), photos.read("val")
     if test.classes != model.classes:
         raise UserError(f"{paths.MODEL}: a model of other classes than {paths.SPLIT}; run `dvc repro`")
-    precision = model.description.precision
-    stored = activations.stored(test.plain(), [model.cut], model.pretrained, precision)[model.cut]
-    probabilities = model.probabilities_at_cut(stored)
+    probabilities, val_probabilities = _probabilities(model, test), _probabilities(model, val)
     _check_joined(model, test, probabilities)
 
     shutil.rmtree(paths.EVALUATION, ignore_errors=True)
     paths.EVALUATION.mkdir(parents=True)
     scores = metrics.scores(test.labels, probabilities)
-    intervals = metrics.intervals(test.labels, probabilities, evaluate.bootstrap_samples, evaluate.seed)
+    intervals = bootstrap.intervals(test.labels, probabilities, evaluate.bootstrap_samples, evaluate.seed)
     _write_json(paths.METRICS, scores)
     _write_json(paths.INTERVALS, {name: list(interval) for name, interval in intervals.items()})
+    _write_predictions(paths.PREDICTIONS, test, probabilities)
+    _write_predictions(paths.VALIDATION, val, val_probabilities)
+    held_out = bool(history["val_loss"].notna().any())  # else it was trained on, and says nothing
+    temperature = calibration.temperature(val.labels, val_probabilities) if held_out else 1.0
+    _write_json(paths.CALIBRATION, _calibration(test, probabilities, temperature, held_out))
     _write_tables(test, probabilities)
-    figures.curves(pd.read_csv(paths.HISTORY), paths.CURVES_PICTURE)
+    figures.curves(history, paths.CURVES_PICTURE)
     console.say(f"Scored {len(test)} test photos: {scores['accuracy']:.1%} right")
+
+
+def _probabilities(model: classifier.Classifier, chosen: photos.Photos) -> np.ndarray:
+    stored = activations.stored(chosen.plain(), [model.cut], model.pretrained, model.description.precision)
+    return model.probabilities_at_cut(stored[model.cut])
 
 
 def _check_joined(model: classifier.Classifier, test: photos.Photos, probabilities: np.ndarray) -> None:
@@ -57,19 +66,31 @@ def _check_joined(model: classifier.Classifier, test: photos.Photos, probabiliti
         )
 
 
+def _calibration(
+    test: photos.Photos, probabilities: np.ndarray, temperature: float, held_out: bool
+) -> dict[str, float | bool]:
+    error = calibration.expected_calibration_error
+    return {
+        "validation_held_out": held_out,
+        "temperature": temperature,
+        "expected_calibration_error": error(test.labels, probabilities),
+        "expected_calibration_error_with_temperature": error(
+            test.labels, calibration.scaled(probabilities, temperature)
+        ),
+    }
+
+
+def _write_predictions(path: Path, chosen: photos.Photos, probabilities: np.ndarray) -> None:
+    table = chosen.table[["path", "sha256", "label"]].assign(
+        predicted=[chosen.classes[number] for number in probabilities.argmax(axis=1)],
+        probability=probabilities.max(axis=1),
+    )
+    columns = pd.DataFrame(probabilities, columns=[f"p({name})" for name in chosen.classes])
+    pd.concat([table, columns], axis=1).to_csv(path, index=False, float_format="%.6g")
+
+
 def _write_tables(test: photos.Photos, probabilities: np.ndarray) -> None:
     predicted = probabilities.argmax(axis=1)
-    table = pd.DataFrame(
-        {
-            "path": test.table["path"],
-            "label": test.table["label"],
-            "predicted": [test.classes[number] for number in predicted],
-            "probability": probabilities.max(axis=1),
-        }
-    )
-    columns = pd.DataFrame(probabilities, columns=[f"p({name})" for name in test.classes])
-    pd.concat([table, columns], axis=1).to_csv(paths.PREDICTIONS, index=False, float_format="%.6g")
-
     per_class = metrics.per_class(test.labels, predicted, test.classes)
     per_class.to_csv(paths.PER_CLASS, index=False, float_format="%.6g")
     figures.per_class(per_class, paths.PER_CLASS_PICTURE)
@@ -78,5 +99,5 @@ def _write_tables(test: photos.Photos, probabilities: np.ndarray) -> None:
     figures.confusion(confusion, paths.CONFUSION_PICTURE)
 
 
-def _write_json(path: Any, content: dict[str, Any]) -> None:
+def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,15 +1,12 @@
 """Publishing: complete the run of a result, or rebuild it whole from the files. Doing it twice changes nothing."""
 
-import contextlib
 import json
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowers import paths
-from flowers.errors import UserError
 from flowers.params import Params
 from flowers.tracking import model, note, provenance, runs, store
 from flowers.tracking.result import Point, Result, flattened, read, same_value
@@ -41,7 +38,7 @@ def publish(params: Params, force: bool = False) -> PublishResult:
     """
     result = read(params)
     digest = result.digest
-    with store.lock("publish"), _explained():
+    with store.lock("publish"), store.explained("publishing to"):
         with store.patience(*store.SHORT), store.lock():
             client = store.connect()
             run = _run_for(client, result)
@@ -54,21 +51,6 @@ def publish(params: Params, force: bool = False) -> PublishResult:
             experiment = client.get_experiment(run.info.experiment_id).name
             name = client.get_run(run.info.run_id).info.run_name
     return PublishResult(run.info.run_id, name, experiment, store.without_password(store.uri()), already_there)
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what MLflow and the network raise into what a person can act on."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if not isinstance(error, OSError) and type(error).__name__ not in ("MlflowException", "RestException"):
-            raise
-        reason = store.without_password(" ".join(str(error).split()))[:200]
-        kind = store.StoreUnreachable if store.is_server(store.uri()) else UserError
-        raise kind(f"publishing to {store.without_password(store.uri())} failed: {reason}") from error
 
 
 def _run_for(client: "MlflowClient", result: Result) -> "Run":

@@ -159,6 +159,21 @@ def connect() -> "MlflowClient":
     return client
 
 
+@contextlib.contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn what MLflow and the network raise into what a person can act on; `doing` is such as "publishing to"."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__name__ not in ("MlflowException", "RestException"):
+            raise
+        reason = without_password(" ".join(str(error).split()))[:200]
+        kind = StoreUnreachable if is_server(uri()) else UserError
+        raise kind(f"{doing} {without_password(uri())} failed: {reason}") from error
+
+
 def _create(address: str) -> None:
     """Lay out a fresh store, with the artifacts of MLflow's own Default experiment in a place that lasts as well."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore

@@ -1,0 +1,160 @@
+"""Find results as people name them: runs in MLflow, DVC experiments, git revisions, and what lies in this checkout."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowers import paths
+from flowers.comparison.answers import Answers, flat, read
+from flowers.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+WORKSPACE = "workspace"  # as DVC calls the files as they lie here
+_PREDICTIONS = f"evaluation/{paths.PREDICTIONS.name}"
+
+
+def find(names: list[str]) -> list[Answers]:
+    """The results that these names stand for, each looked for in MLflow, among DVC's experiments, then in git.
+
+    Raises UserError where there is none of a name, several, or it holds no predictions; StoreUnreachable where a name
+    is neither an experiment nor a revision, and the tracking server does not answer.
+    """
+    return [_workspace() if name == WORKSPACE else _in_git(name) or _in_store(name) for name in names]
+
+
+def _in_store(name: str) -> Answers:
+    """The run of this name. Raises UserError where there is none."""
+    from flowers import params
+    from flowers.tracking import lookup, runs, store
+
+    with store.explained("looking for a run in"), store.patience(*store.SHORT):
+        with store.lock():
+            client = store.connect()
+        run = lookup.find(client, name, lookup.registered_model(store.experiment_name(params.load())))
+        if run is None:
+            raise UserError(
+                f"'{name}' is no run in MLflow (id, name or alias), no DVC experiment and no git revision; "
+                "`make ui`, `dvc exp list` and `git log` show which there are"
+            )
+        if holder := run.data.tags.get(runs.HOLDER):
+            run = client.get_run(holder)
+        content = lookup.artifact(client, run, _PREDICTIONS)
+        if content is None:
+            raise UserError(_why_no_predictions(run))
+        lock = lookup.artifact(client, run, "dvc.lock") or b""
+    tags = run.data.tags
+    inputs = _inputs(lock, content) | {
+        label: tags[tag]
+        for tag, label in (("flowers.precision", "precision of the trunk"), (runs.PROCESSOR, "processor"))
+        if tag in tags
+    }
+    # A study's section decides no result, and what MLflow has are the pipeline's parameters alone.
+    return Answers(name, f"run {run.info.run_id[:8]} in MLflow", run.data.params, inputs, read(content, name))
+
+
+def _why_no_predictions(run: "Run") -> str:
+    from flowers.tracking import lookup, runs
+
+    named = f"run {lookup.described(run)}"
+    if runs.STUDY in run.data.tags:
+        return f"{named} belongs to a study, which never reads the test photos: `flowers tune --apply`, then `dvc repro`"
+    if runs.KEY not in run.data.tags:
+        return f"{named} was not made by this project: it has no {_PREDICTIONS}"
+    if runs.RESULT not in run.data.tags:
+        return f"{named} is not complete ({run.info.status}): it was not evaluated"
+    return f"{named} has lost its artifact {_PREDICTIONS}; `flowers track --force` in its checkout puts it back"
+
+
+def _in_git(name: str) -> Answers | None:
+    """The result of a DVC experiment or a git revision, out of DVC's cache or remote."""
+    experiment = _experiment(name)
+    revision = experiment or _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if not revision:
+        return None
+    place = f"DVC experiment {revision[:8]}" if experiment else f"commit {revision[:8]}"
+    lock = _git("show", f"{revision}:dvc.lock")
+    if lock is None:
+        raise UserError(f"'{name}' ({place}) has no dvc.lock: nothing was run there")
+    content = _output(revision, paths.PREDICTIONS, f"'{name}' ({place})")
+    params = _yaml(_git("show", f"{revision}:params.yaml") or "")
+    precision = json.loads(_output(revision, paths.MODEL / "model.json", f"'{name}' ({place})")).get("precision")
+    inputs = _inputs(lock.encode(), content) | {"precision of the trunk": str(precision)}
+    return Answers(name, place, flat(params), inputs, read(content, name))
+
+
+def _workspace() -> Answers:
+    """The result that lies in this checkout."""
+    try:
+        content = paths.PREDICTIONS.read_bytes()
+        lock = Path("dvc.lock").read_bytes() if Path("dvc.lock").exists() else b""
+        precision = json.loads((paths.MODEL / "model.json").read_bytes()).get("precision")
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; `dvc repro` makes it") from None
+    params = _yaml(paths.PARAMS.read_text(encoding="utf-8"))
+    inputs = _inputs(lock, content) | {"precision of the trunk": str(precision)}
+    return Answers(WORKSPACE, "this checkout", flat(params), inputs, read(content, WORKSPACE))
+
+
+def _inputs(lock: bytes, predictions: bytes) -> dict[str, str]:
+    """What went into a result beside its parameters, by hash, from the dvc.lock that belongs to it; else nothing."""
+    stages = _yaml(lock.decode("utf-8", "replace")).get("stages", {})
+    outputs = {out["path"]: out.get("md5") for out in stages.get("evaluate", {}).get("outs", [])}
+    if outputs.get(paths.PREDICTIONS.as_posix()) != hashlib.md5(predictions).hexdigest():
+        return {}  # a lock of another result: the stage was run by hand
+    found = {}
+    for stage in ("download", "split", "train", "evaluate"):
+        described = stages.get(stage, {})
+        listed = [*described.get("deps", []), *(described.get("outs", []) if stage in ("download", "split") else [])]
+        found |= {entry["path"]: entry["md5"] for entry in listed if "md5" in entry}
+        numerics = described.get("params", {}).get("pyproject.toml", {}).get("tool.flowers.numerics", {})
+        found |= {f"version of {package}": version for package, version in numerics.items()}
+    made = [path.as_posix() for path in (paths.MODEL, paths.HISTORY, paths.IMAGES, paths.SPLIT_REPORT)]
+    return {path: md5 for path, md5 in found.items() if path not in made}
+
+
+def _experiment(name: str) -> str | None:
+    """The commit of a DVC experiment. Raises UserError where several have that name."""
+    listed = (_git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or "").splitlines()
+    found = {line.split()[0] for line in listed if line.count("/") == 4 and line.rpartition("/")[2] == name}
+    if len(found) > 1:
+        raise UserError(f"'{name}' is the name of {len(found)} DVC experiments: name the commit of one ({', '.join(found)})")
+    return next(iter(found), None)
+
+
+def _output(revision: str, path: Path, named: str) -> bytes:
+    """An output of the pipeline as it was at a revision. Raises UserError where DVC does not have it any more."""
+    import dvc.api
+    from dvc.exceptions import DvcException
+
+    try:
+        with dvc.api.open(path.as_posix(), rev=revision, mode="rb") as file:
+            content: bytes = file.read()
+        return content
+    except (DvcException, OSError):
+        raise UserError(
+            f"{named}: {path} is in no DVC cache or remote any more; `git checkout` it and `dvc repro` make it again"
+        ) from None
+
+
+def _git(*arguments: str) -> str | None:
+    if not (git := shutil.which("git")):
+        return None
+    done = subprocess.run([git, *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _yaml(text: str) -> Mapping[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        document = YAML(typ="safe").load(text)
+    except YAMLError:
+        return {}
+    return document if isinstance(document, dict) else {}

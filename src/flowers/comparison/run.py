@@ -1,0 +1,34 @@
+"""The command `flowers compare`."""
+
+from pathlib import Path
+
+from flowers import console
+from flowers.comparison import find, report
+from flowers.errors import UserError
+from flowers.reporting import document, thumbnails
+
+
+def compare(names: list[str], markdown: bool, html: Path | None) -> None:
+    """Compare results with the first of them: on standard output, as a table or as Markdown; and as an HTML page.
+
+    Raises UserError where fewer than two are named, one is not found or holds no predictions.
+    """
+    if len(names) < 2:
+        raise UserError(f"at least two results are compared, such as: flowers compare {' '.join(names)} workspace")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"'{min(twice)}' is named twice")
+    results = find.find(names)
+    found = report.document(results, thumbnails.of if html else lambda path, sha256: None)
+    if markdown:
+        print(document.markdown(found), end="")
+    else:
+        from rich.console import Console
+
+        document.show(found, Console())
+    if html:
+        try:
+            html.parent.mkdir(parents=True, exist_ok=True)
+            html.write_text(document.html(found), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{html}: cannot be written ({error.strerror})") from None
+        console.say(f"wrote {html}")

@@ -1,0 +1,61 @@
+"""Whether probabilities mean what they say: the reliability of predictions, its error, and a temperature that mends it.
+
+Guo et al., "On Calibration of Modern Neural Networks" (arXiv 1706.04599). Touches no file.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from flowers.reporting import metrics
+from flowers.reporting.metrics import Labels, Probabilities
+
+BINS = 15
+BOUNDS = (0.05, 20.0)  # of the temperature: beyond them the photos say nothing about it
+
+
+def temperature(labels: Labels, probabilities: Probabilities) -> float:
+    """The temperature that minimises the log-loss of `scaled` on these photos; above 1 the model was too sure.
+
+    `labels` (n,) and `probabilities` (n, c), of photos that were not trained on. Rounded to 4 digits, within `BOUNDS`.
+    Raises ValueError as `metrics.scores` does.
+    """
+    from scipy import optimize
+
+    metrics.check(labels, probabilities)
+
+    def loss(log_temperature: float) -> float:
+        return float(metrics.losses(labels, scaled(probabilities, float(np.exp(log_temperature)))).mean())
+
+    found = optimize.minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded", options={"xatol": 1e-6})
+    return float(f"{np.exp(found.x):.4g}")
+
+
+def scaled(probabilities: Probabilities, temperature: float) -> NDArray[np.float64]:
+    """Probabilities (n, c) of the logits divided by the temperature: softmax(ln p / temperature)."""
+    logits = np.log(np.clip(probabilities.astype(np.float64), metrics.SMALLEST * 1e-9, 1.0)) / temperature
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def reliability(labels: Labels, probabilities: Probabilities, bins: int = BINS) -> pd.DataFrame:
+    """A row per bin of the predicted class's probability, bins of equal width from 0 to 1; empty ones are left out.
+
+    Columns: low, high, photos, confidence (mean probability of the predicted class), accuracy.
+    """
+    metrics.check(labels, probabilities)
+    confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    table = pd.DataFrame({"bin": place, "confidence": confidence, "accuracy": right})
+    found = table.groupby("bin").agg(
+        photos=("accuracy", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean")
+    )
+    edges = pd.DataFrame({"low": found.index / bins, "high": (found.index + 1) / bins}, index=found.index)
+    return edges.join(found).reset_index(drop=True)
+
+
+def expected_calibration_error(labels: Labels, probabilities: Probabilities, bins: int = BINS) -> float:
+    """Mean over the photos of |confidence - accuracy| of their bins, 0 (as sure as right) ... 1."""
+    table = reliability(labels, probabilities, bins)
+    gaps = (table["confidence"] - table["accuracy"]).abs()
+    return float((gaps * table["photos"]).sum() / table["photos"].sum())

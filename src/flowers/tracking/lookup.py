@@ -1,0 +1,114 @@
+"""Find a run as a person names it: by its id or the start of it, by a model's alias, or by its name."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowers.errors import UserError
+from flowers.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+CHAMPION = "champion"
+SHORTEST_ID = 6
+_SHOWN = 5
+
+
+def registered_model(experiment: str) -> str:
+    """The name under which the models of an experiment are registered: 'flowers oxford' is flowers-oxford."""
+    return re.sub(r"[^\w.-]+", "-", experiment)
+
+
+def find(client: "MlflowClient", reference: str, model: str) -> "Run | None":
+    """The run that `reference` names, or None; `model` is the registered model whose aliases need no name before them.
+
+    Raises UserError where it fits several runs, or one that was deleted.
+    """
+    return _by_id(client, reference) or _by_alias(client, reference, model) or _by_name(client, reference)
+
+
+def artifact(client: "MlflowClient", run: "Run", path: str) -> bytes | None:
+    """The content of one of a run's artifacts; None where it is not there."""
+    import tempfile
+
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(client.download_artifacts(run.info.run_id, path, folder)).read_bytes()
+        except (MlflowException, OSError) as error:
+            # A server that fails is another matter than a file that is not there.
+            if isinstance(error, MlflowException) and error.get_http_status_code() >= 500 and store.is_server(store.uri()):
+                raise store.StoreUnreachable(f"the tracking server gave no '{path}': {str(error)[:200]}") from None
+            return None
+
+
+def described(run: "Run") -> str:
+    """A run as a message names it."""
+    return f"{run.info.run_id[:8]} '{run.info.run_name}'"
+
+
+def _by_id(client: "MlflowClient", reference: str) -> "Run | None":
+    if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},32}}", reference):
+        return None
+    from mlflow.entities import ViewType
+    from mlflow.exceptions import MlflowException
+
+    if len(reference) == 32:
+        try:
+            run = client.get_run(reference)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        return _active(run)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=1000)]
+    fitting = [
+        run
+        for run in client.search_runs(experiments, run_view_type=ViewType.ALL, max_results=50_000)
+        if run.info.run_id.startswith(reference)
+    ]
+    return _active(_only(fitting, reference)) if fitting else None
+
+
+def _active(run: "Run") -> "Run":
+    if run.info.lifecycle_stage != "active":
+        raise UserError(
+            f"run {described(run)} was deleted; to have it back: mlflow runs restore --run-id {run.info.run_id}"
+        )
+    return run
+
+
+def _by_alias(client: "MlflowClient", reference: str, model: str) -> "Run | None":
+    from mlflow.exceptions import MlflowException
+
+    name, _, alias = reference.removeprefix("models:/").rpartition("@")
+    if not re.fullmatch(r"[\w.-]+", alias):
+        return None
+    try:
+        version = client.get_model_version_by_alias(name or model, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return _active(client.get_run(version.run_id))
+
+
+def _by_name(client: "MlflowClient", reference: str) -> "Run | None":
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=1000)]
+    quote = '"' if "'" in reference else "'"  # MLflow knows no way to write both in one text
+    if quote in reference:
+        return None
+    wanted = f"attributes.run_name = {quote}{reference}{quote}"
+    found = client.search_runs(experiments, wanted, order_by=["attributes.start_time DESC"], max_results=50)
+    return _only(list(found), reference) if found else None
+
+
+def _only(found: list["Run"], reference: str) -> "Run":
+    if len(found) > 1:
+        named = ", ".join(described(run) for run in found[:_SHOWN])
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise UserError(f"'{reference}' fits {len(found)} runs: {named}{more}; name one by the start of its id")
+    return found[0]
