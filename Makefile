@@ -16,7 +16,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install repro tune dashboard ui experiments scores lint test test-slow bench lock clean
+.PHONY: help install repro tune dashboard ui experiments scores report lint test test-slow bench lock clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ experiments: $(VENV)/.installed  ## compare DVC experiments: scores and the para
 
 scores: $(VENV)/.installed  ## print the test scores of the last evaluation
 	@flowers scores
+
+report: $(VENV)/.installed  ## write build/report.md for a pull request (make report AGAINST=origin/main)
+	@flowers report $(if $(AGAINST),--against "$(AGAINST)")
 
 ui: $(VENV)/.installed  ## open the MLflow UI on the local store (make ui PORT=5001)
 	@flowers ui --port $(PORT)

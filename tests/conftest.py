@@ -31,6 +31,7 @@ SMALL = {
         "seed": 0,
     },
     "evaluate": {"bootstrap_samples": 100, "seed": 0},
+    "promote": {"floors": {}, "probe_photos": 2},
     "tune": {
         "n_trials": 3,
         "repeats": 1,

@@ -235,8 +235,7 @@ def test_every_parameter_a_stage_depends_on_exists(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_the_parameters_it_is_handed(stage):
     sections = {field.annotation: [name] for name, field in params.Params.model_fields.items()}
-    # A search changes no result: its section is nobody's.
-    sections[params.Params] = [name for name in params.Params.model_fields if name != "tune"]
+    sections[params.Params] = [name for name in params.Params.model_fields if name not in params.DECIDE_NO_RESULT]
     run = importlib.import_module(f"flowers.stages.{stage}").run
     handed = typing.get_type_hints(run)
     given = [handed[name] for name in inspect.signature(run).parameters]

@@ -125,6 +125,28 @@ def compare(
 
 
 @app.command(rich_help_panel=TASKS)
+def report(
+    against: Annotated[str, typer.Option(help="What to compare with, as `flowers compare` names it.")] = "main",
+) -> None:
+    """Write build/report.md for a pull request: this result against another one, and pictures."""
+    from flowers.comparison import pull_request
+
+    pull_request.write(against)
+
+
+@app.command(rich_help_panel=TASKS)
+def promote(
+    run: Annotated[str, typer.Argument(help="A run's name, id or alias.")],
+    force: Annotated[str | None, typer.Option(metavar="REASON", help="Whatever the checks say; it is kept.")] = None,
+) -> None:
+    """Register a run's model as champion if it beats the one that is, by validation photos alone."""
+    from flowers import params
+    from flowers.promotion import run as promotion
+
+    raise typer.Exit(promotion.promote(params.load(), run, force))
+
+
+@app.command(rich_help_panel=TASKS)
 def scores() -> None:
     """Print the test scores of the last evaluation."""
     from flowers.reporting import tables

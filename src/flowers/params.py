@@ -19,6 +19,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
+DECIDE_NO_RESULT = ("promote", "tune")  # sections about results, of which no stage reads anything
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -154,6 +156,13 @@ class TuneParams(_Section):
         return value
 
 
+class PromoteParams(_Section):
+    """What a model must show to become champion, beside being better: the least recall of guarded classes, answers."""
+
+    floors: dict[str, Fraction]
+    probe_photos: Annotated[int, Field(ge=1, le=1000)]
+
+
 class Params(_Section):
     """All of params.yaml."""
 
@@ -164,6 +173,7 @@ class Params(_Section):
     augmentation: AugmentationParams
     train: TrainParams
     evaluate: EvaluateParams
+    promote: PromoteParams
     tune: TuneParams
 
 

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tracking_world import SCORES
 
 from flowers import cleaning, tracking
 from flowers.errors import UserError
 from flowers.tracking import deleted, model
+from tracking_world import SCORES
 
 
 def publish(world, accuracy: float):

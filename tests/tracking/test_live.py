@@ -7,10 +7,10 @@ import sys
 import time
 
 import pytest
-from tracking_world import HISTORY
 
 from flowers import tracking
 from flowers.tracking import live
+from tracking_world import HISTORY
 
 STREAM_AND_DIE = """
 import os, signal, sys

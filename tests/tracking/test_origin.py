@@ -5,10 +5,10 @@ import shutil
 import subprocess
 
 import pytest
-from tracking_world import HISTORY
 
 from flowers import tracking
 from flowers.tracking import provenance, runs
+from tracking_world import HISTORY
 
 
 def git(*arguments: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from flowers.errors import UserError
+from flowers.params import DECIDE_NO_RESULT
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ def read(content: bytes, name: str) -> pd.DataFrame:
 
 
 def flat(document: Mapping[str, Any]) -> dict[str, str]:
-    """Sections of parameters as one level, values as params.yaml writes them. The study's section decides no result."""
+    """Sections of parameters as one level, values as params.yaml writes them; those that decide a result."""
     return {
         f"{section}.{name}": value if isinstance(value, str) else json.dumps(value)
         for section, values in document.items()
-        if section != "tune" and isinstance(values, Mapping)
+        if section not in DECIDE_NO_RESULT and isinstance(values, Mapping)
         for name, value in values.items()
     }

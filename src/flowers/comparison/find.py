@@ -1,4 +1,4 @@
-"""Find results as people name them: runs in MLflow, DVC experiments, git revisions, and what lies in this checkout."""
+"""Find results as people name them: runs in MLflow, DVC experiments, git revisions, and what lies in a checkout."""
 
 import hashlib
 import json
@@ -17,15 +17,25 @@ if TYPE_CHECKING:
 
 WORKSPACE = "workspace"  # as DVC calls the files as they lie here
 _PREDICTIONS = f"evaluation/{paths.PREDICTIONS.name}"
+_PRECISION = "precision of the trunk"
 
 
 def find(names: list[str]) -> list[Answers]:
-    """The results that these names stand for, each looked for in MLflow, among DVC's experiments, then in git.
+    """The results that these names stand for: `workspace`, the folder of a checkout, or what has that name.
 
-    Raises UserError where there is none of a name, several, or it holds no predictions; StoreUnreachable where a name
-    is neither an experiment nor a revision, and the tracking server does not answer.
+    DVC's experiments come first, then git, then MLflow, which takes seconds to ask. Raises UserError where there is
+    none of a name, several, or it holds no predictions; StoreUnreachable where only MLflow may know a name, and the
+    tracking server does not answer.
     """
-    return [_workspace() if name == WORKSPACE else _in_git(name) or _in_store(name) for name in names]
+    return [_find(name) for name in names]
+
+
+def _find(name: str) -> Answers:
+    if name == WORKSPACE:
+        return _checkout(name, Path())
+    if (Path(name) / paths.PREDICTIONS).exists():
+        return _checkout(name, Path(name))
+    return _in_git(name) or _in_store(name)
 
 
 def _in_store(name: str) -> Answers:
@@ -39,8 +49,8 @@ def _in_store(name: str) -> Answers:
         run = lookup.find(client, name, lookup.registered_model(store.experiment_name(params.load())))
         if run is None:
             raise UserError(
-                f"'{name}' is no run in MLflow (id, name or alias), no DVC experiment and no git revision; "
-                "`make ui`, `dvc exp list` and `git log` show which there are"
+                f"'{name}' is no run in MLflow (id, name or alias), DVC experiment, git revision or folder of a "
+                "checkout; `make ui`, `dvc exp list` and `git log` show which there are"
             )
         if holder := run.data.tags.get(runs.HOLDER):
             run = client.get_run(holder)
@@ -49,12 +59,8 @@ def _in_store(name: str) -> Answers:
             raise UserError(_why_no_predictions(run))
         lock = lookup.artifact(client, run, "dvc.lock") or b""
     tags = run.data.tags
-    inputs = _inputs(lock, content) | {
-        label: tags[tag]
-        for tag, label in (("flowers.precision", "precision of the trunk"), (runs.PROCESSOR, "processor"))
-        if tag in tags
-    }
-    # A study's section decides no result, and what MLflow has are the pipeline's parameters alone.
+    known = {_PRECISION: tags.get("flowers.precision", ""), "processor": tags.get(runs.PROCESSOR, "")}
+    inputs = _inputs(lock, content, known)
     return Answers(name, f"run {run.info.run_id[:8]} in MLflow", run.data.params, inputs, read(content, name))
 
 
@@ -63,7 +69,9 @@ def _why_no_predictions(run: "Run") -> str:
 
     named = f"run {lookup.described(run)}"
     if runs.STUDY in run.data.tags:
-        return f"{named} belongs to a study, which never reads the test photos: `flowers tune --apply`, then `dvc repro`"
+        return (
+            f"{named} belongs to a study, which never reads the test photos: `flowers tune --apply`, then `dvc repro`"
+        )
     if runs.KEY not in run.data.tags:
         return f"{named} was not made by this project: it has no {_PREDICTIONS}"
     if runs.RESULT not in run.data.tags:
@@ -84,30 +92,35 @@ def _in_git(name: str) -> Answers | None:
     content = _output(revision, paths.PREDICTIONS, f"'{name}' ({place})")
     params = _yaml(_git("show", f"{revision}:params.yaml") or "")
     precision = json.loads(_output(revision, paths.MODEL / "model.json", f"'{name}' ({place})")).get("precision")
-    inputs = _inputs(lock.encode(), content) | {"precision of the trunk": str(precision)}
+    inputs = _inputs(lock.encode(), content, {_PRECISION: str(precision)})
     return Answers(name, place, flat(params), inputs, read(content, name))
 
 
-def _workspace() -> Answers:
-    """The result that lies in this checkout."""
+def _checkout(name: str, folder: Path) -> Answers:
+    """The result that lies in this checkout, or in the folder of another one."""
     try:
-        content = paths.PREDICTIONS.read_bytes()
-        lock = Path("dvc.lock").read_bytes() if Path("dvc.lock").exists() else b""
-        precision = json.loads((paths.MODEL / "model.json").read_bytes()).get("precision")
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; `dvc repro` makes it") from None
-    params = _yaml(paths.PARAMS.read_text(encoding="utf-8"))
-    inputs = _inputs(lock, content) | {"precision of the trunk": str(precision)}
-    return Answers(WORKSPACE, "this checkout", flat(params), inputs, read(content, WORKSPACE))
+        content = (folder / paths.PREDICTIONS).read_bytes()
+        precision = json.loads((folder / paths.MODEL / "model.json").read_bytes()).get("precision")
+        params = _yaml((folder / paths.PARAMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        place = getattr(error, "filename", None) or folder / paths.MODEL
+        raise UserError(f"{place}: cannot be read; `dvc repro` makes it") from None
+    lock = folder / "dvc.lock"
+    inputs = _inputs(lock.read_bytes() if lock.exists() else b"", content, {_PRECISION: str(precision)})
+    place = "this checkout" if folder == Path() else "another checkout"
+    return Answers(name, place, flat(params), inputs, read(content, name))
 
 
-def _inputs(lock: bytes, predictions: bytes) -> dict[str, str]:
-    """What went into a result beside its parameters, by hash, from the dvc.lock that belongs to it; else nothing."""
+def _inputs(lock: bytes, predictions: bytes, known: Mapping[str, str]) -> dict[str, str]:
+    """What went into a result beside its parameters: what is `known`, and hashes from the dvc.lock that belongs to it.
+
+    Nothing where the lock is of another result.
+    """
     stages = _yaml(lock.decode("utf-8", "replace")).get("stages", {})
     outputs = {out["path"]: out.get("md5") for out in stages.get("evaluate", {}).get("outs", [])}
     if outputs.get(paths.PREDICTIONS.as_posix()) != hashlib.md5(predictions).hexdigest():
-        return {}  # a lock of another result: the stage was run by hand
-    found = {}
+        return {}  # the stage was run by hand
+    found = dict(known)
     for stage in ("download", "split", "train", "evaluate"):
         described = stages.get(stage, {})
         listed = [*described.get("deps", []), *(described.get("outs", []) if stage in ("download", "split") else [])]
@@ -123,7 +136,9 @@ def _experiment(name: str) -> str | None:
     listed = (_git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or "").splitlines()
     found = {line.split()[0] for line in listed if line.count("/") == 4 and line.rpartition("/")[2] == name}
     if len(found) > 1:
-        raise UserError(f"'{name}' is the name of {len(found)} DVC experiments: name the commit of one ({', '.join(found)})")
+        raise UserError(
+            f"'{name}' is the name of {len(found)} DVC experiments: name the commit of one ({', '.join(found)})"
+        )
     return next(iter(found), None)
 
 

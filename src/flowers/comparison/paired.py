@@ -76,7 +76,7 @@ def can_show(discordant: int, level: float = LEVEL) -> bool:
 
 
 def per_class(labels: Labels, one: Labels, other: Labels, classes: list[str]) -> pd.DataFrame:
-    """The classes whose recall differs, best gain first: class, photos, one, other (photos right), change (of recall)."""
+    """The classes whose recall differs, best gain first: class, photos, one and other (right), change (of recall)."""
     tables = [metrics.per_class(labels, predicted, classes) for predicted in (one, other)]
     found = pd.DataFrame(
         {

@@ -1,11 +1,12 @@
 """What a comparison says: a document of the parameters, scores, classes and photos in which results differ."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from flowers.comparison import paired
 from flowers.comparison.answers import Answers
+from flowers.reporting import bootstrap, metrics
 from flowers.reporting.document import Card, Document, Gallery, Part, Section, Table
 from flowers.reporting.tables import NAMES, PLAIN
 
@@ -34,6 +35,18 @@ def document(results: Sequence[Answers], thumbnail: Thumbnail = lambda path, sha
     return Document(f"{named} against '{first.name}'", lead, sections)
 
 
+def alone(result: Answers, lead: str) -> Document:
+    """The scores of one result, where there is nothing to compare it with."""
+    found = metrics.scores(result.labels, result.probabilities)
+    limits = bootstrap.intervals(result.labels, result.probabilities, paired.SAMPLES, seed=0)
+    rows = [
+        [NAMES[name], _shown(name, value), " to ".join(_shown(name, end) for end in limits[name])]
+        for name, value in found.items()
+    ]
+    scores = Section(f"Scores on {_photos(len(result.labels))}", [Table(["measure", "score", "95 % interval"], rows)])
+    return Document(f"'{result.name}'", [lead], [scores])
+
+
 def _what_differs(results: Sequence[Answers]) -> Section:
     names = [each.name for each in results]
     width = 1 + len(results)
@@ -49,11 +62,10 @@ def _what_differs(results: Sequence[Answers]) -> Section:
     return Section("What differs", parts)
 
 
-def _unlike(kept: Sequence[dict[str, str] | object]) -> list[list[str]]:
+def _unlike(tables: Sequence[Mapping[str, str]]) -> list[list[str]]:
     """The rows of name and values whose values are not all equal."""
-    tables = [dict(each) for each in kept]  # type: ignore[call-overload]
     names = sorted({name for table in tables for name in table})
-    rows = [[name, *(str(table.get(name, "-")) for table in tables)] for name in names]
+    rows = [[name, *(table.get(name, "-") for table in tables)] for name in names]
     return [row for row in rows if len(set(row[1:])) > 1]
 
 
@@ -81,7 +93,7 @@ def _verdict(first: Answers, other: Answers, test: paired.McNemar, level: float)
 
 def _same_photos(first: Answers, other: Answers, thumbnail: Thumbnail) -> list[Section]:
     found = paired.differences(first.labels, first.probabilities, other.probabilities)
-    rows = [_score_row(name, found[name]) for name in [*(key for key in NAMES if key in found)]]
+    rows = [_score_row(name, found[name]) for name in NAMES if name in found]
     header = ["measure", first.name, other.name, "difference", "95 % interval"]
     scores = Section(
         f"Scores on {_photos(len(first.labels))}",
@@ -95,12 +107,15 @@ def _same_photos(first: Answers, other: Answers, thumbnail: Thumbnail) -> list[S
 
 
 def _score_row(name: str, found: paired.Difference) -> list[str]:
-    plain = name in PLAIN
-    scale, digits = (1, 3) if plain else (100, 1)
-    unit = "" if plain else " %"
-    shown = [f"{scale * value:.{digits}f}{unit}" for value in (found.one, found.other)]
-    low, high = (f"{scale * value:+.{digits}f}" for value in (found.low, found.high))
-    return [NAMES[name], *shown, f"{scale * found.value:+.{digits}f}", f"{low} to {high}"]
+    difference, low, high = (_shown(name, value, "+") for value in (found.value, found.low, found.high))
+    return [NAMES[name], _shown(name, found.one), _shown(name, found.other), difference, f"{low} to {high}"]
+
+
+def _shown(name: str, value: float, sign: str = "") -> str:
+    """A score, or with sign a difference, which has no unit: shares are points of percent."""
+    if name in PLAIN:
+        return f"{value:{sign}.3f}"
+    return f"{100 * value:{sign}.1f}{'' if sign else ' %'}"
 
 
 def _classes(first: Answers, other: Answers) -> Section:

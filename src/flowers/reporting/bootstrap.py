@@ -38,7 +38,7 @@ def percentile_interval(drawn: NDArray[np.float64], confidence: float = 0.95) ->
 def resampled(
     labels: Labels, models: Sequence[Probabilities], samples: int, seed: int
 ) -> list[dict[str, NDArray[np.float64]]]:
-    """`metrics.scores` of several models, probabilities (n, c) each, on `samples` resamples of the photos: (samples,) by name.
+    """`metrics.scores` of several models, probabilities (n, c) each, on resamples of the photos: (samples,) by name.
 
     A stratified bootstrap: photos are drawn with replacement within each class (Efron and Tibshirani, An Introduction
     to the Bootstrap, 1993, chapter 13; strata: Davison and Hinkley, Bootstrap Methods and their Application, 1997,
@@ -103,7 +103,7 @@ class _Sums:
         self._top5 += sums[:, -2]
         self._loss += sums[:, -1]
 
-    def scores(self, present: NDArray[np.int64], photos: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    def scores(self, present: Labels, photos: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         """Every score of each resample, from the classes that have photos and how many (classes, 1)."""
         correct, guesses, total = self._correct[present], self._guesses[present], photos.sum()
         return {

@@ -35,7 +35,8 @@ def scaled(probabilities: Probabilities, temperature: float) -> NDArray[np.float
     """Probabilities (n, c) of the logits divided by the temperature: softmax(ln p / temperature)."""
     logits = np.log(np.clip(probabilities.astype(np.float64), metrics.SMALLEST * 1e-9, 1.0)) / temperature
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
+    found: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
+    return found
 
 
 def reliability(labels: Labels, probabilities: Probabilities, bins: int = BINS) -> pd.DataFrame:

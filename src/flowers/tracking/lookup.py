@@ -40,7 +40,11 @@ def artifact(client: "MlflowClient", run: "Run", path: str) -> bytes | None:
             return Path(client.download_artifacts(run.info.run_id, path, folder)).read_bytes()
         except (MlflowException, OSError) as error:
             # A server that fails is another matter than a file that is not there.
-            if isinstance(error, MlflowException) and error.get_http_status_code() >= 500 and store.is_server(store.uri()):
+            if (
+                isinstance(error, MlflowException)
+                and error.get_http_status_code() >= 500
+                and store.is_server(store.uri())
+            ):
                 raise store.StoreUnreachable(f"the tracking server gave no '{path}': {str(error)[:200]}") from None
             return None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from flowers import paths, run_key
 from flowers.errors import UserError
-from flowers.params import Params
+from flowers.params import DECIDE_NO_RESULT, Params
 
 Point = tuple[int, dict[str, float]]  # epoch, metrics
 
@@ -143,7 +143,7 @@ def flattened(params: Params) -> dict[str, str]:
     """The pipeline's parameters as one level, written as in params.yaml: head.units = [256, 128, 64]."""
     return {
         f"{section}.{name}": value if isinstance(value, str) else json.dumps(value)
-        for section, values in params.model_dump(mode="json", exclude={"tune"}).items()
+        for section, values in params.model_dump(mode="json", exclude={*DECIDE_NO_RESULT}).items()
         for name, value in values.items()
     }
 

@@ -1,0 +1,47 @@
+"""The decision: checks on validation photos alone, each with what it found. Touches no file and no store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flowers.comparison import paired
+from flowers.comparison.answers import Answers
+from flowers.errors import UserError
+from flowers.reporting import metrics
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a candidate must show: whether it did, and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+def against(champion: Answers, candidate: Answers) -> Check:
+    """Whether the candidate is right on more of the same validation photos than the champion, beyond chance."""
+    name = "better than the champion"
+    if champion.photos() != candidate.photos() or champion.classes != candidate.classes:
+        return Check(name, False, "the champion was judged on other validation photos: train both on one split")
+    test = paired.mcnemar(candidate.labels, champion.predicted, candidate.predicted)
+    counts = f"{test.gained} photos gained, {test.lost} lost of {len(candidate.labels)}, exact McNemar p = {test.p:.2g}"
+    if test.p < paired.LEVEL:
+        return Check(name, test.gained > test.lost, counts)
+    if not paired.can_show(test.gained + test.lost):
+        return Check(name, False, f"{counts}: too few photos differ to tell, whichever way; the champion stays")
+    return Check(name, False, f"{counts}: no more than chance may do")
+
+
+def floors(candidate: Answers, wanted: Mapping[str, float]) -> list[Check]:
+    """A check per guarded class: its recall on the validation photos. Raises UserError for a class that is unknown."""
+    if unknown := sorted(wanted.keys() - {*candidate.classes}):
+        raise UserError(f"params.yaml: promote.floors: '{unknown[0]}' is no class of '{candidate.name}'")
+    table = metrics.per_class(candidate.labels, candidate.predicted, candidate.classes)
+    counts = {row["class"]: (int(row["photos"]), int(row["correct"])) for _, row in table.iterrows()}
+    checks = []
+    for label, floor in sorted(wanted.items()):
+        photos, right = counts[label]
+        passed = photos > 0 and right / photos >= floor
+        found = f"{right} of {photos} right, at least {100 * floor:g} % wanted" if photos else "no validation photo"
+        checks.append(Check(f"floor of {label}", passed, found))
+    return checks

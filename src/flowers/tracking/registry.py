@@ -1,0 +1,97 @@
+"""The model registry: which version is the champion, and how another one takes its place, whole or not at all."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from flowers.errors import UserError
+from flowers.tracking import lookup, model, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+DECISION = "flowers.promotion"  # on a version: what was decided, and why
+READINGS = "flowers.test_readings"  # on a run: when its test scores were read for a promotion
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that holds the alias, and the run it came from."""
+
+    version: str
+    run: "Run"
+
+
+def champion(client: "MlflowClient", name: str) -> Champion | None:
+    """The champion of a registered model; None before the first one."""
+    version = _champion_version(client, name)
+    return None if version is None else Champion(str(version.version), client.get_run(version.run_id))
+
+
+def logged_model(client: "MlflowClient", run: "Run") -> str:
+    """The id of a run's logged model. Raises UserError where it has none."""
+    listed = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    found = [each.model_id for each in listed if model.DIGEST in each.tags]
+    if not found:
+        raise UserError(f"run {lookup.described(run)} holds no model; `flowers track --force` in its checkout logs it")
+    return str(found[0])
+
+
+def promote(
+    client: "MlflowClient", name: str, run: "Run", before: Champion | None, decision: Mapping[str, object]
+) -> str:
+    """Register a run's model, unless it is, and make it the champion; returns its version.
+
+    Moving the alias is the last step and a single one: whatever fails before it leaves the champion in its place.
+    Raises UserError where the champion is no longer `before`: somebody else promoted meanwhile.
+    """
+    version = _registered(client, name, run)
+    client.set_model_version_tag(name, version, DECISION, json.dumps(decision, ensure_ascii=False))
+    now = _champion_version(client, name)
+    if (str(now.version) if now else None) != (before.version if before else None):
+        raise UserError(f"{name}: version {now.version if now else 'none'} became champion meanwhile; promote again")
+    client.set_registered_model_alias(name, lookup.CHAMPION, version)
+    return version
+
+
+def note_reading(client: "MlflowClient", run: "Run", purpose: str) -> None:
+    """Keep on a run that its test scores were read, when and what for."""
+    listed = json.loads(client.get_run(run.info.run_id).data.tags.get(READINGS, "[]"))
+    entry = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {purpose}"
+    client.set_tag(run.info.run_id, READINGS, json.dumps([*listed, entry], ensure_ascii=False))
+
+
+def _champion_version(client: "MlflowClient", name: str) -> "ModelVersion | None":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, lookup.CHAMPION)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _registered(client: "MlflowClient", name: str, run: "Run") -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(
+            name, description="Flower classifiers of one data set; `flowers promote` moves the champion."
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    for version in client.search_model_versions(f"name = '{name}' and run_id = '{run.info.run_id}'"):
+        if version.status == "READY":
+            return str(version.version)
+    model_id = logged_model(client, run)
+    # A store without a server would look the model's address up in MLflow's global store, which is another one.
+    in_server = store.is_server(store.uri())
+    source = f"models:/{model_id}" if in_server else client.get_logged_model(model_id).artifact_location
+    made = client.create_model_version(name, source, run.info.run_id, model_id=model_id)
+    return str(made.version)
