@@ -75,9 +75,9 @@ def test_every_class_has_its_row_the_worst_first_and_a_long_table_is_folded():
     table = next(part for part in parts(page_of(found), "Classes") if isinstance(part, Table))
     predicted = found.probabilities.argmax(axis=1)
     expected = metrics.per_class(found.labels, predicted, found.classes).set_index("class")
-    recalls = [float(row[4].removesuffix("\u00a0%")) for row in table.rows]
+    recalls = [float(row[3].removesuffix("\u00a0%")) for row in table.rows]
     assert recalls == sorted(recalls) and not table.folded
-    for name, taken_for, photos, right, *_ in table.rows:
+    for name, photos, right, *_, taken_for in table.rows:
         row = expected.loc[name]
         assert (int(photos), int(right)) == (row["photos"], row["correct"])
         assert taken_for == f"{row['confused_with']} ({row['confused']})"
@@ -90,7 +90,7 @@ def test_a_class_without_photos_has_dashes():
     found = answered(labels=np.where(labels == 3, 2, labels), probabilities=probabilities, photos=100)
     table = next(part for part in parts(page_of(found), "Classes") if isinstance(part, Table))
     (row,) = [row for row in table.rows if row[0] == "flower 3"]
-    assert row[1:5] == ["–", "0", "0", "–"] and row[6] == "–"
+    assert row[1:4] == ["0", "0", "–"] and row[5:] == ["–", "–"]
 
 
 def test_confused_pairs_are_shown_by_their_surest_photos():
@@ -123,6 +123,7 @@ def test_a_mistake_is_a_photo_and_its_heat_with_what_it_is_and_what_it_was_taken
     [
         ({}, "temperature of 1.42, fitted on the validation photos, it is 2.3 %. The model is surer than it should be"),
         ({"temperature": 0.7}, "The model is less sure than it could be"),
+        ({"temperature": 0.99}, "The model is about as sure as it should be"),
         ({"validation_held_out": False}, "No temperature was fitted"),
     ],
 )

@@ -13,6 +13,7 @@ from flowers.reporting.metrics import Labels, Probabilities
 
 PAIRS, PHOTOS_OF_A_PAIR = 6, 4
 HARDEST = 3  # classes that the first lines name
+NEAR_ONE = 0.05  # a temperature that says nothing
 FOLDED_FROM = 21  # classes
 
 
@@ -71,8 +72,8 @@ def document(
 def _lead(tested: Tested, written: Written, table: pd.DataFrame, pairs: Sequence[mistakes.Pair]) -> list[str]:
     scores, (low, high) = written.scores, written.intervals["accuracy"]
     lines = [
-        f"The model names {_share(scores['accuracy'])} of them right (95 % interval {_share(low)} – {_share(high)}), "
-        f"as a mean over the classes {_share(scores['mean_per_class_accuracy'])}."
+        f"The model names {_share(scores['accuracy'])} of them right (95\u00a0% interval {_share(low)} – "
+        f"{_share(high)}), as a mean over the classes {_share(scores['mean_per_class_accuracy'])}."
     ]
     if not pairs:
         return [*lines, "It makes no mistake on these photos."]
@@ -134,15 +135,15 @@ def _classes(table: pd.DataFrame, written: Written) -> Section:
     rows = [
         [
             row["class"],
-            f"{row['confused_with']} ({row['confused']})" if row["confused"] else "–",
             *(str(row[name]) for name in ("photos", "correct")),
             *("–" if np.isnan(row[name]) else _share(row[name]) for name in ("recall", "precision", "f1")),
+            f"{row['confused_with']} ({row['confused']})" if row["confused"] else "–",
         ]
         for _, row in table.sort_values(["recall", "class"]).iterrows()
     ]
-    header = ["class", "most often taken for", "photos", "right", "recall", "precision", "F1"]
+    header = ["class", "photos", "right", "recall", "precision", "F1", "most often taken for"]
     picture = Picture(written.pictures["per_class"], "recall of each class", "per_class.png")
-    return Section("Classes", [Table(header, rows, left=2, folded=len(rows) >= FOLDED_FROM), picture])
+    return Section("Classes", [Table(header, rows, folded=len(rows) >= FOLDED_FROM), picture])
 
 
 def _calibration(written: Written) -> Section:
@@ -155,7 +156,10 @@ def _calibration(written: Written) -> Section:
     if found["validation_held_out"]:
         temperature = float(found["temperature"])
         after = _share(float(found["expected_calibration_error_with_temperature"]))
-        way = "surer than it should be" if temperature > 1 else "less sure than it could be"
+        if abs(temperature - 1) < NEAR_ONE:
+            way = "about as sure as it should be"
+        else:
+            way = "surer than it should be" if temperature > 1 else "less sure than it could be"
         parts.append(
             f"With all logits divided by a temperature of {temperature:.2f}, fitted on the validation photos, it is "
             f"{after}. The model is {way}; a temperature changes its probabilities and never its answers."

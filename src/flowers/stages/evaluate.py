@@ -43,13 +43,14 @@ def run(evaluate: EvaluateParams) -> None:
     _write_json(paths.INTERVALS, {name: list(interval) for name, interval in intervals.items()})
     _write_predictions(paths.PREDICTIONS, test, probabilities)
     _write_predictions(paths.VALIDATION, val, val_probabilities)
+    _write_tables(test, probabilities)
     held_out = bool(history["val_loss"].notna().any())  # else it was trained on, and says nothing
     temperature = calibration.temperature(val.labels, val_probabilities) if held_out else 1.0
     calibrated = _calibration(test, probabilities, temperature, held_out)
     _write_json(paths.CALIBRATION, calibrated)
-    _write_tables(test, probabilities)
     _draw_reliability(test, probabilities, calibrated)
     figures.curves(history, paths.CURVES_PICTURE)
+
     tested = _tested(test, probabilities, brightness, photos.read("train", *(() if held_out else ("val",))))
     written = evaluation_page.Written(scores, intervals, evaluate.bootstrap_samples, calibrated, _pictures())
     page = evaluation_page.document(tested, written, pixels, heat)
