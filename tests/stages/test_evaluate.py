@@ -228,6 +228,17 @@ def test_a_lost_file_is_named_and_nothing_is_half_made(trained, lost, evaluated_
     assert evaluation(trained) == before
 
 
+def test_a_lost_photo_that_only_the_report_needs_leaves_nothing_half_made_either(trained, monkeypatch):
+    trained.evaluate()
+    before = evaluation(trained)
+    monkeypatch.setattr("flowers.stages.evaluate.JOINED_PHOTOS", 1)  # the first
+    lost = test_items()[-1].path
+    lost.unlink()
+    with pytest.raises(UserError, match=lost.name):
+        trained.evaluate()
+    assert evaluation(trained) == before
+
+
 @pytest.fixture
 def small_batches(monkeypatch):
     """The real trunk in batches of 6: of 32, most would be padding."""
