@@ -46,6 +46,7 @@ repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print th
 	@echo "Next: make ui            compare runs in MLflow"
 	@echo "      dvc plots show     curves, confusion matrix, scores by class"
 	@echo "      dvc exp run -S head.dropout=0.3 && make experiments"
+	@echo "      open build/evaluation/report.html, the result on one page"
 	@echo "(with .venv active: source .venv/bin/activate)"
 
 tune: $(VENV)/.installed  ## search for better parameters with Optuna (make tune OPTIONS="--n-trials 50 --workers 2")

@@ -30,7 +30,7 @@ SMALL = {
         "patience": 10,
         "seed": 0,
     },
-    "evaluate": {"bootstrap_samples": 100, "seed": 0},
+    "evaluate": {"bootstrap_samples": 100, "gallery": 3, "seed": 0},
     "promote": {"floors": {}, "probe_photos": 2},
     "tune": {
         "n_trials": 3,
@@ -83,10 +83,10 @@ class World:
         settings = self.settings(**changes)
         train.run(settings.model, settings.head, settings.augmentation, settings.train, on_epoch, checkpoint)
 
-    def evaluate(self) -> None:
+    def evaluate(self, **changes: int) -> None:
         from flowers.stages import evaluate
 
-        evaluate.run(self.settings().evaluate)
+        evaluate.run(self.settings(evaluate=changes).evaluate)
 
     def made(self) -> dict[str, bytes]:
         """What train and evaluate have made, byte for byte."""
@@ -165,8 +165,8 @@ def cheap_trunk(monkeypatch):
     class CheapTrunk(trunk.Trunk):
         computed = 0
 
-        def __init__(self, tensors, cuts, precision):
-            self.cuts, self.precision = tuple(cuts), precision
+        def __init__(self, tensors, cuts, precision, batch=None):
+            self.cuts, self.precision, self.batch = tuple(cuts), precision, batch or trunk.BATCH
 
         def __call__(self, images):
             CheapTrunk.computed += len(images)

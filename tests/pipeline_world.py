@@ -34,8 +34,9 @@ QUICK = {
     "evaluate.bootstrap_samples": 100,
 }
 EVALUATION = (
-    *("metrics.json", "intervals.json", "predictions.csv", "per_class.csv", "confusion.csv"),
-    *("confusion.png", "curves.png", "per_class.png"),
+    *("metrics.json", "intervals.json", "calibration.json"),
+    *("predictions.csv", "validation.csv", "per_class.csv", "confusion.csv"),
+    *("confusion.png", "curves.png", "per_class.png", "reliability.png", "report.html"),
 )
 
 

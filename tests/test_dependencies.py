@@ -67,13 +67,16 @@ class Modules:
     """What each module of the package imports, found in its text: imports inside functions count, too."""
 
     def __init__(self, source: Path) -> None:
-        self.files = {}
+        self.files: dict[str, Path] = {}
+        self._trees: dict[str, ast.Module] = {}
         for file in sorted((source / "flowers").rglob("*.py")):
             parts = file.relative_to(source).with_suffix("").parts
             self.files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
 
     def tree(self, module: str) -> ast.Module:
-        return ast.parse(self.files[module].read_text(encoding="utf-8"))
+        if module not in self._trees:
+            self._trees[module] = ast.parse(self.files[module].read_text(encoding="utf-8"))
+        return self._trees[module]
 
     def is_empty(self, module: str) -> bool:
         """Whether a module holds nothing but its docstring."""
@@ -91,6 +94,19 @@ class Modules:
         # Importing a.b.c runs a and a.b as well.
         names = {name for full in found for name in _with_parents(full)}
         return names & self.files.keys()
+
+    def templates(self, module: str) -> list[Path]:
+        """The pages that a module fills in: files in the folder templates beside it that its text names."""
+        nodes = (node for node in ast.walk(self.tree(module)) if isinstance(node, ast.Constant))
+        names = {node.value for node in nodes if isinstance(node.value, str) and node.value.endswith(".html")}
+        folder = self.files[module].parent / "templates"
+        return [folder / name for name in sorted(names) if (folder / name).is_file()]
+
+    def sources(self, start: str, stop: set[str]) -> list[str]:
+        """The files of the modules that `start` imports, and their templates."""
+        reached = self.reached(start, stop)
+        files = [file for module in reached for file in (self.files[module], *self.templates(module))]
+        return [file.relative_to(CHECKOUT).as_posix() for file in files]
 
     def reached(self, start: str, stop: set[str]) -> set[str]:
         """The modules that `start` imports, directly or not, without those below the names in `stop`."""
@@ -124,9 +140,8 @@ def exempt(stage: str) -> set[str]:
 
 
 def missing(modules: Modules, stage: str, dependencies: set[str]) -> list[str]:
-    """The files that a stage imports and does not depend on."""
-    reached = modules.reached(f"flowers.stages.{stage}", exempt(stage))
-    files = [modules.files[module].relative_to(CHECKOUT).as_posix() for module in reached]
+    """The files that a stage imports, or fills in, and does not depend on."""
+    files = modules.sources(f"flowers.stages.{stage}", exempt(stage))
     return sorted(file for file in files if not covered(file, dependencies))
 
 
@@ -144,8 +159,7 @@ def test_a_dependency_left_out_would_be_noticed(modules, stage):
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "track"])
 def test_a_stage_depends_on_no_module_it_does_not_import(modules, stage):
-    reached = modules.reached(f"flowers.stages.{stage}", exempt(stage))
-    files = [modules.files[module].relative_to(CHECKOUT).as_posix() for module in reached]
+    files = modules.sources(f"flowers.stages.{stage}", exempt(stage))
     idle = [path for path in sources(stage) if not any(Path(file).is_relative_to(path) for file in files)]
     assert idle == []
 
@@ -157,6 +171,12 @@ def test_no_stage_depends_on_what_decides_nothing(modules, stage):
         f"src/flowers/{name}.py" for name in ("cli", "__main__", "mlproject", "tracking/store", "reporting/tables")
     }
     assert [file for file in idle if covered(file, sources(stage))] == []
+
+
+def test_every_template_belongs_to_a_module(modules):
+    """Else no stage could be found to depend on it."""
+    named = {file for module in modules.files for file in modules.templates(module)}
+    assert named and named == set(SOURCE.rglob("templates/*"))
 
 
 def test_what_decides_nothing_is_still_there(modules):

@@ -156,6 +156,8 @@ def test_a_folder_elsewhere_is_named_absolutely(file, tmp_path):
         ("train.class_weights", "true"),
         ("train.patience", 0),
         ("evaluate.bootstrap_samples", 99),
+        ("evaluate.gallery", -1),
+        ("evaluate.gallery", 201),
         ("evaluate.seed", "0"),
     ],
 )

@@ -209,8 +209,8 @@ def test_plots_show_the_figures_in_a_page(first, tmp_path):
     first.dvc("plots", "show", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots/index.html").read_text(encoding="utf-8")
     shown = re.findall(r'<img src="([^"]+\.png)"', page)
-    assert len(shown) == 3
-    for name in ("curves", "confusion", "per_class"):
+    assert len(shown) == 4
+    for name in ("curves", "confusion", "per_class", "reliability"):
         (path,) = [path for path in shown if name in path.removesuffix(".png").split("_evaluation_")[-1]]
         picture = (tmp_path / "plots" / path).read_bytes()
         assert picture == first.outputs()[f"build/evaluation/{name}.png"]

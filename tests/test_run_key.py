@@ -15,6 +15,8 @@ FILES = {
     "pyproject.toml": '[tool.flowers.numerics]\ntensorflow = "2.0"\nkeras = "3.0"\nnumpy = "2.0"\n',
     "src/flowers/train.py": "train\n",
     "src/flowers/network/deep/resnet.py": "resnet\n",
+    "src/flowers/templates/page.html": "<h1>page</h1>\n",
+    "src/flowers/templates/deep/part.html": "<p>part</p>\n",
     "src/flowers/cli.py": "cli\n",
     "build/images.csv": "path,label\n",
     "build/split.csv": "path,label,subset\n",
@@ -24,7 +26,7 @@ FILES = {
 stages:
   download: {deps: [src/flowers/cli.py]}
   train: {deps: [src/flowers/train.py, "${model.weights}", build/images]}
-  evaluate: {deps: [src/flowers/network, build/split.csv]}
+  evaluate: {deps: [src/flowers/network, src/flowers/templates/page.html, src/flowers/templates/deep, build/split.csv]}
 """,
 }
 
@@ -59,9 +61,12 @@ def replace(name: str, old: str, new: str) -> None:
         ("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002"),
         ("params.yaml", "on: train ", "on: train+val "),
         ("params.yaml", "bootstrap_samples: 1000", "bootstrap_samples: 2000"),
+        ("params.yaml", "gallery: 12", "gallery: 24"),
         ("pyproject.toml", 'numpy = "2.0"', 'numpy = "2.1"'),
         ("src/flowers/train.py", "train", "trained"),
         ("src/flowers/network/deep/resnet.py", "resnet", "vgg"),
+        ("src/flowers/templates/page.html", "page", "sheet"),
+        ("src/flowers/templates/deep/part.html", "part", "piece"),
         ("build/images.csv", "path", "paths"),
         ("build/split.csv", "path", "paths"),
         ("build/weights/resnet50.npz", "weights", "heights"),

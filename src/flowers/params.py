@@ -96,9 +96,10 @@ class TrainParams(_Section):
 
 
 class EvaluateParams(_Section):
-    """The bootstrap behind the confidence intervals."""
+    """The bootstrap behind the confidence intervals, and how many mistakes the report shows."""
 
     bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)]
+    gallery: Annotated[int, Field(ge=0, le=200)]
     seed: Seed
 
 

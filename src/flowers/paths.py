@@ -34,6 +34,8 @@ CONFUSION = EVALUATION / "confusion.csv"
 CONFUSION_PICTURE = EVALUATION / "confusion.png"
 CURVES_PICTURE = EVALUATION / "curves.png"
 PER_CLASS_PICTURE = EVALUATION / "per_class.png"
+RELIABILITY_PICTURE = EVALUATION / "reliability.png"
+REPORT = EVALUATION / "report.html"  # all of the above on one page, with photos
 
 # track, tune
 TRACKING = Path("tracking")  # the local MLflow store: git-ignored, may be deleted at any time

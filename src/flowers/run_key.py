@@ -19,6 +19,7 @@ PIPELINE = Path("dvc.yaml")
 PROJECT = Path("pyproject.toml")
 
 _STAGES = ("train", "evaluate")
+_SOURCES = (".py", ".html")  # modules, and the templates of pages
 # `dataset` and `split` are left out on purpose: what they decide is in the photo list and the split, hashed below. Two
 # ways to write down the same split (another seed for an official one) are the same run.
 _SECTIONS = ("model", "head", "augmentation", "train", "evaluate")
@@ -91,11 +92,11 @@ def source_files() -> list[Path]:
             raise UserError(f"{PIPELINE}: stage '{name}' is missing; restore it with `git checkout {PIPELINE}`")
         for dependency in stages[name].get("deps", []):
             path = Path(str(dependency))
-            if path.suffix == ".py":
+            if path.suffix in _SOURCES:
                 found.add(path)
             # The outputs of earlier stages are thousands of photos and no code.
             elif path.is_dir() and not path.is_relative_to(paths.BUILD):
-                found.update(path.rglob("*.py"))
+                found.update(file for file in path.rglob("*") if file.suffix in _SOURCES)
     if not found:
         raise UserError(f"{PIPELINE}: train and evaluate name no source file in their deps")
     return sorted(found)

@@ -1,7 +1,9 @@
 """The stage `evaluate`: files that agree with each other, and a model that must agree with the stored activations."""
 
+import base64
 import hashlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,8 +13,10 @@ import pytest
 from flowers import paths
 from flowers.errors import UserError
 from flowers.network import activations, trunk, weights
+from flowers.reporting import calibration
 
 FILES = [
+    "calibration.json",
     "confusion.csv",
     "confusion.png",
     "curves.png",
@@ -21,6 +25,9 @@ FILES = [
     "per_class.csv",
     "per_class.png",
     "predictions.csv",
+    "reliability.png",
+    "report.html",
+    "validation.csv",
 ]
 
 
@@ -35,6 +42,13 @@ def trained(world, cheap_trunk):
     return world
 
 
+@pytest.fixture
+def untrained(world, cheap_trunk):
+    """A world with a model that knows next to nothing."""
+    world.train(head={"units": []}, train={"epochs": 1, "learning_rate": 1e-6})
+    return world
+
+
 def evaluation(world) -> dict[str, bytes]:
     """The files of the evaluation by name."""
     made = world.made()
@@ -46,15 +60,17 @@ def test_every_test_photo_has_its_prediction_and_every_figure_follows_from_them(
     assert sorted(evaluation(trained)) == FILES
     assert all(content.startswith(b"\x89PNG") for name, content in evaluation(trained).items() if name.endswith(".png"))
 
-    predictions = table(paths.PREDICTIONS)
-    split = table(paths.SPLIT)
-    wanted = split[split["subset"] == "test"].sort_values("path")
-    assert predictions["path"].tolist() == wanted["path"].tolist()
-    assert predictions["label"].tolist() == wanted["label"].tolist()
-    chances = predictions[[f"p({name})" for name in trained.classes]].to_numpy()
-    np.testing.assert_allclose(chances.sum(axis=1), 1, atol=1e-4)
-    assert predictions["predicted"].tolist() == [trained.classes[number] for number in chances.argmax(axis=1)]
-    np.testing.assert_allclose(predictions["probability"], chances.max(axis=1))
+    predictions, split = table(paths.PREDICTIONS), table(paths.SPLIT)
+    listed = table(paths.IMAGE_LIST).set_index("path")
+    for subset, answers in (("test", predictions), ("val", table(paths.VALIDATION))):
+        wanted = split[split["subset"] == subset].sort_values("path")
+        assert answers["path"].tolist() == wanted["path"].tolist() and len(answers) == 6
+        assert answers["label"].tolist() == wanted["label"].tolist()
+        assert answers["sha256"].tolist() == listed.loc[answers["path"], "sha256"].tolist()
+        chances = answers[[f"p({name})" for name in trained.classes]].to_numpy()
+        np.testing.assert_allclose(chances.sum(axis=1), 1, atol=1e-4)
+        assert answers["predicted"].tolist() == [trained.classes[number] for number in chances.argmax(axis=1)]
+        np.testing.assert_allclose(answers["probability"], chances.max(axis=1))
 
     right = predictions["label"] == predictions["predicted"]
     metrics = json.loads(paths.METRICS.read_text())
@@ -76,12 +92,65 @@ def test_every_test_photo_has_its_prediction_and_every_figure_follows_from_them(
     assert confusion.to_numpy().sum() == 6 and np.trace(confusion) == right.sum()
 
 
-def test_run_again_it_writes_the_same_bytes_and_keeps_nothing_of_before(trained):
+def test_the_temperature_is_that_of_the_validation_photos_and_the_errors_are_of_the_test_photos(trained):
     trained.evaluate()
-    before = evaluation(trained)
+    found = json.loads(paths.CALIBRATION.read_text())
+    assert found["validation_held_out"] is True
+    labels, chances = answers(trained, paths.VALIDATION)
+    assert found["temperature"] == pytest.approx(calibration.temperature(labels, chances), rel=1e-3)
+    labels, chances = answers(trained, paths.PREDICTIONS)
+    for scaled, name in ((chances, ""), (calibration.scaled(chances, found["temperature"]), "_with_temperature")):
+        error = calibration.expected_calibration_error(labels, scaled)
+        assert found[f"expected_calibration_error{name}"] == pytest.approx(error, abs=1e-4)
+
+
+def test_validation_photos_that_were_trained_on_say_nothing_of_the_temperature(world, cheap_trunk):
+    world.train(head={"units": []}, train={"on": "train+val", "epochs": 2})
+    world.evaluate()
+    found = json.loads(paths.CALIBRATION.read_text())
+    assert found["validation_held_out"] is False and found["temperature"] == 1
+    assert found["expected_calibration_error"] == pytest.approx(found["expected_calibration_error_with_temperature"])
+    assert "No temperature was fitted" in paths.REPORT.read_text(encoding="utf-8")
+
+
+def answers(world, path) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities of a file of predictions."""
+    found = table(path)
+    labels = np.array([world.classes.index(name) for name in found["label"]])
+    return labels, found[[f"p({name})" for name in world.classes]].to_numpy()
+
+
+@pytest.mark.parametrize(("gallery", "shown"), [(0, 0), (2, 2), (200, None)])
+def test_the_report_shows_as_many_mistakes_as_it_is_asked_for_the_surest_first(untrained, gallery, shown):
+    untrained.evaluate(gallery=gallery)
+    predictions = table(paths.PREDICTIONS)
+    wrong = predictions[predictions["label"] != predictions["predicted"]]
+    assert len(wrong) > 2
+    page = paths.REPORT.read_text(encoding="utf-8")
+    assert page.count('<div class="both">') == (len(wrong) if shown is None else shown)
+    assert ("Surest mistakes" in page) == (gallery > 0)
+    if gallery:
+        surest = wrong.sort_values("probability", ascending=False)["path"].tolist()[:shown]
+        section = page.split("<h2>Surest mistakes</h2>")[1].split("</section>")[0]
+        assert re.findall(r"<div>([^<]+\.png)</div>", section) == surest
+
+
+def test_the_report_holds_the_figures_and_needs_nothing_else(untrained):
+    untrained.evaluate()
+    page = paths.REPORT.read_text(encoding="utf-8")
+    files = evaluation(untrained)
+    for name in ("confusion.png", "curves.png", "per_class.png", "reliability.png"):
+        assert base64.b64encode(files[name]).decode() in page
+    assert "<script" not in page and "://" not in page
+    assert str(untrained.folder) not in page
+
+
+def test_run_again_it_writes_the_same_bytes_and_keeps_nothing_of_before(untrained):
+    untrained.evaluate()
+    before = evaluation(untrained)
     (paths.EVALUATION / "left over.csv").touch()
-    trained.evaluate()
-    assert evaluation(trained) == before
+    untrained.evaluate()
+    assert evaluation(untrained) == before
 
 
 def shard() -> tuple:
@@ -155,6 +224,17 @@ def test_a_lost_file_is_named_and_nothing_is_half_made(trained, lost, evaluated_
     path = test_items()[0].path if lost == "photo" else trained.build / lost
     path.unlink()
     with pytest.raises(UserError, match=str(path.name)):
+        trained.evaluate()
+    assert evaluation(trained) == before
+
+
+def test_a_lost_photo_that_only_the_report_needs_leaves_nothing_half_made_either(trained, monkeypatch):
+    trained.evaluate()
+    before = evaluation(trained)
+    monkeypatch.setattr("flowers.stages.evaluate.JOINED_PHOTOS", 1)  # the first
+    lost = test_items()[-1].path
+    lost.unlink()
+    with pytest.raises(UserError, match=lost.name):
         trained.evaluate()
     assert evaluation(trained) == before
 

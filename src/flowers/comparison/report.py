@@ -8,7 +8,7 @@ from flowers.comparison import paired
 from flowers.comparison.answers import Answers
 from flowers.reporting import bootstrap, metrics
 from flowers.reporting.document import Card, Document, Gallery, Part, Section, Table
-from flowers.reporting.tables import NAMES, PLAIN
+from flowers.reporting.measures import NAMES, PLAIN
 
 Thumbnail = Callable[[str, str], bytes | None]  # of a photo's path and hash; None where the photo is not here
 

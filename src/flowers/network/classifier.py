@@ -76,6 +76,20 @@ class Classifier:
         """Probabilities (n, classes) float32 of the trunk's activations at `cut`."""
         return training.softmax(self.top.logits(activations))
 
+    def feature_maps(self, image: np.ndarray) -> np.ndarray:
+        """The last convolution's output, (7, 7, 2048) float32, for one image, uint8 RGB (224, 224, 3)."""
+        trunk, tail = self._to_maps
+        (values,) = trunk(image[None]).values()
+        maps: np.ndarray = tail.maps(values.astype(np.float32))[0].numpy()
+        return maps
+
+    @cached_property
+    def _to_maps(self) -> tuple[Trunk, Top]:
+        """A trunk that does not pool, and the blocks above it; for single images, which would fill no batch."""
+        precision = self.description.precision
+        tail = self.top if self.cut.blocks else Top(Cut(1), self.pretrained, self._head, precision)
+        return Trunk(self.pretrained, [tail.cut], precision, batch=1), tail
+
     def export(self) -> "keras.Model":
         """The whole network as one Keras model: uint8 (n, 224, 224, 3) to probabilities, in float32."""
         return keras_model.whole({**self.pretrained, **self._trained}, self._head)

@@ -47,9 +47,13 @@ class Top:
 
     def features(self, activations: Any) -> Any:
         """Pooled features (n, 2048), float32."""
-        tf = backend.tensorflow()
         if not self.cut.blocks:
             return activations
+        return backend.tensorflow().reduce_mean(self.maps(activations), axis=[1, 2])
+
+    def maps(self, activations: Any) -> Any:
+        """The last convolution's output (n, 7, 7, 2048), float32, from a cut that leaves blocks above it."""
+        tf = backend.tensorflow()
 
         def weights(layer: str) -> tuple[Any, Any]:
             kernel, bias = folded.fold(self._tensor, layer)
@@ -59,7 +63,7 @@ class Top:
         for number, block in enumerate(self.cut.blocks):
             # A subsampled cut has done the first block's stride already.
             x = folded.residual_block(x, block, 1 if number == 0 and self.cut.subsampled else block.stride, weights)
-        return tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2])
+        return tf.cast(x, tf.float32)
 
     def _tensor(self, name: str) -> Any:
         return self._tail[name] if name in self._tail else self._fixed[name]

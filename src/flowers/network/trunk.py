@@ -78,21 +78,21 @@ def folded_weights(tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]
 class Trunk:
     """The frozen network up to one or more cuts; one pass over a photo gives the activations at all of them."""
 
-    def __init__(self, tensors: Tensors, cuts: Iterable[Cut], precision: str) -> None:
-        """`precision` is `float32` or `bfloat16`; activations come out in it."""
+    def __init__(self, tensors: Tensors, cuts: Iterable[Cut], precision: str, batch: int | None = None) -> None:
+        """`precision` is `float32` or `bfloat16`; activations come out in it. `batch`: photos at a time, else BATCH."""
         tf = backend.tensorflow()
         self.cuts = tuple(sorted(set(cuts), key=lambda cut: -cut.unfreeze_blocks))
-        self.precision = precision
+        self.precision, self.batch = precision, batch or BATCH
         self._dtype = tf.as_dtype(precision)
         weights = folded_weights(tensors)
-        signature = tf.TensorSpec((BATCH, 224, 224, 3), tf.uint8)
+        signature = tf.TensorSpec((self.batch, 224, 224, 3), tf.uint8)
         self._function = tf.function(
             lambda images: self._forward(tf, weights, images), input_signature=[signature], autograph=False
         )
 
     def __call__(self, images: np.ndarray) -> dict[Cut, np.ndarray]:
-        """Activations of uint8 RGB images (n, 224, 224, 3), n ≤ 32, at every cut: (n, *cut.shape)."""
-        padded = np.zeros((BATCH, *images.shape[1:]), np.uint8)
+        """Activations of uint8 RGB images (n, 224, 224, 3), n ≤ batch, at every cut: (n, *cut.shape)."""
+        padded = np.zeros((self.batch, *images.shape[1:]), np.uint8)
         padded[: len(images)] = images
         outputs = self._function(padded)
         return {cut: output.numpy()[: len(images)] for cut, output in zip(self.cuts, outputs, strict=True)}
@@ -102,7 +102,7 @@ class Trunk:
         batch = []
         for image in images:
             batch.append(image)
-            if len(batch) == BATCH:
+            if len(batch) == self.batch:
                 yield self(np.stack(batch))
                 batch = []
         if batch:

@@ -9,7 +9,7 @@ from flowers.errors import UserError
 from flowers.params import Params, PromoteParams
 from flowers.promotion import decide, probe
 from flowers.reporting.document import Document, Section, Table
-from flowers.reporting.tables import NAMES, PLAIN
+from flowers.reporting.measures import NAMES, PLAIN
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

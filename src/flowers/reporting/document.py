@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 TEMPLATES = Path(__file__).parent / "templates"
+DPI = 150  # of pictures, as `figures` draws them
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class Picture:
     alt: str
     file: str = ""
 
+    @property
+    def width(self) -> int:
+        """How wide it is shown, where there is room, in CSS pixels: letters have the size that they were drawn in."""
+        pixels = int.from_bytes(self.png[16:20])  # the header of a PNG
+        return round(pixels * 96 / DPI)
+
 
 @dataclass(frozen=True)
 class Card:
@@ -40,13 +47,20 @@ class Card:
     image: bytes | None
     lines: Sequence[str]
     tone: str = ""  # "good" or "bad": the colour of its edge
+    beside: bytes | None = None  # a second picture, to the right of the first
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Cards side by side. A terminal and Markdown show the lines alone."""
+    """Cards side by side under a title of their own, if they have one. A terminal and Markdown show the lines alone."""
 
     cards: Sequence[Card]
+    title: str = ""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether its cards hold two pictures each."""
+        return any(card.beside for card in self.cards)
 
 
 Part = str | Table | Picture | Gallery  # a string is a paragraph
@@ -92,6 +106,8 @@ def show(document: Document, console: "Console") -> None:
                     grid.add_row(*(escape(cell) for cell in row))
                 console.print(grid)
             elif isinstance(part, Gallery):
+                if part.title:
+                    console.print(escape(part.title), highlight=False)
                 for card in part.cards:
                     console.print(f"  {escape(' · '.join(card.lines))}", highlight=False, soft_wrap=True)
 
@@ -112,7 +128,8 @@ def _markdown(part: Part) -> list[str]:
     if isinstance(part, Picture):
         return [f"![{_plain(part.alt)}]({part.file})"] if part.file else []
     if isinstance(part, Gallery):
-        return [f"- {_plain(' · '.join(card.lines))}" for card in part.cards]
+        title = [f"**{_plain(part.title)}**", ""] if part.title else []
+        return [*title, *(f"- {_plain(' · '.join(card.lines))}" for card in part.cards)]
     rows = [part.header, ["---" if n < part.left else "---:" for n in range(len(part.header))], *part.rows]
     lines = ["| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     if part.folded:

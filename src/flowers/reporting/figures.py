@@ -26,6 +26,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from flowers.reporting import wilson
+
 BLUE, ORANGE, SKY, INK, GREY, PALE = "#0072B2", "#D55E00", "#56B4E9", "#333333", "#8A8A8A", "#E6E6E6"
 BLUES = LinearSegmentedColormap.from_list("right", ["#FFFFFF", "#9CCBE6", BLUE, "#003A5C"])
 ORANGES = LinearSegmentedColormap.from_list("wrong", ["#FFFFFF", "#F6BF94", ORANGE, "#6B2F00"])
@@ -127,15 +129,15 @@ def curves(history: pd.DataFrame, path: Path, best: int | None = None) -> None:
 def per_class(table: pd.DataFrame, path: Path) -> None:
     """Draw each class's recall with its 95 % interval and number of photos, best class first, as a PNG.
 
-    `table` has the columns class, photos, correct and recall (see `metrics.per_class`). The interval is Wilson's (1927,
-    J. Am. Stat. Assoc. 22, 209-212). Classes without photos come last, without a bar.
+    `table` has the columns class, photos, correct and recall (see `metrics.per_class`). The interval is Wilson's.
+    Classes without photos come last, without a bar.
     """
     ordered = table.sort_values(["recall", "photos", "class"], ascending=[False, False, True], na_position="last")
     photos = ordered["photos"].to_numpy(dtype=np.float64)
     recall = ordered["recall"].fillna(0).to_numpy(dtype=np.float64)
     rows = np.arange(len(ordered))
     tested = photos > 0
-    low, high = _wilson(recall[tested], photos[tested])
+    low, high = wilson.interval(recall[tested], photos[tested])
     many = len(ordered) > CELL_TEXT_UP_TO
     size = 7 if many else 9
     with page(path, 6, (0.17 if many else 0.3) * len(ordered)) as figure:
@@ -250,14 +252,6 @@ def _best_epoch(history: pd.DataFrame) -> int | None:
         return None
     validated = history.dropna(subset=order).sort_values(order, ascending=[False, True, True])
     return int(validated["epoch"].iloc[0]) if len(validated) else None
-
-
-def _wilson(share: NDArray[np.float64], n: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The 95 % score interval of a share observed in n trials."""
-    z = 1.959963984540054
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return middle - half, middle + half
 
 
 def shortened(name: object) -> str:

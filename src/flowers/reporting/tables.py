@@ -4,14 +4,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-NAMES = {  # every known measure, in the order of the table
-    "accuracy": "accuracy",
-    "mean_per_class_accuracy": "mean per-class accuracy",
-    "top5_accuracy": "top-5 accuracy",
-    "macro_f1": "macro F1",
-    "log_loss": "log-loss",
-}
-PLAIN = {"log_loss"}  # not shares of 1
+from flowers.reporting import measures
 
 
 def scores_table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> Table:
@@ -24,15 +17,9 @@ def scores_table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[flo
     table.add_column("measure")
     table.add_column("score", justify="right")
     table.add_column("95 % interval", justify="right")
-    for key in [*(key for key in NAMES if key in metrics), *(key for key in metrics if key not in NAMES)]:
-        share = key in NAMES and key not in PLAIN
-        limits = " – ".join(_number(limit, share) for limit in intervals.get(key, ()))
-        table.add_row(NAMES.get(key, key.replace("_", " ")), _number(metrics[key], share), limits)
+    for row in measures.rows(metrics, intervals):
+        table.add_row(*row)
     return table
-
-
-def _number(value: float, share: bool) -> str:
-    return f"{100 * value:.1f} %" if share else f"{value:.3f}"
 
 
 def print_scores() -> None:

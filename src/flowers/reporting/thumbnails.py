@@ -8,6 +8,7 @@ import numpy as np
 from flowers import images, paths
 
 _QUALITY = 82  # of JPEG: 10 kB a picture
+_OPACITY = 0.75  # of colour at the strongest place
 
 
 def of(path: str, sha256: str) -> bytes | None:
@@ -26,3 +27,20 @@ def jpeg(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY)
     return buffer.getvalue()
+
+
+def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Pixels, uint8 RGB (height, width, 3), in grey, under colour where `heat` (k, k), 0 ... 1, is high; uint8.
+
+    The colours are matplotlib's inferno, of which equal steps look equal, to the colour-blind too.
+    """
+    from matplotlib import colormaps
+    from PIL import Image
+
+    size = pixels.shape[1], pixels.shape[0]
+    smooth = Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+    strength = np.clip(np.asarray(smooth), 0, 1)
+    colour, opacity = 255 * colormaps["inferno"](strength)[..., :3], _OPACITY * strength[..., None]
+    grey = pixels.mean(axis=2, keepdims=True)
+    mixed: np.ndarray = ((1 - opacity) * grey + opacity * colour).round().astype(np.uint8)
+    return mixed

@@ -1,7 +1,8 @@
-"""Evaluate: score the test photos, each once, and write the scores, tables and figures."""
+"""Evaluate: score the test photos, each once, and write scores, tables, figures and a page that holds them all."""
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pandas as pd
 
 from flowers import console, paths
 from flowers.errors import UserError
-from flowers.network import activations, backend, checkpoint, classifier, photos
+from flowers.network import activations, backend, checkpoint, classifier, gradcam, photos
 from flowers.params import EvaluateParams
-from flowers.reporting import bootstrap, calibration, figures, metrics
+from flowers.reporting import bootstrap, calibration, document, evaluation_page, figures, metrics, reliability, seen
 
 JOINED_PHOTOS = 32
 JOINED_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # largest difference of a probability
@@ -30,6 +31,9 @@ def run(evaluate: EvaluateParams) -> None:
         raise UserError(f"{paths.MODEL}: a model of other classes than {paths.SPLIT}; run `dvc repro`")
     probabilities, val_probabilities = _probabilities(model, test), _probabilities(model, val)
     _check_joined(model, test, probabilities)
+    surest, shown = evaluation_page.shown(test.labels, probabilities, evaluate.gallery)
+    brightness, pixels = seen.look(test.plain(), shown)
+    heat = _heat(model, surest, pixels, probabilities)
 
     shutil.rmtree(paths.EVALUATION, ignore_errors=True)
     paths.EVALUATION.mkdir(parents=True)
@@ -39,11 +43,18 @@ def run(evaluate: EvaluateParams) -> None:
     _write_json(paths.INTERVALS, {name: list(interval) for name, interval in intervals.items()})
     _write_predictions(paths.PREDICTIONS, test, probabilities)
     _write_predictions(paths.VALIDATION, val, val_probabilities)
+    _write_tables(test, probabilities)
     held_out = bool(history["val_loss"].notna().any())  # else it was trained on, and says nothing
     temperature = calibration.temperature(val.labels, val_probabilities) if held_out else 1.0
-    _write_json(paths.CALIBRATION, _calibration(test, probabilities, temperature, held_out))
-    _write_tables(test, probabilities)
+    calibrated = _calibration(test, probabilities, temperature, held_out)
+    _write_json(paths.CALIBRATION, calibrated)
+    _draw_reliability(test, probabilities, calibrated)
     figures.curves(history, paths.CURVES_PICTURE)
+
+    tested = _tested(test, probabilities, brightness, photos.read("train", *(() if held_out else ("val",))))
+    written = evaluation_page.Written(scores, intervals, evaluate.bootstrap_samples, calibrated, _pictures())
+    page = evaluation_page.document(tested, written, pixels, heat)
+    paths.REPORT.write_text(document.html(page), encoding="utf-8")
     console.say(f"Scored {len(test)} test photos: {scores['accuracy']:.1%} right")
 
 
@@ -64,6 +75,14 @@ def _check_joined(model: classifier.Classifier, test: photos.Photos, probabiliti
             f"The model on raw photos differs from the stored activations by {difference:.2g} in a probability "
             f"(at most {tolerance:g} is rounding). Type `flowers cache --clear activations` and run `dvc repro`."
         )
+
+
+def _heat(
+    model: classifier.Classifier, rows: Sequence[int], pixels: Mapping[int, np.ndarray], probabilities: np.ndarray
+) -> dict[int, np.ndarray]:
+    """Where each of these photos speaks for the class that it is taken for."""
+    named = probabilities[rows].argmax(axis=1) if rows else np.empty(0, int)
+    return dict(zip(rows, gradcam.maps(model, [pixels[row] for row in rows], named), strict=True))
 
 
 def _calibration(
@@ -97,6 +116,37 @@ def _write_tables(test: photos.Photos, probabilities: np.ndarray) -> None:
     confusion = metrics.confusion(test.labels, predicted, test.classes)
     confusion.to_csv(paths.CONFUSION)
     figures.confusion(confusion, paths.CONFUSION_PICTURE)
+
+
+def _draw_reliability(test: photos.Photos, probabilities: np.ndarray, calibrated: Mapping[str, float | bool]) -> None:
+    error = calibrated["expected_calibration_error"]
+    tables = {f"As it is: error {100 * error:.1f} %": calibration.reliability(test.labels, probabilities)}
+    if calibrated["validation_held_out"]:
+        temperature, error = calibrated["temperature"], calibrated["expected_calibration_error_with_temperature"]
+        scaled = calibration.scaled(probabilities, temperature)
+        tables[f"With temperature {temperature:.2f}: error {100 * error:.1f} %"] = calibration.reliability(
+            test.labels, scaled
+        )
+    reliability.diagrams(tables, paths.RELIABILITY_PICTURE)
+
+
+def _tested(
+    test: photos.Photos, probabilities: np.ndarray, brightness: np.ndarray, trained_on: photos.Photos
+) -> evaluation_page.Tested:
+    return evaluation_page.Tested(
+        files=test.table["path"].tolist(),
+        labels=test.labels,
+        probabilities=probabilities,
+        brightness=brightness,
+        short_side=test.table[["width", "height"]].astype(int).min(axis=1).to_numpy(),
+        classes=test.classes,
+        training_photos=np.bincount(trained_on.labels, minlength=len(test.classes)),
+    )
+
+
+def _pictures() -> dict[str, bytes]:
+    drawn = (paths.CURVES_PICTURE, paths.CONFUSION_PICTURE, paths.PER_CLASS_PICTURE, paths.RELIABILITY_PICTURE)
+    return {path.stem: path.read_bytes() for path in drawn}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

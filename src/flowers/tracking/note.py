@@ -1,6 +1,6 @@
 """The note on a run: what was trained and how it scored, in Markdown, for whoever opens it in the UI."""
 
-from flowers.reporting.tables import NAMES
+from flowers.reporting.measures import NAMES
 from flowers.tracking.result import Result
 
 

@@ -1,0 +1,38 @@
+"""Grad-CAM: the places of a photo that speak for a class.
+
+Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (arXiv 1610.02391),
+at the output of the last convolution. Between it and the logits stand an average over its places and the head, so the
+gradient is the same at all places: the head's, and no convolution is run backwards.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flowers.network import backend
+from flowers.network.classifier import Classifier
+
+
+def maps(model: Classifier, images: Sequence[np.ndarray], classes: Sequence[int] | np.ndarray) -> np.ndarray:
+    """How much each place of an image speaks for its class: (n, 7, 7) float32, from 0 to 1 at the strongest place.
+
+    `images` are n of uint8 RGB (224, 224, 3) as `images.load` returns them, `classes` n class numbers. A map is all 0
+    where no place speaks for the class.
+    """
+    heat = np.zeros((len(images), 7, 7), np.float32)
+    for row, (image, number) in enumerate(zip(images, classes, strict=True)):
+        features = model.feature_maps(image)
+        weighted = np.maximum(features @ _weights(model, features.mean(axis=(0, 1)), int(number)), 0)
+        heat[row] = weighted / (weighted.max() or 1)
+    return heat
+
+
+def _weights(model: Classifier, pooled: np.ndarray, number: int) -> np.ndarray:
+    """What a unit more of each pooled feature adds to the class's logit, (2048,)."""
+    tf = backend.tensorflow()
+    features = tf.constant(pooled[None])
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        logit = model.top.head(features, training=False)[0, number]
+    gradient: np.ndarray = tape.gradient(logit, features)[0].numpy()
+    return gradient

@@ -1,0 +1,29 @@
+"""What the scores are called where a person reads them, and how their values are written."""
+
+from collections.abc import Mapping
+
+NAMES = {  # every known measure, in the order of a table
+    "accuracy": "accuracy",
+    "mean_per_class_accuracy": "mean per-class accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log-loss",
+}
+PLAIN = {"log_loss"}  # not shares of 1
+
+
+def rows(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> list[tuple[str, str, str]]:
+    """Name, score and interval of each measure; one that is not known comes last, under its key, as a plain number."""
+    return [
+        (
+            NAMES.get(key, key.replace("_", " ")),
+            number(key, metrics[key]),
+            " – ".join(number(key, limit) for limit in intervals.get(key, ())),
+        )
+        for key in [*(key for key in NAMES if key in metrics), *(key for key in metrics if key not in NAMES)]
+    ]
+
+
+def number(key: str, value: float) -> str:
+    """A score as it is written: shares in percent, others with three digits."""
+    return f"{value:.3f}" if key in PLAIN or key not in NAMES else f"{100 * value:.1f} %"
