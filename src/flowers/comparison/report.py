@@ -8,7 +8,7 @@ from flowers.comparison import paired
 from flowers.comparison.answers import Answers
 from flowers.reporting import bootstrap, metrics
 from flowers.reporting.document import Card, Document, Gallery, Part, Section, Table
-from flowers.reporting.measures import NAMES, PLAIN
+from flowers.reporting.measures import NAMES, PLAIN, number
 
 Thumbnail = Callable[[str, str], bytes | None]  # of a photo's path and hash; None where the photo is not here
 
@@ -40,7 +40,7 @@ def alone(result: Answers, lead: str) -> Document:
     found = metrics.scores(result.labels, result.probabilities)
     limits = bootstrap.intervals(result.labels, result.probabilities, paired.SAMPLES, seed=0)
     rows = [
-        [NAMES[name], _shown(name, value), " to ".join(_shown(name, end) for end in limits[name])]
+        [NAMES[name], number(name, value), " to ".join(number(name, end) for end in limits[name])]
         for name, value in found.items()
     ]
     scores = Section(f"Scores on {_photos(len(result.labels))}", [Table(["measure", "score", "95 % interval"], rows)])
@@ -107,15 +107,13 @@ def _same_photos(first: Answers, other: Answers, thumbnail: Thumbnail) -> list[S
 
 
 def _score_row(name: str, found: paired.Difference) -> list[str]:
-    difference, low, high = (_shown(name, value, "+") for value in (found.value, found.low, found.high))
-    return [NAMES[name], _shown(name, found.one), _shown(name, found.other), difference, f"{low} to {high}"]
+    difference, low, high = (_signed(name, value) for value in (found.value, found.low, found.high))
+    return [NAMES[name], number(name, found.one), number(name, found.other), difference, f"{low} to {high}"]
 
 
-def _shown(name: str, value: float, sign: str = "") -> str:
-    """A score, or with sign a difference, which has no unit: shares are points of percent."""
-    if name in PLAIN:
-        return f"{value:{sign}.3f}"
-    return f"{100 * value:{sign}.1f}{'' if sign else ' %'}"
+def _signed(name: str, value: float) -> str:
+    """A difference of a score, which has no unit: shares are in points of percent."""
+    return f"{value:+.3f}" if name in PLAIN else f"{100 * value:+.1f}"
 
 
 def _classes(first: Answers, other: Answers) -> Section:
