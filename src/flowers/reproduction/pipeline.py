@@ -56,7 +56,6 @@ def fetch_data(folder: Path, variables: Mapping[str, str]) -> None:
 
     Raises UserError where neither has it.
     """
-    worktree.share_dvc(folder, remotes=False)
     if _dvc(folder, variables, "checkout", "data.dvc").returncode == 0:
         return
     console.say("Pulling the photos: they are not in DVC's cache")

@@ -22,10 +22,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Record:
-    """A run whose result is complete: its artifacts lie in `folder`, as `tracking.recorded` leaves them."""
+    """A run whose result is complete: its artifacts lie in `folder`, as `tracking.recorded` leaves them.
+
+    `params` are flat (head.dropout: 0.2), and only those that decide a result.
+    """
 
     named: str
     tags: Mapping[str, str]
+    params: Mapping[str, str]
     folder: Path
 
     @property
@@ -69,7 +73,7 @@ def find(reference: str, folder: Path) -> Record:
             raise UserError(f"run {lookup.described(run)} {reason}")
         with store.patience(*store.LONG):
             recorded.download(client, run, folder)
-    record = Record(lookup.described(run), run.data.tags, folder)
+    record = Record(lookup.described(run), run.data.tags, run.data.params, folder)
     if record.artifact("params.yaml") is None:
         raise UserError(
             f"run {record.named} has lost its artifact params.yaml; "

@@ -1,27 +1,13 @@
 """What a reproduction came to: the table of files, the verdict, and where it differs the likely causes."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from flowers.reporting.document import Document, Section, Table
 from flowers.reproduction import files
+from flowers.reproduction.evidence import Facts
 from flowers.reproduction.files import File
 
 _PUBLISHED = ", published there from files"  # as tracking says of a run whose training it has not seen
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What went into a result and what it was computed on; None or missing is what is not known.
-
-    `inputs` are hashes of photos, split, weights and code; `result` is the hash over all that is published.
-    """
-
-    processor: str | None = None
-    precision: str | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    result: str | None = None
 
 
 def same(compared: Sequence[File]) -> bool:

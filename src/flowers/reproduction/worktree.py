@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from flowers import console, paths
 from flowers.errors import UserError
+from flowers.reproduction import yaml_file
 
 # The hooks that DVC installs would check out outputs as soon as a commit is.
 _NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
@@ -62,36 +63,34 @@ def apply(patch: Path, folder: Path) -> None:
     _git("apply", "--whitespace=nowarn", str(patch.resolve()), folder=top)
 
 
-def set_parameters(folder: Path, of_run: Path) -> list[str]:
+def set_parameters(folder: Path, of_run: Path, counting: Collection[str]) -> list[str]:
     """Give the checkout the parameters of the run; returns those that the code of the checkout does not know.
 
-    The file stays as the commit has it where all are equal, and so do keys that the run does not have. Raises UserError
-    where one of the two cannot be read.
+    `counting` are the keys that decide a result (head.dropout, ...): the others, and the file where all are equal, stay
+    as the commit has them. Raises UserError where one of the two files cannot be read.
     """
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
     file = folder / paths.PARAMS
-    document, wanted = _yaml(file, yaml), _yaml(of_run, YAML(typ="safe"))
+    document, wanted = yaml_file.read(file, keep_form=True), yaml_file.read(of_run)
     changed, unknown = False, []
     for section, values in wanted.items():
-        if section == "tune" or not isinstance(values, Mapping):  # the search for values decides no result
-            continue
-        for name, value in values.items():
-            there = document.get(section)
+        there = document.get(section)
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            if f"{section}.{name}" not in counting:
+                continue
             if not isinstance(there, dict) or name not in there:
                 unknown.append(f"{section}.{name}")
             elif json.dumps(there[name], default=str) != json.dumps(value, default=str):
                 there[name], changed = value, True
     if changed:
-        yaml.dump(document, file)
+        yaml_file.write(document, file)
     return unknown
 
 
 def share_dvc(folder: Path, remotes: bool) -> None:
     """Let DVC in the checkout use this repository's cache and its local settings; with `remotes`, its remotes as well.
 
-    Otherwise the remotes are those of the commit: the photos of a remote inside of the repository may be in git.
+    Otherwise the remotes are those of the commit: the photos of a remote inside of the repository may be in git. Call
+    it first without.
     """
     from dvc.config import Config
 
@@ -104,6 +103,7 @@ def share_dvc(folder: Path, remotes: bool) -> None:
             for section in ("core", "remote"):
                 _merge(there.setdefault(section, {}), level.get(section, {}))
         there.setdefault("cache", {})["dir"] = str(cache)
+        there["core"]["autostage"] = True  # else DVC says what to type, and this is no place to type it in
 
 
 def _merge(into: dict[str, Any], update: Mapping[str, Any]) -> None:
@@ -112,20 +112,6 @@ def _merge(into: dict[str, Any], update: Mapping[str, Any]) -> None:
             _merge(into.setdefault(name, {}), value)
         else:
             into[name] = str(value) if isinstance(value, str) else value
-
-
-def _yaml(file: Path, yaml: Any) -> Any:
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        document = yaml.load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise UserError(
-            f"{file.name} of the run or its commit cannot be read: {' '.join(str(error).split())}"
-        ) from None
-    if not isinstance(document, dict):
-        raise UserError(f"{file.name} of the run or its commit holds no parameters")
-    return document
 
 
 def _git(*arguments: str, folder: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
