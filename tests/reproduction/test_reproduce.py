@@ -1,6 +1,5 @@
 """`flowers reproduce` from outside: real git, DVC and MLflow, and the real pipeline on small pictures."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -81,7 +80,7 @@ def test_a_run_whose_code_was_changed_since_gives_the_same_bytes_and_leaves_no_t
 
 def test_a_file_that_was_changed_in_the_store_is_named(made):
     (run,) = made.runs()
-    scores = Path(made.client().download_artifacts(run.info.run_id, "evaluation/metrics.json"))
+    (scores,) = made.folder.glob(f"tracking/artifacts/*/{run.info.run_id}/artifacts/evaluation/metrics.json")
     before = scores.read_text()
     scores.write_text(before.replace('"accuracy": 0.', '"accuracy": 1.'))
     done = reproduce(made, run.info.run_id[:8])
@@ -90,7 +89,7 @@ def test_a_file_that_was_changed_in_the_store_is_named(made):
     said = verdicts(done)
     differing = {path for path, what in said.items() if what != "the same bytes"}
     assert differing == {"build/evaluation/metrics.json"}
-    assert said["build/evaluation/metrics.json"] == "differs   by at most 1 (accuracy)"
+    assert said["build/evaluation/metrics.json"].split(None, 1) == ["differs", "by at most 1 (accuracy)"]
     assert "Not the same: 1 of " in done.stdout
     assert "the run's files were changed in MLflow since then" in " ".join(done.stdout.split())
 
@@ -102,8 +101,8 @@ def copy(made, tmp_path) -> Repository:
 
 
 def test_uncommitted_changes_are_applied(copy):
-    copy.replace(*(SEED[0], "seed=train.seed + 1,", "seed=train.seed + extra.ADDED,"))
-    copy.replace(SEED[0], "from flowers.network import backend", "from flowers.network import extra, backend")
+    copy.replace(SEED[0], "seed=train.seed + 1,", "seed=train.seed + extra.ADDED,")
+    copy.replace(SEED[0], "from flowers.network import ", "from flowers.network import extra, ")
     (copy.folder / "src/flowers/network/extra.py").write_text("ADDED = 2\n")
     copy.set(head__dropout=0.3)
     first = copy.outputs()["build/history.csv"]
@@ -123,7 +122,7 @@ def test_uncommitted_changes_are_applied(copy):
     done = reproduce(copy, run.info.run_name)
     assert done.returncode == 1
     assert "Likely cause: uncommitted changes at the time, which the run does not hold." in done.stdout
-    assert "the changes were not kept" in done.stderr or "that were not kept" in done.stderr
+    assert "uncommitted changes that were not kept" in done.stderr
 
 
 def test_an_experiment_outside_of_the_workspace_without_dvcs_cache_and_anew(copy, temporary):
@@ -183,7 +182,7 @@ def running_in(folder: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            place = os.readlink(process / "cwd")
+            place = str((process / "cwd").readlink())
         except OSError:
             continue
         if place.startswith(str(folder)):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flowers import paths, run_key
+from flowers.errors import UserError
 from flowers.reproduction.record import Record
 from flowers.reproduction.yaml_file import read
 
@@ -34,7 +35,8 @@ def of_run(record: Record, folder: Path) -> Facts:
     from flowers.tracking import runs
 
     inputs = {name: record.tags.get(f"flowers.{tag}_digest") for name, tag in _DIGESTS.items()}
-    with contextlib.chdir(folder):
+    versions = {}
+    with contextlib.chdir(folder), contextlib.suppress(UserError):  # a commit from before they were written down
         versions = run_key.versions()
     return Facts(
         processor=record.tags.get(runs.PROCESSOR),
@@ -59,13 +61,17 @@ def of_machine(packages: Mapping[str, str]) -> Facts:
 
 def with_inputs(facts: Facts, folder: Path) -> Facts:
     """The facts with the digests of what went in, as the run key takes them, once the photos are split in `folder`."""
+    makers = {
+        "photos": lambda: run_key.file_digest(paths.IMAGE_LIST),
+        "split": lambda: run_key.file_digest(paths.SPLIT),
+        "weights": lambda: run_key.file_digest(paths.WEIGHTS),
+        "code": run_key.code_digest,
+    }
+    inputs = {}
     with contextlib.chdir(folder):
-        inputs = {
-            "photos": run_key.file_digest(paths.IMAGE_LIST),
-            "split": run_key.file_digest(paths.SPLIT),
-            "weights": run_key.file_digest(paths.WEIGHTS),
-            "code": run_key.code_digest(),
-        }
+        for name, make in makers.items():
+            with contextlib.suppress(UserError):  # the code of another time may write other files
+                inputs[name] = make()
     return replace(facts, inputs=inputs)
 
 

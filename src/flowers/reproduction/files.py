@@ -27,11 +27,13 @@ def compare(recorded: Mapping[str, Path], made: Mapping[str, Path]) -> list[File
     return [_compare(path, recorded.get(path), made.get(path)) for path in sorted({*recorded, *made})]
 
 
-def by_digest(place: Path, recorded: str | None, made: str) -> File:
+def by_digest(place: Path, recorded: str | None, made: str | None) -> File:
     """The verdict on a file (or a folder) of which the run holds the hash alone."""
     path = place.as_posix()
     if recorded is None:
         return File(path, NOT_IN_RUN)
+    if made is None:
+        return File(path, NOT_MADE)
     return File(path, SAME) if recorded == made else File(path, DIFFERS, "another hash; the run holds no more of it")
 
 

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from flowers import console, paths, run_key
+from flowers import console, paths
 from flowers.errors import UserError
 from flowers.reporting import document
 from flowers.reproduction import evidence, files, pipeline, record, verdict, worktree, yaml_file
@@ -55,12 +55,13 @@ def _again(found: Record, origin: Origin, title: str, folder: Path, fresh: bool)
     pipeline.run(pipeline.PHOTOS, folder, variables)
     here = evidence.with_inputs(here, folder)
     then = evidence.without_photos(then, here, found, folder)
-    if then.inputs.get("photos", here.inputs["photos"]) == here.inputs["photos"]:
+    photos = here.inputs.get("photos")
+    if then.inputs.get("photos", photos) == photos:
         pipeline.run(pipeline.RESULT, folder, variables)
         here = evidence.with_result(here, folder)
     else:
         console.say("Not trained: the photos are not those of the run")
-    compared = _compared(found, folder)
+    compared = _compared(found, folder, here.inputs)
     _show(verdict.document(title, compared, verdict.causes(then, here, lost, fresh)))
     return 0 if verdict.same(compared) else 1
 
@@ -76,17 +77,18 @@ def _bring_photos(folder: Path, variables: Mapping[str, str]) -> None:
         raise UserError(f"the photos of the run are no longer there: there is no folder {dataset.get('path')}")
 
 
-def _compared(found: Record, folder: Path) -> list[files.File]:
+def _compared(found: Record, folder: Path, inputs: Mapping[str, str]) -> list[files.File]:
     """Every file of the run and of what was made again, in the order of the stages."""
     from flowers.tracking import model, recorded, result
 
     kept, made = recorded.files(found.folder), _made(folder)
-    compared = []
-    for path, tag in ((paths.IMAGE_LIST, "flowers.data_digest"), (paths.WEIGHTS, "flowers.weights_digest")):
-        compared.append(files.by_digest(path, found.tags.get(tag), run_key.file_digest(folder / path)))
+    compared = [
+        files.by_digest(paths.IMAGE_LIST, found.tags.get("flowers.data_digest"), inputs.get("photos")),
+        files.by_digest(paths.WEIGHTS, found.tags.get("flowers.weights_digest"), inputs.get("weights")),
+    ]
     if not _of_model(kept) and _of_model(made):
         with contextlib.chdir(folder):
-            digest = result.model_digest(run_key.file_digest(paths.WEIGHTS))
+            digest = result.model_digest(inputs.get("weights", ""))
         compared.append(files.by_digest(paths.MODEL, found.tags.get(model.DIGEST), digest))
         made = {name: file for name, file in made.items() if name not in _of_model(made)}
     return sorted([*compared, *files.compare(kept, made)], key=_place)
