@@ -95,6 +95,8 @@ def test_changes_are_applied_and_those_that_do_not_fit_are_refused(commit, tmp_p
     with worktree.checkout(commit, keep=False) as folder:
         worktree.apply(patch, folder)
         assert (folder / "code.py").read_text() == "changed\n"
+        (tmp_path / "empty.diff").touch()
+        worktree.apply(tmp_path / "empty.diff", folder)
         with pytest.raises(UserError, match=r"git apply failed: error: patch failed: code\.py:1"):
             worktree.apply(patch, folder)
 

@@ -59,6 +59,8 @@ def _remove(folder: Path) -> None:
 
 def apply(patch: Path, folder: Path) -> None:
     """Apply the changes that were kept. Raises UserError where they do not fit."""
+    if not patch.stat().st_size:
+        return  # git takes an empty one for a broken one
     top = Path(_git("rev-parse", "--show-toplevel", folder=folder).stdout.strip())
     _git("apply", "--whitespace=nowarn", str(patch.resolve()), folder=top)
 
