@@ -29,8 +29,8 @@ def test_every_file_of_either_side_has_a_verdict(tmp_path):
     ("one", "other", "said"),
     [
         ("epoch,loss\n0,1.5\n1,1.25\n", "epoch,loss\n0,1.5\n1,1.0\n", "by at most 0.25 (loss, row 2)"),
-        ("label,loss\nrose,1\n", "label,loss\ntulip,1\n", "1 values that are no numbers"),
-        ("label,loss\nrose,1\n", "label,loss\ntulip,3\n", "by at most 2 (loss, row 1), 1 values that are no numbers"),
+        ("label,loss\nrose,1\nrose,1\n", "label,loss\ntulip,1\ntulip,1\n", "2 other values"),
+        ("label,loss\nrose,1\n", "label,loss\ntulip,3\n", "by at most 2 (loss, row 1), 1 other value"),
         ("loss\n1\n", "loss\n1\n2\n", "2 values, not 1"),
         ("loss\n1\n", "accuracy\n1\n", "other names"),
         ("loss\n1.0\n", "loss\n1\n", "in form alone: the values are equal"),
@@ -47,7 +47,7 @@ def test_tables_are_compared_cell_by_cell(one, other, said):
     ("one", "other", "said"),
     [
         ({"accuracy": [0.5, 0.75]}, {"accuracy": [0.5, 0.5]}, "by at most 0.25 (accuracy.1)"),
-        ({"a": 1.0, "b": None}, {"a": 1.0, "b": 2.0}, "1 values that are no numbers"),
+        ({"a": 1.0, "b": None}, {"a": 1.0, "b": 2.0}, "1 other value"),
         ({"a": 1.0}, {"a": 1.0, "b": 2.0}, "2 values, not 1"),
     ],
 )
@@ -59,5 +59,5 @@ def test_tensors_are_compared_by_their_largest_difference():
     one, other = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32)
     other[1, 2] = 0.5
     assert files.difference("x.npz", npz(a=one, b=one), npz(a=one, b=other)) == "by at most 0.5 (b)"
-    assert files.difference("x.npz", npz(a=one), npz(a=one[:1])) == "1 values that are no numbers"
+    assert files.difference("x.npz", npz(a=one), npz(a=one[:1])) == "1 other value"
     assert files.difference("x.npz", npz(a=one), b"damaged") == "one of them cannot be read"

@@ -65,7 +65,7 @@ def difference(path: str, one: bytes, other: bytes) -> str:
         elif distance > largest:
             largest, where = distance, name
     parts = [f"by at most {largest:.2g} ({where})"] if largest else []
-    parts += [f"{others} values that are no numbers"] if others else []
+    parts += [f"{others} other value{'s' * (others != 1)}"] if others else []
     return ", ".join(parts) or "in form alone: the values are equal"
 
 
