@@ -17,7 +17,10 @@ from flowers import cli
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 STAGES = ("download", "split", "train", "evaluate", "track")
-TASKS = ("tune", "compare", "report", "promote", "scores", "ui", "export", "draw-sample", "cache", "clean", "project")
+TASKS = (
+    *("tune", "compare", "report", "promote", "reproduce", "scores", "ui", "export", "draw-sample", "cache", "clean"),
+    "project",
+)
 HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sklearn", "matplotlib", "dvc", "optuna", "scipy")
 
 

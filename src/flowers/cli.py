@@ -147,6 +147,18 @@ def promote(
 
 
 @app.command(rich_help_panel=TASKS)
+def reproduce(
+    run: Annotated[str, typer.Argument(help="A run's name, id or alias.")],
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary worktree, and say where it is.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute the activations anew, too.")] = False,
+) -> None:
+    """Make a run again from its commit, data and parameters, and compare it file by file (status 1: it differs)."""
+    from flowers.reproduction import run as reproduction
+
+    raise typer.Exit(reproduction.reproduce(run, keep, fresh))
+
+
+@app.command(rich_help_panel=TASKS)
 def scores() -> None:
     """Print the test scores of the last evaluation."""
     from flowers.reporting import tables

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,67 @@ def test_commits_are_a_list_with_their_cleanness(repository):
     commits = [f"{first} clean", f"{first} with changes", f"{git('rev-parse', 'HEAD')} clean"]
     assert json.loads(run.data.tags[runs.COMMITS]) == commits
     assert run.data.tags["mlflow.source.git.commit"] == first
+
+
+def changes(world, run, name: str) -> bytes:
+    """One of the artifacts that keep what was changed."""
+    return Path(world.client().download_artifacts(run.info.run_id, f"changes/{name}")).read_bytes()
+
+
+def test_what_was_changed_is_kept_as_a_patch_that_leads_to_the_same_tree(repository, tmp_path):
+    commit = git("rev-parse", "HEAD")
+    for name, value in {"diff.noprefix": "true", "diff.mnemonicPrefix": "true", "color.ui": "always"}.items():
+        git("config", name, value)
+    repository.write("src/flowers/new file.py", "new = 'ü'\n")
+    repository.write("src/flowers/staged.py", "staged = 1\n")
+    git("add", "src/flowers/staged.py")
+    repository.write("src/flowers/train.py", "rate = 2\n")
+    (repository.folder / "src/flowers/picture.bin").write_bytes(bytes(range(256)))
+    repository.write("data.dvc", "outs: []\n")
+    repository.write("notes.txt", "of no consequence")
+    status = git("status", "--porcelain")
+    tracking.publish(repository.params)
+    (run,) = repository.runs(only=1)
+    assert git("status", "--porcelain") == status
+
+    git("worktree", "add", "--quiet", "--detach", str(tmp_path / "again"), commit)
+    patch = changes(repository, run, f"{commit[:12]}.diff")
+    subprocess.run(["git", "apply", "-"], input=patch, cwd=tmp_path / "again", check=True)
+    for path in ("new file.py", "staged.py", "train.py", "picture.bin"):
+        path = f"src/flowers/{path}"
+        assert (tmp_path / "again" / path).read_bytes() == (repository.folder / path).read_bytes()
+    assert (tmp_path / "again/data.dvc").is_file()
+    assert not (tmp_path / "again/notes.txt").exists()
+
+
+def test_of_a_clean_tree_no_changes_are_kept(repository):
+    tracking.publish(repository.params)
+    (run,) = repository.runs(only=1)
+    assert not [path for path in repository.artifacts(run) if path.startswith("changes")]
+
+
+def test_changes_are_kept_while_it_trains_and_stay_as_they_were(repository):
+    commit = git("rev-parse", "HEAD")
+    repository.write("src/flowers/untracked.py", "one\n")
+    with tracking.live_run(repository.params):
+        pass
+    repository.write("src/flowers/untracked.py", "two\n")
+    tracking.publish(repository.params)
+    (run,) = repository.runs(only=1)
+    assert b"+one" in changes(repository, run, f"{commit[:12]}.diff")
+
+
+def test_changes_that_are_too_large_leave_a_note(repository, monkeypatch):
+    monkeypatch.setattr(runs, "_CHANGES_LIMIT", 100)
+    commit = git("rev-parse", "HEAD")
+    repository.write("src/flowers/untracked.py", "long\n" * 100)
+    tracking.publish(repository.params)
+    tracking.publish(repository.params)
+    (run,) = repository.runs(only=1)
+    assert [path for path in repository.artifacts(run) if path.startswith("changes/")] == [
+        f"changes/{commit[:12]}.too-large.txt"
+    ]
+    assert b"up to 100 are kept" in changes(repository, run, f"{commit[:12]}.too-large.txt")
 
 
 def test_what_the_pipeline_itself_writes_does_not_make_a_commit_unclean(repository):

@@ -1,12 +1,17 @@
-"""Where a result comes from: git commit, DVC experiment, processor."""
+"""Where a result comes from: git commit and what was changed since, DVC experiment, processor."""
 
 import json
 import os
 import platform
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+CLEAN, CHANGED = "clean", "with changes"  # after a commit: whether it alone reproduces the run
+
+_DECIDES = ("src", "dvc.yaml", "params.yaml", "pyproject.toml", "*.dvc")
 _TAG_LIMIT = 5000  # characters; MLflow refuses longer tags
 
 
@@ -19,8 +24,29 @@ def commit() -> str | None:
     head = _git("rev-parse", "HEAD")
     if not head:
         return None
-    changes = _git("status", "--porcelain", "--", "src", "dvc.yaml", "params.yaml", "pyproject.toml", "*.dvc")
-    return f"{head} {'clean' if changes == '' else 'with changes'}"
+    changes = _git("status", "--porcelain", "--untracked-files=normal", "--", *_DECIDES)
+    return f"{head} {CLEAN if changes == '' else CHANGED}"
+
+
+def changes() -> bytes | None:
+    """What makes a commit one "with changes", as a patch for `git apply`; None where git cannot say.
+
+    New files that git does not ignore are in it. The user's own index stays as it is: an empty one, filled from HEAD,
+    takes its place.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        new = None
+        if _run(["read-tree", "HEAD"], environment) is not None:
+            new = _run(["ls-files", "--others", "--exclude-standard", "-z", "--", *_DECIDES], environment)
+        if new:  # intent-to-add: named in the index, so that the patch below has their content
+            add = ["--literal-pathspecs", "add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
+            if _run(add, environment, new) is None:
+                return None
+        # No setting of the user's may give the patch another form.
+        form = ["--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-relative", "-U3"]
+        prefixes = ["--src-prefix=a/", "--dst-prefix=b/"]
+        return None if new is None else _run(["diff", *form, *prefixes, "HEAD", "--", *_DECIDES], environment)
 
 
 def experiment() -> str | None:
@@ -44,28 +70,38 @@ def extended(tag: str | None, item: str | None) -> str | None:
 
     When the tag is full the oldest items give way.
     """
-    items = _items(tag)
-    if item is None or item in items:
+    listed = items(tag)
+    if item is None or item in listed:
         return None
-    items.append(item)
-    while len(json.dumps(items)) > _TAG_LIMIT and len(items) > 1:
-        items.pop(0)
-    return json.dumps(items, ensure_ascii=False)
+    listed.append(item)
+    while len(json.dumps(listed)) > _TAG_LIMIT and len(listed) > 1:
+        listed.pop(0)
+    return json.dumps(listed, ensure_ascii=False)
 
 
-def _items(tag: str | None) -> list[str]:
+def items(tag: str | None) -> list[str]:
+    """The JSON list in `tag`."""
     try:
-        items = json.loads(tag or "[]")
+        found = json.loads(tag or "[]")
     except ValueError:  # edited by hand in the UI
-        items = [tag]
-    return [str(item) for item in items] if isinstance(items, list) else [str(items)]
+        found = [tag]
+    return [str(item) for item in found] if isinstance(found, list) else [str(found)]
 
 
 def _git(*arguments: str) -> str | None:
+    output = _run(arguments)
+    return None if output is None else output.decode("utf-8", "replace").strip()
+
+
+def _run(
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None, given: bytes | None = None
+) -> bytes | None:
     if not (git := shutil.which("git")):
         return None
     try:
-        done = subprocess.run([git, *arguments], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            [git, *arguments], env=environment, input=given, capture_output=True, check=False, timeout=60
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 else None

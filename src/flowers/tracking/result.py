@@ -26,23 +26,12 @@ class Result:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of what is published, except params.yaml and dvc.lock, which may differ between equal runs."""
-        files = [paths.HISTORY, paths.SPLIT, *self.evaluation_files, *self.model_files]
-        return run_key.files_digest(files)
+        return published_digest()
 
     @cached_property
     def model_digest(self) -> str:
         """SHA-256 of the model folder and of the weights under it."""
-        return hashlib.sha256(f"{run_key.files_digest(self.model_files)} {self.key.weights}".encode()).hexdigest()
-
-    @property
-    def model_files(self) -> list[Path]:
-        """Every file of the model folder."""
-        return _files(paths.MODEL)
-
-    @property
-    def evaluation_files(self) -> list[Path]:
-        """Every file that evaluate wrote."""
-        return _files(paths.EVALUATION)
+        return model_digest(self.key.weights)
 
     @cached_property
     def model(self) -> dict[str, Any]:
@@ -108,6 +97,16 @@ def read(params: Params) -> Result:
     # Now, and not when half of it is published.
     _ = result.epochs, result.phases, result.scores, result.intervals, result.counts, result.model, result.digest
     return result
+
+
+def published_digest() -> str:
+    """SHA-256 of the result in the current directory; see `Result.digest`. Raises UserError if a file is missing."""
+    return run_key.files_digest([paths.HISTORY, paths.SPLIT, *_files(paths.EVALUATION), *_files(paths.MODEL)])
+
+
+def model_digest(weights: str) -> str:
+    """SHA-256 of the model in the current directory and of `weights`, the digest of the weights under it."""
+    return hashlib.sha256(f"{run_key.files_digest(_files(paths.MODEL))} {weights}".encode()).hexdigest()
 
 
 def fingerprint(params: Params) -> dict[str, str]:

@@ -5,8 +5,10 @@ import getpass
 import json
 import os
 import re
+import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowers import run_key
@@ -27,7 +29,10 @@ EXPERIMENTS = "flowers.dvc_experiments"
 PROCESSOR = "flowers.processor"
 STUDY = "flowers.study"  # the id of a study, on its run and on those of its trials
 
+CHANGES = "changes"  # the folder of artifacts with what was changed since a commit
+
 _BATCH = 1000  # metrics at a time, MLflow's limit
+_CHANGES_LIMIT = 5_000_000  # bytes
 
 
 def with_key(client: "MlflowClient", key: str) -> list["Run"]:
@@ -84,11 +89,41 @@ def run_name(params: Params) -> str:
 
 
 def note_origin(client: "MlflowClient", run: "Run") -> None:
-    """Add the commit and the DVC experiment that lead here to the run's lists of them."""
-    tags = run.data.tags
-    for name, item in ((COMMITS, provenance.commit()), (EXPERIMENTS, provenance.experiment())):
+    """Add the commit and the DVC experiment that lead here to the run's lists of them, and keep what was changed."""
+    tags, commit = run.data.tags, provenance.commit()
+    for name, item in ((COMMITS, commit), (EXPERIMENTS, provenance.experiment())):
         if longer := provenance.extended(tags.get(name), item):
             client.set_tag(run.info.run_id, name, longer)
+    if commit and commit.endswith(provenance.CHANGED):
+        _keep_changes(client, run.info.run_id, commit)
+
+
+def changes_file(commit: str) -> str:
+    """The artifact that holds what was changed since a commit, a patch for `git apply`."""
+    return f"{CHANGES}/{commit[:12]}.diff"
+
+
+def too_large_file(commit: str) -> str:
+    """The artifact that stands in its place where the changes were too large to be kept."""
+    return f"{CHANGES}/{commit[:12]}.too-large.txt"
+
+
+def _keep_changes(client: "MlflowClient", run_id: str, commit: str) -> None:
+    """Log the changes, once for each commit: trees that lead to one run differ in nothing that decides its result."""
+    names = (changes_file(commit), too_large_file(commit))
+    if any(item.path in names for item in client.list_artifacts(run_id, CHANGES)):
+        return
+    patch = provenance.changes()
+    if patch is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if len(patch) > _CHANGES_LIMIT:
+            file = Path(folder) / Path(names[1]).name
+            file.write_text(f"The changes take {len(patch):,} bytes; up to {_CHANGES_LIMIT:,} are kept.\n")
+        else:
+            file = Path(folder) / Path(names[0]).name
+            file.write_bytes(patch)
+        client.log_artifact(run_id, str(file), CHANGES)
 
 
 def set_aside(client: "MlflowClient", run: "Run") -> None:
