@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowers import paths
+from flowers import console, paths
 from flowers.comparison.answers import Answers
 from flowers.errors import UserError
 from flowers.promotion.decide import Check
@@ -39,6 +39,7 @@ def check(client: "MlflowClient", run: "Run", candidate: Answers, count: int) ->
     given = json.dumps(
         {"store": store.uri(), "model": f"models:/{registry.logged_model(client, run)}", "photos": photos}
     )
+    console.say(f"Asking the model of run {candidate.name} about {len(rows)} photos")
     # The model brings a copy of the code it was trained with, which must not meet the one that runs here.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from flowers.reporting import metrics
 from flowers.reporting.metrics import Labels, Probabilities
@@ -57,17 +58,19 @@ def resampled(
     photos = np.array([len(own) for own in strata])[:, None]
     outcomes = [_Outcomes(labels, probabilities, strata) for probabilities in models]
     drawn = [{name: np.empty(samples) for name in metrics.scores(labels, probabilities)} for probabilities in models]
-    for part in _parts(samples, max(photos.max(), 2 * n_classes * len(models))):
-        size = part.stop - part.start
-        sums = [_Sums(n_classes, size) for _ in models]
-        for stratum, own in enumerate(strata):
-            times = _times_drawn(len(own), size, rng)
-            for outcome, total in zip(outcomes, sums, strict=True):
-                total.add(present[stratum], outcome.kinds[stratum], times @ outcome.columns[stratum])
-        for found, total in zip(drawn, sums, strict=True):
-            for name, values in total.scores(present, photos).items():
-                if name in found:
-                    found[name][part] = values
+    # The products are small: a second thread would only wait, and may change the last bits.
+    with threadpool_limits(1, user_api="blas"):
+        for part in _parts(samples, max(photos.max(), 2 * n_classes * len(models))):
+            size = part.stop - part.start
+            sums = [_Sums(n_classes, size) for _ in models]
+            for stratum, own in enumerate(strata):
+                times = _times_drawn(len(own), size, rng)
+                for outcome, total in zip(outcomes, sums, strict=True):
+                    total.add(present[stratum], outcome.kinds[stratum], times @ outcome.columns[stratum])
+            for found, total in zip(drawn, sums, strict=True):
+                for name, values in total.scores(present, photos).items():
+                    if name in found:
+                        found[name][part] = values
     return drawn
 
 
