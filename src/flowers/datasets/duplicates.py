@@ -12,11 +12,11 @@ import numpy as np
 
 K = TypeVar("K", bound=Hashable)
 
-# So many of 64 bits may differ. Looked at as pictures: in 3,461 photos of Oxford's flowers and 2,032 of five classes,
-# the 9 pairs up to 4 are copies, or one flower photographed twice; at 6, 1 of 3 pairs is of different flowers, at 8 1 of
-# 5, at 10 most are. Up to 8 no photo was taken for a mirror image that is none, and up to 12 no two of the 300 drawn
-# pictures for one. Of copies saved anew, half as large or mirrored all were found, of brighter ones 96 in 100; of those
-# cropped by 3 % on each side 27.
+# So many of 64 bits may differ. Looked at as pictures: among 3,461 photos of Oxford's flowers and 2,032 of five
+# classes, the 9 pairs up to 4 are copies, or one flower photographed twice; of 3 pairs at 6, one is of different
+# flowers, of 5 at 8 one, at 10 most are. Up to 8 no photo was taken for a mirror image that is none, and up to 12 no
+# two of the 300 drawn pictures for one. Of copies saved anew, half as large or mirrored all were found, of brighter
+# ones 96 in 100; of those cropped by 3 % on each side 27.
 THRESHOLD = 4
 
 # A median sets half of the bits of a hash. Where far fewer are set, most of what it compares is equal: the photo is
