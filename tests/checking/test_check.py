@@ -52,7 +52,7 @@ def test_good_photos_are_called_good(photos, capsys):
     said, page, table = check(capsys)
     assert table.empty
     assert table.columns.tolist() == ["path", "label", "subset", "p_label", "suggested", "p_suggested"]
-    assert "24 photos of 3 classes. 18 of them were judged" in said and "0 labels are in doubt" in said
+    assert "24 photos of 3 classes. 18 were judged" in said and "0 labels are in doubt" in said
     assert "Labels in doubt (0)" in page and "<img" not in page
 
 
@@ -87,9 +87,9 @@ def test_a_test_photo_is_judged_on_demand_alone_and_never_learned_from(world, ph
         frame.loc[frame["path"] == tested["NA"], "label"] = "rose"
         frame.to_csv(name, index=False)
     said, _, table = check(capsys)
-    assert "18 of them were judged" in said and table.empty
+    assert "18 were judged" in said and "The 6 test photos were not asked about" in said and table.empty
     said, _, table = check(capsys, with_test=True)
-    assert "24 of them were judged" in said
+    assert "24 were judged" in said and "not asked about" not in said
     assert table["path"].tolist() == [tested["NA"]]
     assert (table["label"].item(), table["suggested"].item(), table["subset"].item()) == ("rose", "NA", "test")
 

@@ -55,7 +55,7 @@ def page(found: Findings, thumbnail: Thumbnail) -> Document:
         ),
         _same(
             "The same picture under several labels",
-            "At least one of the labels is wrong.",
+            "One of the labels is wrong, or the picture shows both.",
             groups.several_labels,
             thumbnail,
         ),
@@ -80,10 +80,12 @@ class _Groups:
 
 
 def _lead(found: Findings, groups: _Groups) -> list[str]:
-    count, judged, doubts = len(found.photos), found.judged, len(found.doubtful)
+    count, tested = len(found.photos), int((found.photos["subset"] == "test").sum())
+    left_out = tested and found.judged <= count - tested
     lines = [
-        f"{count:,} photos of {found.photos['label'].nunique()} classes. "
-        f"{judged:,} of them were judged by models that had not seen them: {doubts:,} labels are in doubt.",
+        f"{count:,} photos of {found.photos['label'].nunique()} classes. {found.judged:,} were judged by models that "
+        f"had not seen them: {len(found.doubtful):,} labels are in doubt."
+        + (f" The {tested:,} test photos were not asked about (--test)." if left_out else ""),
         f"Pictures that several photos show: {len(groups.across)} on more than one side of the split, "
         f"{len(groups.several_labels)} under several labels, {len(groups.harmless)} on one side under one label.",
     ]
