@@ -6,8 +6,8 @@ import numpy as np
 
 FOLDS = 5
 
-# Measured with wrong labels planted in 1 of 20 photos, four times: among as many first ones in doubt were 82 % of them in
-# 1,727 photos of five classes (at most 81 % with C from 3 to 100 or with standardised features), 69 % in 1,434 of 89
+# Measured with wrong labels planted in 1 of 20 photos, four times: among as many first ones in doubt were 82 % of them
+# in 1,727 photos of five classes (at most 81 % with C from 3 to 100 or with standardised features), 69 % in 1,434 of 89
 # (all between 69 and 74 %). All of the first twenty were planted ones.
 _C = 10.0
 _ITERATIONS = 500
