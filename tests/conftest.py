@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+
+from pictures import picture
 
 CLASSES = ("NA", "café au lait", "rose")  # in their order; "NA" is what a careless reader of tables takes for nothing
 
@@ -102,14 +103,6 @@ class World:
 
         shutil.copytree(self.folder, folder, copy_function=copy)
         return World(folder)
-
-
-def picture(label: int, number: int) -> Image.Image:
-    """A noisy picture, 80 x 60, in which the colour tells the class."""
-    random = np.random.default_rng([label, number])
-    pixels = random.normal(90, 25, (60, 80, 3))
-    pixels[..., label] += 90
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ from flowers import cli
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 STAGES = ("download", "split", "train", "evaluate", "track")
 TASKS = (
-    *("tune", "compare", "report", "promote", "reproduce", "scores", "ui", "export", "draw-sample", "cache", "clean"),
-    "project",
+    *("check", "tune", "compare", "report", "promote", "reproduce", "scores", "ui", "export", "draw-sample", "cache"),
+    *("clean", "project"),
 )
 HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sklearn", "matplotlib", "dvc", "optuna", "scipy")
 
@@ -167,6 +167,7 @@ def test_every_stage_tells_that_it_is_in_the_wrong_folder(flowers, checkout):
         (["split"], "build/images.csv"),
         (["evaluate"], "build/model/model.json"),
         (["track"], "build/images.csv"),
+        (["check"], "build/split.csv"),
         (["scores"], "build/evaluation/metrics.json"),
         (["export", "model.keras"], "build/model/model.json"),
     ],
@@ -220,8 +221,9 @@ def test_a_full_disk_is_a_line(flowers):
     names = [
         (f"{label}/{number}.jpg", label, f"{label}{number}") for label in ("rose", "tulip") for number in range(20)
     ]
-    rows = [f"{path},{label},{digest},{digest},9,9,\n" for path, label, digest in names]
-    image_list.write_text("path,label,sha256,pixels,width,height,subset\n" + "".join(rows))
+    hashes = "00" * 8  # which say nothing
+    rows = [f"{path},{label},{digest},{digest},{hashes},{hashes},9,9,\n" for path, label, digest in names]
+    image_list.write_text("path,label,sha256,pixels,phash,mirrored_phash,width,height,subset\n" + "".join(rows))
     Path("build/split.csv").symlink_to("/dev/full")
     assert "No space left on device" in error_line(flowers("split"))
 

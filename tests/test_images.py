@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from flowers import images
 
@@ -239,6 +239,51 @@ def test_pixels_tell_apart_what_differs_and_not_how_it_is_stored():
     flat = Image.new("RGB", (480, 320)), Image.new("RGB", (320, 480))
     others = {images.measure(encode(other)).pixels for other in (touched, *flat)}
     assert len(others | same) == 4
+
+
+def flower(petals: int = 7, size: tuple[int, int] = (480, 320)) -> Image.Image:
+    """A shape with light and dark parts that no turn or mirroring leaves as it is."""
+    x, y = np.meshgrid(np.linspace(-1.3, 1.7, size[0]), np.linspace(-1.0, 1.2, size[1]))
+    angle, radius = np.arctan2(y, x), np.hypot(x, y)
+    bright = 120 + 90 * np.cos(petals * angle + 2 * radius) * np.exp(-radius) + 30 * x - 12 * y
+    return Image.fromarray(np.stack([bright, bright / 2, 200 - bright / 2], -1).clip(0, 255).astype(np.uint8))
+
+
+def bits(one: str, other: str) -> int:
+    """How many bits of two perceptual hashes differ."""
+    assert len(one) == len(other) == 16
+    return (int(one, 16) ^ int(other, 16)).bit_count()
+
+
+@pytest.mark.parametrize("size", [(480, 320), (1400, 900), (90, 60)])
+def test_a_copy_saved_anew_or_resized_has_nearly_the_same_perceptual_hash(size):
+    original = images.measure(encode(flower(size=size)))
+    smaller = flower(size=size).resize((size[0] * 2 // 3, size[1] * 2 // 3), Image.Resampling.BICUBIC)
+    for copy in (encode(flower(size=size), "JPEG", quality=60), encode(smaller, "JPEG")):
+        copied = images.measure(copy)
+        assert copied.pixels != original.pixels
+        assert bits(copied.phash, original.phash) <= 4
+    assert bits(images.measure(encode(flower(5, size))).phash, original.phash) > 10
+
+
+def test_the_second_hash_is_that_of_the_mirror_image():
+    original, mirrored = (images.measure(encode(each)) for each in (flower(), ImageOps.mirror(flower())))
+    assert bits(original.phash, mirrored.mirrored_phash) <= 2  # a pixel more on one side of a box
+    assert bits(original.mirrored_phash, mirrored.phash) <= 2
+    assert bits(original.phash, mirrored.phash) > 10
+
+
+def test_the_perceptual_hash_is_of_the_upright_photo():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encode(flower().transpose(ORIENTATIONS[6]), "PNG", exif=exif)
+    assert images.measure(turned) == images.measure(encode(flower()))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3000, 1), (1, 3000), (31, 129)])
+def test_a_photo_of_any_shape_has_a_perceptual_hash(size):
+    measured = images.measure(encode(Image.new("RGB", size, "red")))
+    assert len(measured.phash) == len(measured.mirrored_phash) == 16
 
 
 def test_a_large_jpeg_decoded_in_part_looks_like_the_whole():

@@ -81,6 +81,17 @@ def track(
 
 
 @app.command(rich_help_panel=TASKS)
+def check(
+    test: Annotated[bool, typer.Option("--test", help="Judge test photos, too; none is fitted on.")] = False,
+) -> None:
+    """Look for near-duplicates and doubtful labels among the photos, and write a page with the pictures."""
+    from flowers import params
+    from flowers.checking import run
+
+    run.check(params.load().model.precision, test)
+
+
+@app.command(rich_help_panel=TASKS)
 def tune(
     n_trials: Annotated[
         int | None, typer.Option(help="Trials in all, those of before included (tune.n_trials).", min=1)

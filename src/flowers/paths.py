@@ -9,13 +9,13 @@ BUILD = Path("build")
 
 # download
 IMAGES = BUILD / "images"  # <class>/<file>
-IMAGE_LIST = BUILD / "images.csv"  # path, label, sha256, pixels, width, height, subset
+IMAGE_LIST = BUILD / "images.csv"  # path, label, sha256, pixels, phash, mirrored_phash, width, height, subset
 SKIPPED_LIST = BUILD / "skipped.csv"  # path, reason
 WEIGHTS = BUILD / "weights" / "resnet50.npz"
 
 # split
 SPLIT = BUILD / "split.csv"  # path, label, subset
-SPLIT_REPORT = BUILD / "split.json"  # class counts, duplicates
+SPLIT_REPORT = BUILD / "split.json"  # class counts, duplicates and near-duplicates
 
 # train
 MODEL = BUILD / "model"
@@ -36,6 +36,10 @@ CURVES_PICTURE = EVALUATION / "curves.png"
 PER_CLASS_PICTURE = EVALUATION / "per_class.png"
 RELIABILITY_PICTURE = EVALUATION / "reliability.png"
 REPORT = EVALUATION / "report.html"  # all of the above on one page, with photos
+
+# check
+CHECK_PAGE = BUILD / "check.html"
+DOUBTFUL = BUILD / "doubtful.csv"  # path, label, subset, p(label), suggested, p(suggested)
 
 # track, tune
 TRACKING = Path("tracking")  # the local MLflow store: git-ignored, may be deleted at any time

@@ -81,7 +81,9 @@ def test_photos_are_copied_listed_and_measured(data, checkout):
     write(data, {"tulip/on its side.jpg": picture(9, size=(40, 30), exif=exif)})
     run()
     rows = table(paths.IMAGE_LIST)
-    assert list(rows[0]) == ["path", "label", "sha256", "pixels", "width", "height", "subset"]
+    assert list(rows[0]) == [
+        *("path", "label", "sha256", "pixels", "phash", "mirrored_phash", "width", "height", "subset")
+    ]
     assert [row["path"] for row in rows] == [
         *("rose/1.jpg", "rose/2.jpg", "tulip/1.jpg", "tulip/2.jpg", "tulip/on its side.jpg")
     ]
@@ -89,7 +91,9 @@ def test_photos_are_copied_listed_and_measured(data, checkout):
         content = (data / row["path"]).read_bytes()
         assert (paths.IMAGES / row["path"]).read_bytes() == content
         assert row["sha256"] == hashlib.sha256(content).hexdigest()
-        assert row["pixels"] == images.measure(content).pixels
+        measured = images.measure(content)
+        assert (row["pixels"], row["phash"]) == (measured.pixels, measured.phash)
+        assert row["mirrored_phash"] == measured.mirrored_phash
         assert (row["label"], row["subset"]) == (row["path"].split("/")[0], "")
     assert [(row["width"], row["height"]) for row in rows][-2:] == [("40", "30"), ("30", "40")]
     assert paths.SKIPPED_LIST.read_text() == "path,reason\n"

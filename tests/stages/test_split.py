@@ -12,17 +12,29 @@ from flowers.errors import UserError
 from flowers.params import SplitParams
 from flowers.stages import split
 
-COLUMNS = ["path", "label", "sha256", "pixels", "width", "height", "subset"]
+COLUMNS = ["path", "label", "sha256", "pixels", "phash", "mirrored_phash", "width", "height", "subset"]
 
 
 def digest(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def photo(label, name, pixels=None, subset=""):
-    """A row of the image list; photos with the same `pixels` show the same picture."""
+def phash(text, changed=0):
+    """A perceptual hash that is like that of no other text, with some of its bits changed."""
+    order = random.Random(text).sample(range(64), 64)  # a hash has half of its bits set
+    return f"{sum(1 << place for place in order[:32]) ^ sum(1 << place for place in range(changed)):016x}"
+
+
+def photo(label, name, pixels=None, subset="", like=None, changed=0, mirror=False):
+    """A row of the image list; photos with the same `pixels`, or `like` the same, show the same picture."""
     path = f"build/images/{label}/{name}.jpg"
-    return [path, label, digest("file" + path), digest(pixels or path), "20", "20", subset]
+    shown = like or pixels or path
+    hashes = phash(shown, changed), phash("mirrored " + shown, changed)
+    return [
+        *(path, label, digest("file" + path), digest(pixels or path)),
+        *(hashes[::-1] if mirror else hashes),
+        *("20", "20", subset),
+    ]
 
 
 def photos(count, label, subset=""):
@@ -122,6 +134,113 @@ def test_photos_with_the_same_pixels_stay_together():
     assert report["duplicates"]["photos"] == daisies - 8
 
 
+def near_copies(count, label="daisy"):
+    """Pictures that each have from none to three near-duplicates: resaved, mirrored, or like another near-duplicate."""
+    kinds = [{}, {"changed": 2}, {"mirror": True}, {"changed": 4}]
+    return [
+        photo(label, f"{k}-{copy}", like=f"{label} {k}", **kinds[copy])
+        for k in range(count)
+        for copy in range(1 + k % 4)
+    ]
+
+
+def sides_of_pictures(subsets):
+    """The sides on which the near copies of each picture stand."""
+    sides = {}
+    for path, subset in subsets.items():
+        sides.setdefault(path.rpartition("-")[0], set()).add(subset)
+    return {picture: found for picture, found in sides.items() if "/daisy/" in picture}
+
+
+def test_near_duplicates_stay_together_in_a_drawn_split():
+    rows = near_copies(30) + photos(40, "rose")
+    for seed in range(5):
+        subsets, report = run(rows, seed=seed)
+        assert all(len(found) == 1 for found in sides_of_pictures(subsets).values())
+        daisies = sum(report["classes"]["daisy"].values())
+        for subset, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
+            assert abs(report["classes"]["daisy"][subset] - share * daisies) <= 4
+    assert (report["near_duplicates"]["groups"], report["near_duplicates"]["photos"]) == (22, daisies - 8)
+    assert report["duplicates"]["groups"] == 0
+
+
+def test_photos_that_are_no_nearer_than_others_are_dealt_alone():
+    rows = [photo("daisy", f"{k}-{copy}", like=f"{k}", changed=8 * copy) for k in range(30) for copy in range(2)]
+    subsets, report = run(rows + photos(40, "rose"))
+    assert any(len(found) > 1 for found in sides_of_pictures(subsets).values())
+    assert report["near_duplicates"]["groups"] == 0
+
+
+def test_one_photo_more_moves_only_the_pictures_at_the_cuts_with_their_near_duplicates():
+    rows = near_copies(60) + photos(60, "rose")
+    before, _ = run(rows)
+    changes = []
+    for number in range(30):
+        after, _ = run([*rows, photo("daisy", f"new {number}")])
+        changes.append(moved(before, after))
+        assert len({path.rpartition("-")[0] for path in changes[-1]}) <= 2
+    assert any(changes)
+
+
+def test_a_near_duplicate_more_moves_its_own_picture_and_those_at_the_cuts():
+    rows = photos(60, "daisy") + photos(60, "rose")
+    before, _ = run(rows)
+    for number in range(30):
+        own = rows[number][0]
+        after, _ = run([*rows, photo("daisy", "copy", like=own, changed=2)])
+        assert after[own] == after["build/images/daisy/copy.jpg"]
+        assert len([path for path in moved(before, after) if path != own]) <= 4
+        assert all("/daisy/" in path for path in moved(before, after))
+
+
+def test_near_duplicates_under_two_labels_are_named_and_stay_on_one_side(capsys):
+    rows = photos(30, "daisy") + photos(30, "rose")
+    rows += [photo("daisy", "twin a", like="twin"), photo("rose", "twin b", like="twin", changed=2)]
+    for seed in range(5):
+        subsets, report = run(rows, seed=seed)
+        assert subsets["build/images/daisy/twin a.jpg"] == subsets["build/images/rose/twin b.jpg"]
+    assert report["near_duplicates"]["under_several_labels"] == {
+        "groups": 1,
+        "list": [{"daisy": ["build/images/daisy/twin a.jpg"], "rose": ["build/images/rose/twin b.jpg"]}],
+    }
+    assert report["duplicates"]["under_several_labels"]["groups"] == 0
+    warning = capsys.readouterr().err
+    assert "1 group of near-duplicates under several labels" in warning
+    assert "daisy/twin a.jpg (daisy) ~ build/images/rose/twin b.jpg (rose)" in warning
+
+
+def test_near_duplicates_across_official_sides_are_kept_counted_and_reported(capsys):
+    rows = official()
+    rows += [photo("daisy", "copy 1", like=rows[0][0], changed=4, subset="test")]  # of a train photo
+    rows += [photo("daisy", "copy 2", like=rows[1][0], mirror=True, subset="train")]  # on the same side: harmless
+    subsets, report = run(rows)
+    assert subsets["build/images/daisy/copy 1.jpg"] == "test"
+    assert (report["near_duplicates"]["groups"], report["near_duplicates"]["photos"]) == (2, 4)
+    assert report["near_duplicates"]["across_subsets"] == {
+        "groups": 1,
+        "list": [{"train": [rows[0][0]], "test": ["build/images/daisy/copy 1.jpg"]}],
+    }
+    warning = capsys.readouterr().err
+    assert "1 group of near-duplicates on more than one side" in warning
+    assert "copy 1.jpg" in warning and "copy 2" not in warning
+
+
+def test_a_group_of_copies_and_near_copies_is_told_of_as_both(capsys):
+    rows = [*photos(9, "daisy"), *photos(9, "rose")]
+    rows += [photo("rose", "a", pixels="twin"), photo("rose", "b", pixels="twin")]
+    rows += [photo("rose", "c", like="twin", changed=2)]
+    _, report = run(rows)
+    assert (report["duplicates"]["photos"], report["near_duplicates"]["photos"]) == (2, 3)
+
+
+def test_val_out_of_official_train_keeps_near_duplicates_together():
+    rows = [[*row[:-1], "train"] for row in near_copies(30) + photos(40, "rose")]
+    rows += photos(9, "tulip", "train") + [photo(label, "t", subset="test") for label in ("daisy", "rose", "tulip")]
+    subsets, report = run(rows)
+    assert report["method"] == "official, val out of train"
+    assert all(len(found) == 1 for found in sides_of_pictures(subsets).values())
+
+
 def test_the_same_picture_under_two_labels_is_named_and_stays_on_one_side(capsys):
     rows = photos(30, "daisy") + photos(30, "rose")
     rows += [photo("daisy", "twin a", pixels="twin"), photo("rose", "twin b", pixels="twin")]
@@ -195,14 +314,14 @@ def official(train=6, val=4, test=10):
 def test_an_official_split_is_kept_as_it_is(method):
     rows = official()
     subsets, report = run(rows, method=method)
-    assert subsets == {row[0]: row[6] for row in rows}
+    assert subsets == {row[0]: row[8] for row in rows}
     assert report["method"] == "official"
 
 
 def test_an_official_split_can_be_ignored():
     rows = official(train=10, val=5, test=85)
     subsets, report = run(rows, method="random")
-    assert subsets != {row[0]: row[6] for row in rows}
+    assert subsets != {row[0]: row[8] for row in rows}
     assert report["totals"]["train"] == 140
 
 
@@ -225,7 +344,7 @@ def test_an_official_split_without_val_gets_it_out_of_train():
     rows = official(train=40, val=0, test=10)
     subsets, report = run(rows, train=0.6, val=0.15, test=0.25)
     assert report["classes"]["daisy"] == {"train": 32, "val": 8, "test": 10}  # 0.15 / (0.6 + 0.15) of 40
-    assert all((subsets[row[0]] == "test") == (row[6] == "test") for row in rows)
+    assert all((subsets[row[0]] == "test") == (row[8] == "test") for row in rows)
     assert report["method"] == "official, val out of train"
 
 
@@ -277,6 +396,10 @@ def test_a_missing_or_spoilt_image_list_is_a_plain_error(checkout):
         (photos(9, "daisy"), "one class, 'daisy'"),
         ([*photos(9, "daisy"), photo("rose", "x", subset="validation")], r"rose/x\.jpg.*subset"),
         ([*photos(9, "daisy"), photo("", "x")], r"images//x\.jpg.*label"),
+        (
+            [*photos(9, "daisy"), [*photo("rose", "x")[:4], "12", *photo("rose", "x")[5:]]],
+            r"rose/x\.jpg.*16 hex digits",
+        ),
     ],
 )
 def test_a_list_that_cannot_be_learnt_from_is_refused(rows, message, checkout):

@@ -25,7 +25,7 @@ class Data:
 
         Raises UserError where the outputs of download or split cannot be used.
         """
-        self.tensors = _read_weights()
+        self.tensors = read_weights()
         self.precision = best_precision() if precision == "auto" else precision
         self.train = photos.read(*(["train"] if with_validation else ["train", "val"]))
         self.val = photos.read("val") if with_validation else None
@@ -72,7 +72,8 @@ def fit(
         training.train(top, *data.at(top.cut, train.class_weights), schedule, progress, on_epoch, save)
 
 
-def _read_weights() -> weights.Tensors:
+def read_weights() -> weights.Tensors:
+    """The weights that the download stage made; raises UserError where they are missing or damaged."""
     try:
         return weights.read(paths.WEIGHTS)
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from flowers.params import AugmentationParams
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos in the order of their paths: `table` has path, label, sha256, width and height; `labels` (n,) int32."""
+    """Photos in the order of their paths: `table` has all that split and image list say, `labels` are (n,) int32."""
 
     table: pd.DataFrame
     labels: np.ndarray
@@ -47,7 +47,7 @@ def read(*subsets: str) -> Photos:
     split, listed = _table(paths.SPLIT), _table(paths.IMAGE_LIST)
     if odd := sorted({*split["path"]} ^ {*listed["path"]}):
         raise UserError(f"{paths.SPLIT} is not a split of the photos in {paths.IMAGE_LIST} ({odd[0]}); run `dvc repro`")
-    table = split.merge(listed[["path", "sha256", "width", "height"]], on="path", validate="one_to_one")
+    table = split.merge(listed.drop(columns=["label", "subset"], errors="ignore"), on="path", validate="one_to_one")
     classes = sorted(table["label"].unique())
     table = table[table["subset"].isin(subsets)].sort_values("path", ignore_index=True)
     if table.empty:

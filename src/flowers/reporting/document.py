@@ -63,7 +63,22 @@ class Gallery:
         return any(card.beside for card in self.cards)
 
 
-Part = str | Table | Picture | Gallery  # a string is a paragraph
+@dataclass(frozen=True)
+class Frame:
+    """Cards that belong together, under lines of text, the first of them bold."""
+
+    lines: Sequence[str]
+    cards: Sequence[Card]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames side by side. A terminal and Markdown show the lines of each and of its cards."""
+
+    frames: Sequence[Frame]
+
+
+Part = str | Table | Picture | Gallery | Frames  # a string is a paragraph
 
 
 @dataclass(frozen=True)
@@ -110,6 +125,11 @@ def show(document: Document, console: "Console") -> None:
                     console.print(escape(part.title), highlight=False)
                 for card in part.cards:
                     console.print(f"  {escape(' · '.join(card.lines))}", highlight=False, soft_wrap=True)
+            elif isinstance(part, Frames):
+                for frame in part.frames:
+                    console.print(f"  {escape(' · '.join(frame.lines))}", highlight=False, soft_wrap=True)
+                    for card in frame.cards:
+                        console.print(f"    {escape(' · '.join(card.lines))}", highlight=False, soft_wrap=True)
 
 
 def markdown(document: Document) -> str:
@@ -130,6 +150,13 @@ def _markdown(part: Part) -> list[str]:
     if isinstance(part, Gallery):
         title = [f"**{_plain(part.title)}**", ""] if part.title else []
         return [*title, *(f"- {_plain(' · '.join(card.lines))}" for card in part.cards)]
+    if isinstance(part, Frames):
+        outline = [
+            bullet_and_lines
+            for frame in part.frames
+            for bullet_and_lines in (("- ", frame.lines), *(("  - ", card.lines) for card in frame.cards))
+        ]
+        return [bullet + _plain(" · ".join(lines)) for bullet, lines in outline]
     rows = [part.header, ["---" if n < part.left else "---:" for n in range(len(part.header))], *part.rows]
     lines = ["| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     if part.folded:
@@ -156,7 +183,7 @@ def _template() -> "jinja2.Template":
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    kinds = {"table": Table, "picture": Picture, "gallery": Gallery}
+    kinds = {"table": Table, "picture": Picture, "gallery": Gallery, "frames": Frames}
     for name, kind in kinds.items():
         environment.tests[name] = lambda part, kind=kind: isinstance(part, kind)
     environment.filters["data"] = _data_address

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -31,6 +32,8 @@ class _Listed:
     label: str
     sha256: str
     pixels: str
+    phash: str
+    mirrored_phash: str
     width: int
     height: int
     subset: str
@@ -126,9 +129,12 @@ def _copy_one(photo: Photo, name: str, destination: Path) -> _Listed:
     measured = images.measure(content)
     path = Path(photo.label) / name
     (destination / path).write_bytes(content)
-    digest = hashlib.sha256(content).hexdigest()
     return _Listed(
-        path.as_posix(), photo.label, digest, measured.pixels, measured.width, measured.height, photo.subset or ""
+        path=path.as_posix(),
+        label=photo.label,
+        sha256=hashlib.sha256(content).hexdigest(),
+        subset=photo.subset or "",
+        **dataclasses.asdict(measured),
     )
 
 

@@ -1,36 +1,42 @@
 """Deal the photos to train, val and test: by the data set's official split, or stratified by a keyed hash.
 
-A photo's place is decided by what it shows, not by its name or by chance: a keyed hash of its pixels ranks it within
+A photo's place is decided by what it shows, not by its name or by chance: a keyed hash of its picture ranks it within
 its class, and the ranking is cut at the fractions of params.yaml. So one photo more moves at most the pictures at the
-cuts, and files with the same pixels, which have the same rank, stay on one side. A picture that stands under several
-labels cannot follow several rankings: its hash alone, read as a number from 0 to 1, decides for all its files.
+cuts, and files that show the same picture (equal pixels, or near-duplicates) have the same rank and stay on one side. A
+picture that stands under several labels cannot follow several rankings: its hash alone, read as a number from 0 to 1,
+decides for all its files.
 """
 
 import hashlib
 import itertools
 import json
+import re
 from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from flowers import console, paths
+from flowers.datasets import duplicates
 from flowers.errors import UserError
 from flowers.params import SplitParams
 
 SUBSETS = ("train", "val", "test")
 NAMED = 10  # groups of duplicates that a warning names; split.json has them all
 
+_COLUMNS = ["path", "label", "pixels", "phash", "mirrored_phash", "subset"]
+
 
 class Photo(NamedTuple):
-    """A row of the image list: the file, its class, the SHA-256 of its pixels and its official subset, or ""."""
+    """A photo: the file, its class, the SHA-256 of its pixels, its official subset or "", and the picture it shows."""
 
     path: str
     label: str
     pixels: str
     subset: str
+    picture: str
 
 
 def run(split: SplitParams) -> None:
@@ -64,20 +70,28 @@ def deal(photos: Sequence[Photo], shares: Mapping[str, float], seed: int) -> dic
     bounds = [round(total / sum(shares.values()), 12) for total in itertools.accumulate(shares.values())]
     sides = list(shares)
     side_of: dict[str, str] = {
-        pixels: sides[min(bisect_right(bounds, _rank(pixels, seed)), len(sides) - 1)]
-        for pixels, group in _same_pixels(photos).items()
-        if len({photo.label for photo in group}) > 1
+        picture: sides[min(bisect_right(bounds, _rank(picture, seed)), len(sides) - 1)]
+        for picture, labels in _labels(photos).items()
+        if len(labels) > 1
     }
     for label in sorted({photo.label for photo in photos}):
-        sizes = Counter(photo.pixels for photo in photos if photo.label == label)
+        sizes = Counter(photo.picture for photo in photos if photo.label == label)
         fixed = Counter(dict.fromkeys(sides, 0))
-        for pixels in sizes.keys() & side_of.keys():
-            fixed[side_of[pixels]] += sizes[pixels]
-        free = sorted(sizes.keys() - side_of.keys(), key=lambda pixels: (_rank(pixels, seed), pixels))
-        cuts = _cuts(label, [sizes[pixels] for pixels in free], dict(zip(sides, bounds, strict=True)), fixed)
+        for picture in sizes.keys() & side_of.keys():
+            fixed[side_of[picture]] += sizes[picture]
+        free = sorted(sizes.keys() - side_of.keys(), key=lambda picture: (_rank(picture, seed), picture))
+        cuts = _cuts(label, [sizes[picture] for picture in free], dict(zip(sides, bounds, strict=True)), fixed)
         for side, (start, stop) in zip(sides, itertools.pairwise(cuts), strict=True):
             side_of.update(dict.fromkeys(free[start:stop], side))
-    return {photo.path: side_of[photo.pixels] for photo in photos}
+    return {photo.path: side_of[photo.picture] for photo in photos}
+
+
+def _labels(photos: Sequence[Photo]) -> dict[str, set[str]]:
+    """The labels under which each picture stands."""
+    labels: dict[str, set[str]] = {}
+    for photo in photos:
+        labels.setdefault(photo.picture, set()).add(photo.label)
+    return labels
 
 
 def _cuts(label: str, sizes: Sequence[int], bounds: Mapping[str, float], fixed: Mapping[str, int]) -> list[int]:
@@ -106,9 +120,9 @@ def _cuts(label: str, sizes: Sequence[int], bounds: Mapping[str, float], fixed: 
     return cuts
 
 
-def _rank(pixels: str, seed: int) -> float:
-    """A picture's place from 0 to 1 under this seed: the keyed BLAKE2b (RFC 7693) of its pixels' digest."""
-    digest = hashlib.blake2b(pixels.encode(), key=str(seed).encode(), digest_size=8).digest()
+def _rank(picture: str, seed: int) -> float:
+    """A picture's place from 0 to 1 under this seed: the keyed BLAKE2b (RFC 7693) of its name, a digest of pixels."""
+    digest = hashlib.blake2b(picture.encode(), key=str(seed).encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64
 
 
@@ -122,15 +136,19 @@ def _read() -> list[Photo]:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{source}: not a readable list ({reason}); make it anew: dvc repro -f download") from None
-    for column in Photo._fields:
+    for column in _COLUMNS:
         if column not in table.columns:
             raise UserError(f"{source}: column '{column}' is missing; make the list anew: dvc repro -f download")
-    photos = sorted(Photo(*row) for row in table[list(Photo._fields)].itertuples(index=False))
-    for photo in photos:
-        if not photo.label or not photo.pixels or photo.subset not in ("", *SUBSETS):
+    for path, label, pixels, phash, mirrored, subset in table[_COLUMNS].itertuples(index=False):
+        hashed = re.fullmatch("[0-9a-f]{16} [0-9a-f]{16}", f"{phash} {mirrored}")
+        if not label or not pixels or not hashed or subset not in ("", *SUBSETS):
             raise UserError(
-                f"{source}: '{photo.path}' needs a label, its pixels' digest, and as subset train, val, test or nothing"
+                f"{source}: '{path}' needs a label, its pixels' digest, two hashes of 16 hex digits, and as subset "
+                "train, val, test or nothing"
             )
+    shown = duplicates.pictures(table["pixels"].tolist(), table["phash"].tolist(), table["mirrored_phash"].tolist())
+    table = table.assign(picture=shown)
+    photos = sorted(Photo(*row) for row in table[list(Photo._fields)].itertuples(index=False))
     labels = {photo.label for photo in photos}
     if len(labels) < 2:
         found = f"one class, '{labels.pop()}'" if labels else "no photos"
@@ -187,14 +205,14 @@ def _check_train(photos: Sequence[Photo], dealt: Mapping[str, str]) -> None:
             console.warn(f"the official split has no photo in {subset} of: {_listed(sorted(missing[subset]))}")
 
 
-def _report(photos: Sequence[Photo], dealt: Mapping[str, str], method: str) -> dict:
+def _report(photos: Sequence[Photo], dealt: Mapping[str, str], method: str) -> dict[str, Any]:
     """What split.json says; everything in it is in a fixed order."""
     counts = Counter((photo.label, dealt[photo.path]) for photo in photos)
-    groups = [group for group in _same_pixels(photos).values() if len(group) > 1]  # in the order of their first paths
-    by_subset = [_by(group, {photo.path: dealt[photo.path] for photo in group}) for group in groups]
-    by_label = [_by(group, {photo.path: photo.label for photo in group}) for group in groups]
-    across = [{subset: group[subset] for subset in SUBSETS if subset in group} for group in by_subset if len(group) > 1]
-    two_labels = [dict(sorted(group.items())) for group in by_label if len(group) > 1]
+    labels = {photo.path: photo.label for photo in photos}
+    pixels = {photo.path: photo.pixels for photo in photos}
+    pictures = {photo.path: photo.picture for photo in photos}
+    equal = [group for group in duplicates.gathered(labels, pixels).values() if len(group) > 1]
+    alike = [group for group in duplicates.gathered(labels, pictures).values() if len({*map(pixels.get, group)}) > 1]
     return {
         "method": method,
         "photos": len(photos),
@@ -203,45 +221,29 @@ def _report(photos: Sequence[Photo], dealt: Mapping[str, str], method: str) -> d
             label: {subset: counts[label, subset] for subset in SUBSETS}
             for label in sorted({photo.label for photo in photos})
         },
-        "duplicates": {
-            "groups": len(groups),
-            "photos": sum(map(len, groups)),
-            "across_subsets": {"groups": len(across), "list": across},
-            "under_several_labels": {"groups": len(two_labels), "list": two_labels},
-        },
+        "duplicates": duplicates.report(equal, dealt, labels),
+        "near_duplicates": duplicates.report(alike, dealt, labels),
     }
 
 
-def _same_pixels(photos: Sequence[Photo]) -> dict[str, list[Photo]]:
-    """The photos gathered by what they show."""
-    groups = defaultdict(list)
-    for photo in photos:
-        groups[photo.pixels].append(photo)
-    return dict(groups)
-
-
-def _by(group: Sequence[Photo], key: Mapping[str, str]) -> dict[str, list[str]]:
-    """The paths of a group, gathered under a key of each."""
-    gathered = defaultdict(list)
-    for photo in group:
-        gathered[key[photo.path]].append(photo.path)
-    return dict(gathered)
-
-
-def _warn(report: dict) -> None:
+def _warn(report: Mapping[str, Any]) -> None:
     """Say on the terminal which duplicates may spoil the scores."""
-    duplicates = report["duplicates"]
-    across, labels = duplicates["across_subsets"], duplicates["under_several_labels"]
-    if across["groups"]:
-        named = [" = ".join(file for files in group.values() for file in files) for group in across["list"]]
-        pictures = f"{across['groups']} picture{'s' * (across['groups'] != 1)}"
-        console.warn(f"{pictures} on more than one side of the official split, kept as they are: {_listed(named)}")
-    if labels["groups"]:
-        named = [
-            " = ".join(f"{file} ({label})" for label, files in group.items() for file in files)
-            for group in labels["list"]
-        ]
-        console.warn(f"the same picture under several labels: {_listed(named)}")
+    for kind, sign, one, many in (
+        ("duplicates", " = ", "picture", "pictures"),
+        ("near_duplicates", " ~ ", "group of near-duplicates", "groups of near-duplicates"),
+    ):
+        across, labels = report[kind]["across_subsets"], report[kind]["under_several_labels"]
+        if across["groups"]:
+            named = [sign.join(file for files in group.values() for file in files) for group in across["list"]]
+            counted = f"{across['groups']} {one if across['groups'] == 1 else many}"
+            console.warn(f"{counted} on more than one side of the official split, kept as they are: {_listed(named)}")
+        if labels["groups"]:
+            named = [
+                sign.join(f"{file} ({label})" for label, files in group.items() for file in files)
+                for group in labels["list"]
+            ]
+            counted = f"{labels['groups']} {one if labels['groups'] == 1 else many}"
+            console.warn(f"{counted} under several labels: {_listed(named)}")
 
 
 def _listed(names: Sequence[str]) -> str:
