@@ -119,7 +119,7 @@ def measure(name: str, trials: int) -> dict:
         "overhead": sum(spent),
         "memory": memory,
         "seconds": [(trial.datetime_complete - trial.datetime_start).total_seconds() for trial in ended],
-        "epochs": [len(trial.intermediate_values) for trial in ended],
+        "scores": [list(trial.intermediate_values.values()) for trial in ended],
         "states": [trial.state.name for trial in ended],
         "depths": [trial.params.get("model.unfreeze_blocks", 0) for trial in ended],
         "best": max(trial.value for trial in ended if trial.state.name == "COMPLETE"),

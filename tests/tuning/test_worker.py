@@ -1,6 +1,7 @@
 """What trains trials: as `dvc repro` would to the last bit, pruned where it should be, and through all trouble."""
 
 import csv
+import gc
 import re
 import signal
 import threading
@@ -123,6 +124,21 @@ def test_a_pruned_trial_stops_there_in_either_phase(begin, cheap_trunk, train, r
     assert [row["epoch"] for row in runs.rows[0]] == list(range(steps))
     assert runs.rows[0][-1]["phase"] == phase
     assert runs.endings == {0: ("KILLED", f"pruned: after epoch {epoch}")} and runs.scores == {}
+
+
+def test_no_network_is_left_when_its_trial_has_ended(begin, cheap_trunk, train):
+    """Networks are circles of references: counted while Python does not look for circles by itself."""
+    from flowers.network.top import Top
+
+    study = begin(tune={"space": RATES})
+    gc.disable()
+    try:
+        train(study, Trainer(study.space), 3)
+        left = sum(isinstance(each, Top) for each in gc.get_objects())
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert left == 0
 
 
 def test_a_pruner_that_never_prunes_leaves_trials_whole(begin, cheap_trunk, train, runs):
