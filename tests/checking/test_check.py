@@ -123,7 +123,7 @@ def test_near_duplicates_are_shown_by_what_they_spoil(world, photos, capsys):
     said, page, _ = check(capsys)
     assert "1 on more than one side of the split" in said
     assert "rose/b again.jpg (test) ~ rose/b.png (train)" in said
-    assert page.index("rose/b again.jpg") < page.index("The same picture under several labels")
+    assert page.index("rose/b again.jpg") < page.index("<h2>The same picture under several labels")
 
 
 def test_twice_it_writes_the_same_bytes(world, photos, capsys):

@@ -1,10 +1,10 @@
 """Streaming while training runs: what reaches the store, and what never reaches the training."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -118,7 +118,7 @@ def test_a_complete_run_is_not_touched_by_training_it_again(world):
 
 
 def test_a_killed_process_leaves_a_running_run_that_publish_ends(world):
-    tests = os.path.dirname(__file__)  # noqa: PTH120
+    tests = str(Path(__file__).parents[1])
     done = subprocess.run([sys.executable, "-c", STREAM_AND_DIE, tests], check=False)
     assert done.returncode == -signal.SIGKILL
     (run,) = world.runs(only=1)
