@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -51,6 +52,8 @@ SMALL = {
 def pytest_configure(config):
     """An empty home and cache for every test, and before anything is imported: matplotlib looks for its home then."""
     folder = tempfile.TemporaryDirectory(prefix="flowers-tests-", ignore_cleanup_errors=True)
+    # A shell that starts this in the background lets it, and all that it starts, ignore what Ctrl-C sends.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     patch = pytest.MonkeyPatch()
     config.add_cleanup(folder.cleanup)
     config.add_cleanup(patch.undo)

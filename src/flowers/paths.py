@@ -39,7 +39,7 @@ REPORT = EVALUATION / "report.html"  # all of the above on one page, with photos
 
 # check
 CHECK_PAGE = BUILD / "check.html"
-DOUBTFUL = BUILD / "doubtful.csv"  # path, label, subset, p(label), suggested, p(suggested)
+DOUBTFUL = BUILD / "doubtful.csv"  # path, label, subset, p_label, suggested, p_suggested
 
 # track, tune
 TRACKING = Path("tracking")  # the local MLflow store: git-ignored, may be deleted at any time

@@ -59,7 +59,7 @@ def test_a_report_has_the_comparison_and_links_pictures_beside_it(checkouts):
     world, other = checkouts
     assert flowers("report", "--against", other).exit_code == 0
     text = (world.folder / "build/report.md").read_text()
-    assert text.startswith("## 'workspace' against ")
+    assert text.startswith("## 'workspace' against 'other'\n") and other not in text
     assert "![Confusion matrix](evaluation/confusion.png)" in text
 
 

@@ -93,6 +93,23 @@ def test_an_unknown_name_says_where_it_was_looked_for(world, run, name):
         find.find([name])
 
 
+def test_an_artifact_that_a_server_fails_to_give_is_a_line_without_the_password(world, run, monkeypatch):
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    from flowers.tracking import lookup
+
+    def fail(*_):
+        raise MlflowException("API request to http://user:secret@host/api failed")
+
+    client = world.client()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@host")
+    monkeypatch.setattr(MlflowClient, "download_artifacts", fail)
+    with pytest.raises(tracking.StoreUnreachable) as raised:
+        lookup.artifact(client, run, "evaluation/predictions.csv")
+    assert "secret" not in str(raised.value) and "http://host/api" in str(raised.value)
+
+
 def test_a_server_that_is_down_is_a_line(world, closed_port, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
     with pytest.raises(tracking.StoreUnreachable, match="cannot be reached"):
@@ -185,7 +202,15 @@ def test_a_result_made_by_hand_has_no_known_inputs(in_repository, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(in_repository.folder, copy, ignore=shutil.ignore_patterns(".dvc", ".git"))
     (copy / "build/evaluation/predictions.csv").write_text(table([7]).to_csv(index=False))
-    assert one(str(copy)).inputs == {}
+    assert (one(str(copy)).inputs, one(str(copy)).params) == ({}, {})
+
+
+def test_params_edited_since_a_result_was_made_are_not_its_parameters(in_repository):
+    (in_repository.folder / "params.yaml").write_text("head:\n  dropout: 0.9\n")
+    try:
+        assert one("workspace").params == {"head.dropout": "0.5"}
+    finally:
+        in_repository.git("checkout", "--quiet", "first", "--", "params.yaml")
 
 
 def test_a_revision_without_a_result_and_one_that_dvc_lost_say_so(in_repository):

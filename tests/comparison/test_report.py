@@ -57,8 +57,35 @@ def test_parameters_and_inputs_that_differ_are_named_and_no_others():
 
 def test_inputs_that_are_not_known_are_not_called_equal():
     page = text(answers("main"), answers("mine", inputs={}))
-    assert "What else went into mine is not known" in page
+    assert "What else went into mine is not known: dvc.lock is of another result." in page
     assert "is the same" not in page
+
+
+def test_parameters_that_are_not_known_are_not_made_up():
+    unknown = answers("mine")
+    object.__setattr__(unknown, "params", {})
+    page = text(answers("main"), unknown)
+    assert "The parameters of mine are not known" in page and "head.dropout" not in page
+
+
+def test_one_number_written_in_two_ways_is_no_difference():
+    page = text(answers("main", params={"head.dropout": "0.0"}), answers("mine", params={"head.dropout": "0"}))
+    assert "No parameter differs." in page
+
+
+def test_a_processor_that_only_one_knows_is_no_difference():
+    one, other = ({"code": "a"} | ({"processor": name} if name else {}) for name in ("EPYC", ""))
+    assert "All else that went in is the same" in text(answers("main", inputs=one), answers("mine", inputs=other))
+    other["processor"] = "Xeon"
+    assert row(text(answers("main", inputs=one), answers("mine", inputs=other)), "processor")[1:] == ["EPYC", "Xeon"]
+
+
+def test_other_classes_on_the_same_photos_are_called_that():
+    other = answers("mine")
+    other.table["p(violet)"] = 0.0
+    page = text(answers("main"), other)
+    assert "'main' and 'mine' tell other classes apart: nothing is compared." in page
+    assert "Only 'mine' knows violet." in page and "same photos" not in page
 
 
 @pytest.mark.parametrize("kind", [{"per_class": 21}, {"classes": ["daisy", "rose", "violet"]}])

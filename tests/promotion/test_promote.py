@@ -17,7 +17,7 @@ def test_the_first_champion_has_nobody_to_beat(store, capsys):
     assert store.champion.run_id == first
     said = capsys.readouterr()
     assert "with no champion yet" in said.out and "There is nobody to beat" in said.out
-    assert "Champion: flowers-local, version 1. Test scores, read after the decision: accuracy 75.0 %" in said.err
+    assert "Champion: flowers-local, version 1\nTest scores, read after the decision: accuracy 75.0 %" in said.err
 
 
 def test_a_better_model_takes_the_place_and_what_decided_is_kept(store):
@@ -26,11 +26,11 @@ def test_a_better_model_takes_the_place_and_what_decided_is_kept(store):
     assert store.promote(second[:8]) == 0
     champion = store.champion
     assert (champion.run_id, str(champion.version)) == (second, "2")
-    decision = json.loads(champion.tags["flowers.promotion"])
+    (decision,) = json.loads(champion.tags["flowers.promotion"])
     assert decision["succeeds"] == "1" and decision["forced"] is None
     assert decision["checks"]["better than the champion"].startswith("passed: 12 photos gained, 0 lost of 60")
     readings = json.loads(store.world.client().get_run(second).data.tags["flowers.test_readings"])
-    assert len(readings) == 1 and readings[0].endswith("UTC, promoted as flowers-local version 2")
+    assert len(readings) == 1 and readings[0].endswith("UTC, promoted as flowers-local, version 2")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_force_promotes_and_keeps_the_reason(store):
     first, second = store.publish(), store.publish(wrong=range(9), batch_size=7)
     store.promote(first)
     assert store.promote(second, force="the labels of the champion were wrong") == 0
-    decision = json.loads(store.champion.tags["flowers.promotion"])
+    (decision,) = json.loads(store.champion.tags["flowers.promotion"])
     assert decision["forced"] == "the labels of the champion were wrong"
     assert decision["checks"]["better than the champion"].startswith("failed")
     with pytest.raises(UserError, match="--force takes the reason"):
@@ -109,21 +109,70 @@ def test_back_to_an_earlier_champion_makes_no_second_version(store):
     store.promote(first), store.promote(second)
     assert store.promote(first, force="back") == 0
     assert (store.champion.run_id, str(store.champion.version)) == (first, "1")
+    decisions = json.loads(store.champion.tags["flowers.promotion"])
+    assert [decision["forced"] for decision in decisions] == [None, "back"]
 
 
-def test_a_model_trained_on_the_validation_photos_cannot_be_judged_by_them(store):
+def test_a_model_trained_on_the_validation_photos_is_not_judged_by_them_and_can_be_forced(store, capsys):
+    first = store.publish(wrong=range(30))
+    store.promote(first)
     store.world.set("train.on", "train+val")
+    second = store.publish(batch_size=7)
+    assert store.promote(second) == 1 and store.champion.run_id == first
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "it was trained on the validation photos, too" in shown and "photos gained" not in shown
+    assert store.promote(second, force="all photos count") == 0
+    store.world.set("train.on", "train")
+    third = store.publish(batch_size=8)
+    assert store.promote(third) == 1  # nor can a champion be beaten by photos that it has learned
+    assert "the champion cannot be judged: it was trained on" in " ".join(capsys.readouterr().out.split())
+    assert store.promote(third, force="back to a model that can be judged") == 0
+
+
+def test_a_champion_whose_run_is_gone_for_good_can_be_followed(store, capsys):
+    from flowers.tracking import deleted
+
+    first, second = store.publish(wrong=range(12)), store.publish(batch_size=7)
+    store.promote(first)
+    store.world.client().delete_run(first)
+    assert store.promote(second) == 0  # deleted it is still there to compare with
+    third = store.publish(batch_size=8)
+    store.world.client().delete_run(second)
+    deleted.remove()
+    assert store.promote(third) == 1
+    assert "the champion cannot be judged: its run is gone for good" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UserError, match="'champion' is version 2 of a run that is gone for good"):
+        store.promote("champion")
+    assert store.promote(third, force="the old one is gone") == 0 and store.champion.run_id == third
+
+
+def test_a_model_stays_with_the_data_set_it_was_trained_on(store):
     run_id = store.publish()
-    with pytest.raises(UserError, match="was trained on the validation photos, too: they cannot judge it"):
-        store.promote(run_id)
+    store.world.set("dataset.name", "flower_photos")
+    assert store.promote(run_id) == 0
+    assert store.champion.run_id == run_id  # of flowers-local
+
+
+def test_a_reading_that_cannot_be_noted_is_not_made(store, monkeypatch, capsys):
+    from mlflow.exceptions import MlflowException
+
+    def fail(*_):
+        raise MlflowException("the disk is full")
+
+    monkeypatch.setattr(registry, "note_reading", fail)
+    run_id = store.publish()
+    assert store.promote(run_id) == 0 and store.champion.run_id == run_id
+    said = capsys.readouterr().err
+    assert "Champion: flowers-local, version 1" in said and "its test scores are not read" in said
+    assert "accuracy" not in said
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("nobody", "'nobody' is no run in MLflow"),
-        ("odd one", "was not evaluated, or not by this project's present code"),
-        ("a trial", "belongs to a study: `flowers tune --apply`"),
+        ("odd one", "holds no finished model of this project"),
+        ("a trial", "belongs to a study: `flowers tune --apply && dvc repro`"),
     ],
 )
 def test_what_is_no_model_of_this_project_is_a_line(store, name, said):
@@ -152,14 +201,14 @@ def test_a_run_that_lost_its_model_leaves_the_champion_in_place(store):
 def test_somebody_elses_promotion_meanwhile_is_noticed(store, monkeypatch):
     first, second, third = store.publish(wrong=range(20)), store.publish(batch_size=7), store.publish(batch_size=8)
     store.promote(first)
-    decide = promotion._decide
+    checks = promotion._checks
 
     def meanwhile(client, *arguments):
-        monkeypatch.setattr(promotion, "_decide", decide)
+        monkeypatch.setattr(promotion, "_checks", checks)
         registry.promote(client, "flowers-local", client.get_run(third), registry.champion(client, "flowers-local"), {})
-        return decide(client, *arguments)
+        return checks(client, *arguments)
 
-    monkeypatch.setattr(promotion, "_decide", meanwhile)
+    monkeypatch.setattr(promotion, "_checks", meanwhile)
     with pytest.raises(UserError, match="version 2 became champion meanwhile; promote again"):
         store.promote(second)
     assert store.champion.run_id == third

@@ -43,7 +43,9 @@ def find(photos: Photos, pictures: list[str], features: np.ndarray, with_test: b
     chances = np.full((len(table), len(classes)), np.nan)
     chances[own] = labels.probabilities(features[own], numbers[own], np.array(pictures)[own], len(classes))
     if with_test and not own.all():
-        chances[~own] = labels.answers(features[own], numbers[own], features[~own], len(classes))
+        tested = table.loc[~own, "picture"]
+        fitted = own & ~table["picture"].isin(tested).to_numpy()  # no picture vouches for itself
+        chances[~own] = labels.answers(features[fitted], numbers[fitted], features[~own], len(classes))
     rows = np.arange(len(table))
     p_label = chances[rows, numbers]
     others = np.where(np.isnan(chances), -1, chances)

@@ -40,7 +40,7 @@ def answers(features: np.ndarray, labels: np.ndarray, others: np.ndarray, classe
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer
-    from threadpoolctl import threadpool_limits  # which scikit-learn depends on
+    from threadpoolctl import threadpool_limits
 
     model = make_pipeline(Normalizer(), LogisticRegression(C=_C, max_iter=_ITERATIONS))
     # These fits are small: threads would mostly wait for each other, sixty times as long where others use the machine.

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +28,20 @@ def find(names: list[str]) -> list[Answers]:
     none of a name, several, or it holds no predictions; StoreUnreachable where only MLflow may know a name, and the
     tracking server does not answer.
     """
-    return [_find(name) for name in names]
+    found = [_find(name) for name in names]
+    # What needs to be told apart keeps the name that was typed: two checkouts in folders of one name.
+    shown = [answers.name for answers in found]
+    return [
+        replace(answers, name=name) if shown.count(answers.name) > 1 else answers
+        for name, answers in zip(names, found, strict=True)
+    ]
 
 
 def _find(name: str) -> Answers:
     if name == WORKSPACE:
         return _checkout(name, Path())
     if (Path(name) / paths.PREDICTIONS).exists():
-        return _checkout(name, Path(name))
+        return _checkout(Path(name).resolve().name, Path(name))
     return _in_git(name) or _in_store(name)
 
 
@@ -46,7 +53,7 @@ def _in_store(name: str) -> Answers:
     with store.explained("looking for a run in"), store.patience(*store.SHORT):
         with store.lock():
             client = store.connect()
-        run = lookup.find(client, name, lookup.registered_model(store.experiment_name(params.load())))
+        run = lookup.find(client, name, lookup.model_of(params.load()))
         if run is None:
             raise UserError(
                 f"'{name}' is no run in MLflow (id, name or alias), DVC experiment, git revision or folder of a "
@@ -60,7 +67,7 @@ def _in_store(name: str) -> Answers:
         lock = lookup.artifact(client, run, "dvc.lock") or b""
     tags = run.data.tags
     known = {_PRECISION: tags.get("flowers.precision", ""), "processor": tags.get(runs.PROCESSOR, "")}
-    inputs = _inputs(lock, content, known)
+    _, inputs = _recorded(lock, content, known)
     return Answers(name, f"run {run.info.run_id[:8]} in MLflow", run.data.params, inputs, read(content, name))
 
 
@@ -86,14 +93,13 @@ def _in_git(name: str) -> Answers | None:
     if not revision:
         return None
     place = f"DVC experiment {revision[:8]}" if experiment else f"commit {revision[:8]}"
-    lock = _git("show", f"{revision}:dvc.lock")
+    lock = _git("show", f"{revision}:./dvc.lock")
     if lock is None:
         raise UserError(f"'{name}' ({place}) has no dvc.lock: nothing was run there")
     content = _output(revision, paths.PREDICTIONS, f"'{name}' ({place})")
-    params = _yaml(_git("show", f"{revision}:params.yaml") or "")
     precision = json.loads(_output(revision, paths.MODEL / "model.json", f"'{name}' ({place})")).get("precision")
-    inputs = _inputs(lock.encode(), content, {_PRECISION: str(precision)})
-    return Answers(name, place, flat(params), inputs, read(content, name))
+    params, inputs = _recorded(lock.encode(), content, {_PRECISION: str(precision)})
+    return Answers(name, place, params, inputs, read(content, name))
 
 
 def _checkout(name: str, folder: Path) -> Answers:
@@ -101,34 +107,34 @@ def _checkout(name: str, folder: Path) -> Answers:
     try:
         content = (folder / paths.PREDICTIONS).read_bytes()
         precision = json.loads((folder / paths.MODEL / "model.json").read_bytes()).get("precision")
-        params = _yaml((folder / paths.PARAMS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         place = getattr(error, "filename", None) or folder / paths.MODEL
         raise UserError(f"{place}: cannot be read; `dvc repro` makes it") from None
     lock = folder / "dvc.lock"
-    inputs = _inputs(lock.read_bytes() if lock.exists() else b"", content, {_PRECISION: str(precision)})
+    params, inputs = _recorded(lock.read_bytes() if lock.exists() else b"", content, {_PRECISION: str(precision)})
     place = "this checkout" if folder == Path() else "another checkout"
-    return Answers(name, place, flat(params), inputs, read(content, name))
+    return Answers(name, place, params, inputs, read(content, name))
 
 
-def _inputs(lock: bytes, predictions: bytes, known: Mapping[str, str]) -> dict[str, str]:
-    """What went into a result beside its parameters: what is `known`, and hashes from the dvc.lock that belongs to it.
+def _recorded(lock: bytes, predictions: bytes, known: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The parameters of a result, and what else went in: what is `known`, and hashes, from the dvc.lock of the result.
 
-    Nothing where the lock is of another result.
+    Both are empty where the lock is of another result: params.yaml may have been edited since, so it proves nothing.
     """
     stages = _yaml(lock.decode("utf-8", "replace")).get("stages", {})
     outputs = {out["path"]: out.get("md5") for out in stages.get("evaluate", {}).get("outs", [])}
     if outputs.get(paths.PREDICTIONS.as_posix()) != hashlib.md5(predictions).hexdigest():
-        return {}  # the stage was run by hand
-    found = dict(known)
+        return {}, {}  # the stage was run by hand
+    found, params = dict(known), dict[str, str]()
     for stage in ("download", "split", "train", "evaluate"):
         described = stages.get(stage, {})
         listed = [*described.get("deps", []), *(described.get("outs", []) if stage in ("download", "split") else [])]
         found |= {entry["path"]: entry["md5"] for entry in listed if "md5" in entry}
+        params |= flat(described.get("params", {}).get("params.yaml", {}))
         numerics = described.get("params", {}).get("pyproject.toml", {}).get("tool.flowers.numerics", {})
         found |= {f"version of {package}": version for package, version in numerics.items()}
     made = [path.as_posix() for path in (paths.MODEL, paths.HISTORY, paths.IMAGES, paths.SPLIT_REPORT)]
-    return {path: md5 for path, md5 in found.items() if path not in made}
+    return params, {path: md5 for path, md5 in found.items() if path not in made}
 
 
 def _experiment(name: str) -> str | None:

@@ -1,5 +1,6 @@
 """What a comparison says: a document of the parameters, scores, classes and photos in which results differ."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ Thumbnail = Callable[[str, str], bytes | None]  # of a photo's path and hash; No
 
 CLASSES = 10  # of each direction that are named
 FLIPS = 24  # photos of each direction that are shown
+_PROCESSOR = "processor"
 
 
 def document(results: Sequence[Answers], thumbnail: Thumbnail = lambda path, sha256: None) -> Document:
@@ -22,7 +24,10 @@ def document(results: Sequence[Answers], thumbnail: Thumbnail = lambda path, sha
     level = paired.LEVEL / len(others)  # Bonferroni's: the chance of any false alarm stays at LEVEL
     lead, sections = [], [_what_differs(results)]
     for other in others:
-        if first.photos() == other.photos() and first.classes == other.classes:
+        if first.classes != other.classes and first.photos() == other.photos():
+            lead.append(f"'{first.name}' and '{other.name}' tell other classes apart: nothing is compared.")
+            sections.append(_other_classes(first, other))
+        elif first.photos() == other.photos():
             test = paired.mcnemar(first.labels, first.predicted, other.predicted)
             lead.append(_verdict(first, other, test, level))
             sections += _same_photos(first, other, thumbnail)
@@ -51,12 +56,18 @@ def _what_differs(results: Sequence[Answers]) -> Section:
     names = [each.name for each in results]
     width = 1 + len(results)
     parts: list[Part] = [Table(["", *names], [["found in", *(each.place for each in results)]], width)]
-    parameters = _unlike([each.params for each in results])
-    parts.append(Table(["parameter", *names], parameters, width) if parameters else "No parameter differs.")
-    if unknown := [each.name for each in results if not each.inputs]:
-        parts.append(f"What else went into {' and '.join(unknown)} is not known: DVC did not run it.")
+    if unknown := [each.name for each in results if not each.params]:
+        parts.append(f"The parameters of {' and '.join(unknown)} are not known: dvc.lock is of another result.")
     else:
-        inputs = _unlike([{name: _short(value) for name, value in each.inputs.items()} for each in results])
+        parameters = _unlike([each.params for each in results])
+        parts.append(Table(["parameter", *names], parameters, width) if parameters else "No parameter differs.")
+    if unknown := [each.name for each in results if not each.inputs]:
+        parts.append(f"What else went into {' and '.join(unknown)} is not known: dvc.lock is of another result.")
+    else:
+        tables = [{name: _short(value) for name, value in each.inputs.items()} for each in results]
+        if not all(_PROCESSOR in table for table in tables):  # only runs know theirs
+            tables = [{name: value for name, value in table.items() if name != _PROCESSOR} for table in tables]
+        inputs = _unlike(tables)
         same = "All else that went in is the same: photos, split, weights, code and packages."
         parts.append(Table(["input", *names], inputs, width) if inputs else same)
     return Section("What differs", parts)
@@ -66,7 +77,16 @@ def _unlike(tables: Sequence[Mapping[str, str]]) -> list[list[str]]:
     """The rows of name and values whose values are not all equal."""
     names = sorted({name for table in tables for name in table})
     rows = [[name, *(table.get(name, "-") for table in tables)] for name in names]
-    return [row for row in rows if len(set(row[1:])) > 1]
+    return [row for row in rows if len({_plain(value) for value in row[1:]}) > 1]
+
+
+def _plain(value: str) -> str:
+    """A value as it is compared: 1 and 1.0 are one number."""
+    try:
+        number = json.loads(value)
+    except ValueError:
+        return value
+    return repr(float(number)) if isinstance(number, int | float) and not isinstance(number, bool) else value
 
 
 def _short(value: str) -> str:
@@ -158,6 +178,15 @@ def _card(first: Answers, other: Answers, row: int, thumbnail: Thumbnail, tone: 
         for each in (first, other)
     ]
     return Card(thumbnail(path, sha256), [label, *said, path], tone)
+
+
+def _other_classes(first: Answers, other: Answers) -> Section:
+    parts: list[Part] = []
+    for one, two in ((first, other), (other, first)):
+        if alone := [name for name in one.classes if name not in two.classes]:
+            more = f" and {len(alone) - CLASSES} more" if len(alone) > CLASSES else ""
+            parts.append(f"Only '{one.name}' knows {', '.join(alone[:CLASSES])}{more}.")
+    return Section(f"Other classes: '{other.name}'", parts or ["Their classes stand in another order."])
 
 
 def _other_photos(first: Answers, other: Answers) -> Section:

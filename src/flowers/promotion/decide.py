@@ -8,6 +8,8 @@ from flowers.comparison.answers import Answers
 from flowers.errors import UserError
 from flowers.reporting import metrics
 
+JUDGED, BETTER = "judged by photos it never saw", "better than the champion"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -20,8 +22,10 @@ class Check:
 
 def against(champion: Answers, candidate: Answers) -> Check:
     """Whether the candidate is right on more of the same validation photos than the champion, beyond chance."""
-    name = "better than the champion"
-    if champion.photos() != candidate.photos() or champion.classes != candidate.classes:
+    name = BETTER
+    if champion.photos() == candidate.photos() and champion.classes != candidate.classes:
+        return Check(name, False, "the champion tells other classes apart")
+    if champion.photos() != candidate.photos():
         return Check(name, False, "the champion was judged on other validation photos: train both on one split")
     test = paired.mcnemar(candidate.labels, champion.predicted, candidate.predicted)
     counts = f"{test.gained} photos gained, {test.lost} lost of {len(candidate.labels)}, exact McNemar p = {test.p:.2g}"

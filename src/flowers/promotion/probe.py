@@ -28,17 +28,17 @@ SCRIPT = Path(__file__).with_name("answer.py")
 def check(client: "MlflowClient", run: "Run", candidate: Answers, count: int) -> Check:
     """Ask the logged model, in a process and with the code of its own, about the first photos by their hashes.
 
-    Raises UserError where too few of the validation photos are in this checkout, or the model cannot be loaded.
+    Raises UserError where the model cannot be loaded.
     """
     from flowers.tracking import registry, store
 
-    rows = [row for row in range(len(candidate.table)) if _content(candidate, row) is not None][:count]
-    if len(rows) < min(count, len(candidate.table)):
-        return Check(NAME, False, f"only {len(rows)} of its validation photos are in {paths.IMAGES}: `dvc repro split`")
-    photos = [base64.b64encode(_content(candidate, row) or b"").decode("ascii") for row in rows]
-    given = json.dumps(
-        {"store": store.uri(), "model": f"models:/{registry.logged_model(client, run)}", "photos": photos}
-    )
+    rows = range(min(count, len(candidate.table)))
+    photos = [_content(candidate, row) for row in rows]
+    if lost := sum(photo is None for photo in photos):
+        return Check(NAME, False, f"{lost} of {len(rows)} photos to ask about are not in {paths.IMAGES} any more")
+    address = f"models:/{registry.logged_model(client, run)}"
+    encoded = [base64.b64encode(photo or b"").decode("ascii") for photo in photos]
+    given = json.dumps({"store": store.uri(), "model": address, "photos": encoded})
     console.say(f"Asking the model of run {candidate.name} about {len(rows)} photos")
     # The model brings a copy of the code it was trained with, which must not meet the one that runs here.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -47,11 +47,12 @@ def check(client: "MlflowClient", run: "Run", candidate: Answers, count: int) ->
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"the model of run {candidate.name} cannot be loaded: {last[:200]}")
+        reason = store.without_password(last)[:200]
+        raise UserError(f"the model of run {candidate.name} cannot be loaded: {reason}")
     answers = json.loads(done.stdout.splitlines()[-1])
-    labels = [candidate.classes[number] for number in candidate.predicted[rows]]
+    labels = [candidate.classes[number] for number in candidate.predicted[: len(rows)]]
     tolerance = TOLERANCE.get(run.data.tags.get("flowers.precision", ""), max(TOLERANCE.values()))
-    gaps = np.abs(np.array(answers["probability"]) - candidate.probabilities[rows].max(axis=1))
+    gaps = np.abs(np.array(answers["probability"]) - candidate.probabilities[: len(rows)].max(axis=1))
     same = sum(one == other for one, other in zip(labels, answers["label"], strict=True))
     found = f"{same} of {len(rows)} labels the same, probabilities within {gaps.max():.1g}"
     return Check(NAME, same == len(rows) and float(gaps.max()) <= tolerance, found)

@@ -1,6 +1,6 @@
 """The command `flowers promote`."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flowers import console, paths
@@ -9,7 +9,7 @@ from flowers.errors import UserError
 from flowers.params import Params, PromoteParams
 from flowers.promotion import decide, probe
 from flowers.reporting.document import Document, Section, Table
-from flowers.reporting.measures import NAMES, PLAIN
+from flowers.reporting.measures import NAMES, number
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,113 +20,124 @@ if TYPE_CHECKING:
 _VALIDATION = f"evaluation/{paths.VALIDATION.name}"
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What was decided, check by check."""
-
-    checks: list[decide.Check]
-    first: bool  # there was no champion
-
-    @property
-    def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
-
-
 def promote(params: Params, name: str, force: str | None) -> int:
     """Make the model of a run the champion where it earned it; returns the exit status, 0 when it is the champion.
 
-    `force` is the reason to do so whatever the checks say. Raises UserError where the run is not found or lacks what
-    the decision needs, and StoreUnreachable where the tracking server does not answer.
+    `force` is the reason to do so whatever the checks say. Raises UserError where the run is not found or is no model
+    of this project, and StoreUnreachable where the tracking server does not answer.
     """
     from flowers.tracking import lookup, registry, store
 
     if force is not None and not force.strip():
         raise UserError("--force takes the reason, such as --force 'the champion has learned from mislabelled photos'")
-    registered = lookup.registered_model(store.experiment_name(params))
     with store.lock("promote"), store.explained("promoting in"):
         with store.patience(*store.SHORT), store.lock():
             client = store.connect()
         with store.patience(*store.LONG):
-            run = lookup.find(client, name, registered)
+            run = lookup.find(client, name, lookup.model_of(params))
             if run is None:
                 raise UserError(f"'{name}' is no run in MLflow (id, name or alias); `make ui` shows which there are")
+            _require_model(run)
+            # By the data set of the run: another one may be in params.yaml by now.
+            logged = run.data.params
+            registered = lookup.registered_model(logged["dataset.name"], logged["dataset.path"])
             champion = registry.champion(client, registered)
-            if champion and champion.run.info.run_id == run.info.run_id:
+            if champion and champion.run and champion.run.info.run_id == run.info.run_id:
                 console.say(f"run {lookup.described(run)} is the champion already (version {champion.version})")
                 return 0
-            outcome = _decide(client, run, champion.run if champion else None, params.promote)
-            _show(run, champion, outcome)
-            if not outcome.passed and force is None:
-                console.say(
-                    "Not promoted. To do so all the same, with the reason kept: flowers promote ... --force 'REASON'"
-                )
+            checks = _checks(client, run, champion, params.promote)
+            _show(run, champion, checks)
+            if not all(check.passed for check in checks) and force is None:
+                console.say("Not promoted. All the same, with the reason kept: flowers promote ... --force 'REASON'")
                 return 1
-            version = registry.promote(client, registered, run, champion, _record(outcome, champion, force))
-            registry.note_reading(client, run, f"promoted as {registered} version {version}")
+            version = registry.promote(client, registered, run, champion, _record(checks, champion, force))
             _announce(client, run, f"{registered}, version {version}", champion)
     return 0
 
 
-def _decide(client: "MlflowClient", run: "Run", champion: "Run | None", wanted: PromoteParams) -> _Outcome:
-    candidate = _validation(client, run, held_out=True)
-    checks = []
-    if champion is not None:
-        checks.append(decide.against(_validation(client, champion, held_out=False), candidate))
-    checks += decide.floors(candidate, wanted.floors)
-    checks.append(probe.check(client, run, candidate, wanted.probe_photos))
-    return _Outcome(checks, champion is None)
-
-
-def _validation(client: "MlflowClient", run: "Run", held_out: bool) -> Answers:
-    """A run's answers on the validation photos. Raises UserError where it has none, or was trained on them."""
+def _require_model(run: "Run") -> None:
+    """Raise UserError for a run that holds no finished model of this project."""
     from flowers.tracking import lookup, runs
 
     named = lookup.described(run)
+    if runs.STUDY in run.data.tags:
+        raise UserError(f"run {named} belongs to a study: `flowers tune --apply && dvc repro` makes a model of it")
+    if runs.RESULT not in run.data.tags or "dataset.name" not in run.data.params:
+        raise UserError(f"run {named} holds no finished model of this project, evaluated and published")
+
+
+def _checks(
+    client: "MlflowClient", run: "Run", champion: "Champion | None", wanted: PromoteParams
+) -> list[decide.Check]:
+    """Everything that the candidate must show. What cannot be judged is a check that it does not pass."""
+    candidate, reason = _judged(client, run)
+    photos = f"{len(candidate.table)} of them" if candidate else ""
+    checks = [decide.Check(decide.JUDGED, not reason, reason or photos)]
+    if champion is not None:
+        theirs, weakness = _judged(client, champion.run)
+        if theirs is None or weakness:
+            checks.append(decide.Check(decide.BETTER, False, f"the champion cannot be judged: {weakness}"))
+        elif candidate is not None and not reason:
+            checks.append(decide.against(theirs, candidate))
+    if candidate is not None and not reason:
+        checks += decide.floors(candidate, wanted.floors)
+    if candidate is not None:
+        checks.append(probe.check(client, run, candidate, wanted.probe_photos))
+    return checks
+
+
+def _judged(client: "MlflowClient", run: "Run | None") -> tuple[Answers | None, str]:
+    """A run's answers on its validation photos, and why they cannot judge it ("" where they can)."""
+    from flowers.tracking import lookup
+
+    if run is None:
+        return None, "its run is gone for good"
     content = lookup.artifact(client, run, _VALIDATION)
     if content is None:
-        if runs.STUDY in run.data.tags:
-            raise UserError(
-                f"run {named} belongs to a study: `flowers tune --apply`, then `dvc repro`, makes a model of it"
-            )
-        raise UserError(
-            f"run {named} has no {_VALIDATION}: it was not evaluated, or not by this project's present code"
-        )
-    if held_out and run.data.params.get("train.on") != "train":
-        raise UserError(
-            f"run {named} was trained on the validation photos, too: they cannot judge it; compare test scores"
-        )
-    return Answers(named, "", run.data.params, {}, read(content, named))
+        return None, f"it keeps no {_VALIDATION}: it was evaluated by other code, or the artifact is lost"
+    named = lookup.described(run)
+    answers = Answers(named, "", run.data.params, {}, read(content, named))
+    seen = run.data.params.get("train.on") != "train"
+    return answers, "it was trained on the validation photos, too" if seen else ""
 
 
-def _show(run: "Run", champion: "Champion | None", outcome: _Outcome) -> None:
+def _show(run: "Run", champion: "Champion | None", checks: Sequence[decide.Check]) -> None:
     from rich.console import Console
 
     from flowers.reporting import document
     from flowers.tracking import lookup
 
-    champion_is = champion and f"{lookup.described(champion.run)}, version {champion.version}"
-    against = f"against the champion, {champion_is}" if champion else "with no champion yet"
-    rows = [[check.name, "yes" if check.passed else "no", check.found] for check in outcome.checks]
+    against = "with no champion yet"
+    if champion:
+        name = f"{lookup.described(champion.run)}, " if champion.run else ""
+        against = f"against the champion, {name}version {champion.version}"
+    rows = [[check.name, "yes" if check.passed else "no", check.found] for check in checks]
     lead = [] if champion else ["There is nobody to beat: floors and answers alone decide."]
     table = Section("Checks on validation photos", [Table(["", "passed", "found"], rows, left=3)])
     document.show(Document(f"{lookup.described(run)} {against}", lead, [table]), Console())
 
 
-def _record(outcome: _Outcome, champion: "Champion | None", force: str | None) -> dict[str, object]:
+def _record(checks: Sequence[decide.Check], champion: "Champion | None", force: str | None) -> dict[str, object]:
     return {
         "succeeds": champion.version if champion else None,
-        "checks": {check.name: f"{'passed' if check.passed else 'failed'}: {check.found}" for check in outcome.checks},
-        "forced": None if outcome.passed else force,
+        "checks": {check.name: f"{'passed' if check.passed else 'failed'}: {check.found}" for check in checks},
+        "forced": None if all(check.passed for check in checks) else force,
     }
 
 
 def _announce(client: "MlflowClient", run: "Run", version: str, champion: "Champion | None") -> None:
     """Say what became champion, and its test scores: read now, when they can decide nothing any more."""
-    found = client.get_run(run.info.run_id).data.metrics
-    scores = []
-    for key, title in NAMES.items():
-        if (value := found.get(f"test_{key}")) is not None:
-            scores.append(f"{title} {value:.3f}" if key in PLAIN else f"{title} {100 * value:.1f} %")
-    console.say(f"Champion: {version}. Test scores, read after the decision: {', '.join(scores)}")
-    if champion:
+    from flowers.tracking import registry
+
+    console.say(f"Champion: {version}")
+    try:
+        registry.note_reading(client, run, f"promoted as {version}")
+    except Exception as error:  # of MLflow or of the network: the champion is in its place, whatever comes now
+        console.warn(f"its test scores are not read, because that cannot be noted on the run: {type(error).__name__}")
+    else:
+        found = client.get_run(run.info.run_id).data.metrics
+        scores = {title: number(key, found[f"test_{key}"]) for key, title in NAMES.items() if f"test_{key}" in found}
+        shown = ", ".join(f"{title} {value}" for title, value in scores.items())
+        console.say(f"Test scores, read after the decision: {shown}")
+    if champion and champion.run:
         console.say(f"To go back: flowers promote {champion.run.info.run_id[:8]} --force 'REASON'")

@@ -62,7 +62,7 @@ def find(reference: str, folder: Path) -> Record:
         with store.patience(*store.SHORT):
             with store.lock():
                 client = store.connect()
-            run = lookup.find(client, reference, lookup.registered_model(store.experiment_name(params.load())))
+            run = lookup.find(client, reference, lookup.model_of(params.load()))
             if run is None:
                 raise UserError(
                     f"'{reference}' is no run in MLflow (id, name or alias); `make ui` shows which there are"

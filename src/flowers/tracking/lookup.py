@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowers.errors import UserError
+from flowers.params import Params
 from flowers.tracking import store
 
 if TYPE_CHECKING:
@@ -16,9 +17,14 @@ SHORTEST_ID = 6
 _SHOWN = 5
 
 
-def registered_model(experiment: str) -> str:
-    """The name under which the models of an experiment are registered: 'flowers oxford' is flowers-oxford."""
-    return re.sub(r"[^\w.-]+", "-", experiment)
+def registered_model(dataset: str, path: str) -> str:
+    """The name under which the models of a data set are registered, from dataset.name and .path: flowers-local."""
+    return re.sub(r"[^\w.-]+", "-", store.experiment_of(dataset, path))
+
+
+def model_of(params: Params) -> str:
+    """The registered model of the data set that `params` name: its aliases need no name before them."""
+    return registered_model(params.dataset.name, params.dataset.path)
 
 
 def find(client: "MlflowClient", reference: str, model: str) -> "Run | None":
@@ -45,7 +51,8 @@ def artifact(client: "MlflowClient", run: "Run", path: str) -> bytes | None:
                 and error.get_http_status_code() >= 500
                 and store.is_server(store.uri())
             ):
-                raise store.StoreUnreachable(f"the tracking server gave no '{path}': {str(error)[:200]}") from None
+                reason = store.without_password(str(error))[:200]
+                raise store.StoreUnreachable(f"the tracking server gave no '{path}': {reason}") from None
             return None
 
 
@@ -97,7 +104,12 @@ def _by_alias(client: "MlflowClient", reference: str, model: str) -> "Run | None
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
-    return _active(client.get_run(version.run_id))
+    try:
+        return _active(client.get_run(version.run_id))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise UserError(f"'{reference}' is version {version.version} of a run that is gone for good") from None
+        raise
 
 
 def _by_name(client: "MlflowClient", reference: str) -> "Run | None":

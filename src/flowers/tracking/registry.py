@@ -14,22 +14,32 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-DECISION = "flowers.promotion"  # on a version: what was decided, and why
+DECISION = "flowers.promotion"  # on a version: every time it was promoted, what was decided, and why
 READINGS = "flowers.test_readings"  # on a run: when its test scores were read for a promotion
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that holds the alias, and the run it came from."""
+    """The version that holds the alias, and the run it came from; None where that is gone for good."""
 
     version: str
-    run: "Run"
+    run: "Run | None"
 
 
 def champion(client: "MlflowClient", name: str) -> Champion | None:
     """The champion of a registered model; None before the first one."""
+    from mlflow.exceptions import MlflowException
+
     version = _champion_version(client, name)
-    return None if version is None else Champion(str(version.version), client.get_run(version.run_id))
+    if version is None:
+        return None
+    try:
+        run = client.get_run(version.run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        run = None
+    return Champion(str(version.version), run)
 
 
 def logged_model(client: "MlflowClient", run: "Run") -> str:
@@ -47,13 +57,15 @@ def promote(
     """Register a run's model, unless it is, and make it the champion; returns its version.
 
     Moving the alias is the last step and a single one: whatever fails before it leaves the champion in its place.
-    Raises UserError where the champion is no longer `before`: somebody else promoted meanwhile.
+    Raises UserError where the champion is no longer `before`: somebody else promoted meanwhile. (MLflow cannot compare
+    and set: of two machines that get here within the same moment, the later one wins.)
     """
     version = _registered(client, name, run)
-    client.set_model_version_tag(name, version, DECISION, json.dumps(decision, ensure_ascii=False))
     now = _champion_version(client, name)
     if (str(now.version) if now else None) != (before.version if before else None):
         raise UserError(f"{name}: version {now.version if now else 'none'} became champion meanwhile; promote again")
+    kept = json.loads(client.get_model_version(name, version).tags.get(DECISION, "[]"))
+    client.set_model_version_tag(name, version, DECISION, json.dumps([*kept, decision], ensure_ascii=False))
     client.set_registered_model_alias(name, lookup.CHAMPION, version)
     return version
 

@@ -64,11 +64,14 @@ def artifact_folder() -> Path:
 
 
 def experiment_name(params: Params) -> str:
+    """The experiment of the data set."""
+    return experiment_of(params.dataset.name, params.dataset.path)
+
+
+def experiment_of(dataset: str, path: str) -> str:
     """One experiment a data set: its catalogue name, or for a folder of one's own the folder's name."""
-    name = params.dataset.name
-    if name == "local" and params.dataset.path != "data.yaml":
-        name = Path(params.dataset.path).name or name
-    return f"flowers {name}"
+    own = dataset == "local" and path != "data.yaml"
+    return f"flowers {(own and Path(path).name) or dataset}"
 
 
 def check_reachable(address: str) -> None:
