@@ -1,11 +1,9 @@
 """How often do the 95 % intervals of flowers.reporting and flowers.comparison hold the truth? A line per setting.
 
-The world is known here: every class has its own true accuracy, drawn from a beta distribution around the setting's
-mean, and a mistake falls on any other class. Each draw is a new test set from that world, with as many photos in each
-class, and asks for the intervals that `evaluate` would report. The true score of the world is what the test sets
-approach: the mean of the classes' accuracies, weighted by their photos for `accuracy`, plain for the per-class mean.
-A second model, whose classes are a little better or worse, shares four fifths of its luck with the first; the intervals
-of the differences are those of `flowers compare`.
+The world is known here: a large population of photos of each class, with the probabilities that two models give them.
+The models share four fifths of what makes a photo hard, and the second one is a little better. Each draw is a new test
+set of as many photos of each class, and asks for the intervals that `evaluate` reports, and for those of the
+differences that `flowers compare` shows. The truth is the score of the population, classes weighted as in the test set.
 
     python benchmarks/interval_coverage.py
 """
@@ -16,59 +14,84 @@ from pathlib import Path
 import numpy as np
 
 from flowers.comparison import paired
-from flowers.reporting import bootstrap
+from flowers.reporting import bootstrap, metrics
 
-DRAWS = 1000
-SAMPLES = 1000
-SHARED = 0.8  # of the photos: both models find them as hard
-SETTINGS = (  # classes, photos of the largest and of the smallest class, mean accuracy
-    (5, 300, 100, 0.90),
-    (20, 75, 25, 0.90),
-    (102, 110, 10, 0.90),  # as many as Oxford's test set has
-    (102, 10, 10, 0.95),  # tiny classes, nearly always right: where the bootstrap falls short
+DRAWS, SAMPLES = 1000, 1000
+POPULATION = 100_000  # photos
+SHARED = 0.8  # of the variance of the logits
+SETTINGS = (  # classes, photos of the largest and of the smallest class, how far the right logit stands out
+    (5, 300, 100, 2.4),
+    (20, 75, 25, 3.2),
+    (102, 110, 10, 4.2),  # as many as Oxford's test set has
+    (5, 9, 9, 2.4),  # the drawn sample
+    (102, 10, 10, 4.2),  # tiny classes
 )
 RESULT = Path(__file__).parent / "results" / "interval_coverage.json"
 
 
-def measure(n_classes, largest, smallest, mean, rng):
-    """Share of draws whose intervals hold the true score of one model, and the true difference of two."""
-    photos = np.linspace(largest, smallest, n_classes).round().astype(int)
-    labels = np.repeat(np.arange(n_classes), photos)
-    first = rng.beta(20 * mean, 20 * (1 - mean), size=n_classes)
-    second = np.clip(first + rng.normal(0.01, 0.02, size=n_classes), 0, 1)
-    truth = {
-        "accuracy": first[labels].mean(),
-        "mean_per_class_accuracy": first.mean(),
-        "difference of accuracy": (second - first)[labels].mean(),
-        "difference of mean_per_class_accuracy": (second - first).mean(),
+def population(n_classes, sharpness, rng):
+    """Labels of a population, and the probabilities of two models, (n, n_classes) each."""
+    labels = np.repeat(np.arange(n_classes), POPULATION // n_classes)
+    ease = rng.normal(0, 0.5, size=n_classes)  # some classes are harder
+    common = rng.normal(size=(len(labels), n_classes))
+    found = []
+    for better in (0.0, 0.15):
+        logits = SHARED**0.5 * common + (1 - SHARED) ** 0.5 * rng.normal(size=common.shape)
+        logits[np.arange(len(labels)), labels] += sharpness + better + ease[labels]
+        exponents = np.exp(logits)
+        found.append((exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32))
+    return labels, found
+
+
+def truths(labels, probabilities, photos):
+    """The scores of the population, its classes weighted by the photos of a test set."""
+    n_classes, size = len(photos), len(labels) // len(photos)
+    predicted = probabilities.argmax(axis=1)
+    shares = metrics.confusion(labels, predicted, range(n_classes)).to_numpy() / size * photos[:, None]
+    means = np.add.reduceat(
+        np.stack([metrics.losses(labels, probabilities), metrics.right_class_place(labels, probabilities) < 5]),
+        np.arange(0, len(labels), size),
+        axis=1,
+    )
+    loss, top5 = means @ photos / size / photos.sum()
+    return {
+        "accuracy": shares.trace() / photos.sum(),
+        "mean_per_class_accuracy": (shares.diagonal() / photos).mean(),
+        "top5_accuracy": top5,
+        "log_loss": loss,
+        "macro_f1": (2 * shares.diagonal() / (photos + shares.sum(axis=0))).mean(),
     }
-    held = dict.fromkeys(truth, 0)
+
+
+def measure(n_classes, largest, smallest, sharpness, rng):
+    """Photos of a test set, the accuracy, and how often intervals hold the truth, of scores and of differences."""
+    photos = np.linspace(largest, smallest, n_classes).round().astype(int)
+    everyone, models = population(n_classes, sharpness, rng)
+    size = len(everyone) // n_classes
+    one, other = (truths(everyone, model, photos) for model in models)
+    held = {kind: {} for kind in ("score", "difference")}
     for draw in range(DRAWS):
-        luck = rng.random(len(labels))
-        other_luck = np.where(rng.random(len(labels)) < SHARED, luck, rng.random(len(labels)))
-        one, other = answers(labels, luck < first[labels], rng), answers(labels, other_luck < second[labels], rng)
-        found = bootstrap.intervals(labels, one, SAMPLES, seed=draw)
-        for name, difference in paired.differences(labels, one, other, SAMPLES, seed=draw).items():
-            found[f"difference of {name}"] = difference.low, difference.high
-        for name, value in truth.items():
-            held[name] += found[name][0] <= value <= found[name][1]
-    return len(labels), {name: count / DRAWS for name, count in held.items()}
-
-
-def answers(labels, right, rng):
-    """Certain probabilities: of the right class, or of any other one."""
-    n_classes = labels.max() + 1
-    other = (labels + rng.integers(1, n_classes, size=len(labels))) % n_classes
-    return np.eye(n_classes)[np.where(right, labels, other)]
+        chosen = np.concatenate([label * size + rng.integers(size, size=n) for label, n in enumerate(photos)])
+        labels, (first, second) = everyone[chosen], (model[chosen] for model in models)
+        scores = bootstrap.intervals(labels, first, SAMPLES, seed=draw)
+        differences = paired.differences(labels, first, second, SAMPLES, seed=draw)
+        for name, (low, high) in scores.items():
+            found = differences[name]
+            inside = {"score": low <= one[name] <= high}
+            inside["difference"] = found.low <= other[name] - one[name] <= found.high
+            for kind, is_inside in inside.items():
+                held[kind][name] = held[kind].get(name, 0) + int(is_inside) / DRAWS
+    return int(photos.sum()), one["accuracy"], held
 
 
 def main():
     rng, found = np.random.default_rng(0), []
-    for n_classes, largest, smallest, mean in SETTINGS:
-        photos, held = measure(n_classes, largest, smallest, mean, rng)
-        found.append({"photos": photos, "classes": n_classes, "mean accuracy": mean, "held": held})
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in held.items())
-        print(f"{photos} photos, {n_classes} classes, mean accuracy {mean}: {shares}", flush=True)
+    for n_classes, largest, smallest, sharpness in SETTINGS:
+        photos, accuracy, held = measure(n_classes, largest, smallest, sharpness, rng)
+        found.append({"photos": photos, "classes": n_classes, "accuracy": accuracy, "held": held})
+        print(f"{photos} photos, {n_classes} classes, accuracy {accuracy:.1%}:", flush=True)
+        for kind, shares in held.items():
+            print(f"  {kind}: {', '.join(f'{name} {share:.1%}' for name, share in shares.items())}", flush=True)
     RESULT.write_text(json.dumps({"draws": DRAWS, "samples": SAMPLES, "settings": found}, indent=1) + "\n")
 
 

@@ -44,7 +44,9 @@ def resampled(
 
     A stratified bootstrap: photos are drawn with replacement within each class (Efron and Tibshirani, An Introduction
     to the Bootstrap, 1993, chapter 13; strata: Davison and Hinkley, Bootstrap Methods and their Application, 1997,
-    section 3.2). A resample is of the same photos for every model, so that differences between models are paired. The
+    section 3.2), one less than there are, and scaled up: of as many as there are, a mean would vary too little, by
+    (n - 1) / n (McCarthy and Snowden, The bootstrap and finite population sampling, 1985). A resample is of the same
+    photos for every model, so that differences between models are paired. The
     same seed gives the same draws.
 
     Raises ValueError as `metrics.scores` does, and where samples is less than 1.
@@ -65,9 +67,11 @@ def resampled(
             size = part.stop - part.start
             sums = [_Sums(n_classes, size) for _ in models]
             for stratum, own in enumerate(strata):
-                times = _times_drawn(len(own), size, rng)
+                few = max(len(own) - 1, 1)
+                times = _times_drawn(len(own), few, size, rng)
                 for outcome, total in zip(outcomes, sums, strict=True):
-                    total.add(present[stratum], outcome.kinds[stratum], times @ outcome.columns[stratum])
+                    scaled = times @ outcome.columns[stratum] * len(own) / few
+                    total.add(present[stratum], outcome.kinds[stratum], scaled)
             for found, total in zip(drawn, sums, strict=True):
                 for name, values in total.scores(present, photos).items():
                     if name in found:
@@ -119,10 +123,10 @@ class _Sums:
         }
 
 
-def _times_drawn(photos: int, samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """How often each of so many photos is in each resample, (samples, photos); rows add up to `photos`."""
+def _times_drawn(photos: int, drawn: int, samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How often each photo is among the `drawn` of each resample, (samples, photos)."""
     kind = np.uint8 if photos <= 2**8 else np.uint16 if photos <= 2**16 else np.int64  # small numbers are drawn faster
-    chosen = rng.integers(photos, size=(samples, photos), dtype=kind)
+    chosen = rng.integers(photos, size=(samples, drawn), dtype=kind)
     places = chosen + photos * np.arange(samples)[:, None]
     return np.bincount(places.ravel(), minlength=samples * photos).reshape(samples, photos).astype(np.float64)
 
