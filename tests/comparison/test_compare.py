@@ -45,7 +45,7 @@ def test_compare_prints_markdown_and_writes_a_page(checkouts, tmp_path):
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["workspace"], "at least two results are compared, such as: flowers compare workspace .*"),
+        (["workspace"], "at least two results are compared, such as: flowers compare main workspace"),
         (["workspace", "workspace"], "'workspace' is named twice"),
         (["workspace", "nowhere"], "'nowhere' is no run"),
     ],

@@ -51,8 +51,19 @@ def test_a_name_of_two_runs_is_refused_with_both(world, run):
     world.set("train.batch_size", 7)  # which no name shows
     tracking.publish(world.params)
     first, second = (each.info.run_id[:8] for each in world.runs(only=2))
-    with pytest.raises(UserError, match=rf"fits 2 runs: {second} .*, {first} .*; name one by the start of its id"):
+    with pytest.raises(
+        UserError, match=rf"fits 2 runs: {second} .*, {first} .*; name one by 6 or more signs of its id"
+    ):
         find.find([run.info.run_name])
+
+
+def test_a_run_is_found_by_the_dvc_experiment_that_led_to_it(world, monkeypatch):
+    write_predictions(world)
+    monkeypatch.setenv("DVC_EXP_NAME", "sappy-orfe")
+    tracking.publish(world.params)
+    assert one("sappy-orfe").place.endswith("in MLflow")
+    with pytest.raises(UserError, match="is no run"):
+        find.find(["sappy"])
 
 
 def test_a_deleted_run_says_so(world, run):

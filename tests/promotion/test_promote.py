@@ -68,7 +68,10 @@ def test_a_guarded_class_below_its_floor_holds_a_model_back(store, capsys):
 def test_a_floor_of_no_class_is_named(store):
     store.world.set("promote.floors", {"daffodil": 0.9})
     run_id = store.publish()
-    with pytest.raises(UserError, match=r"params.yaml: promote.floors: 'daffodil' is no class"):
+    with pytest.raises(
+        UserError,
+        match=r"params.yaml: promote.floors: 'daffodil' is no class of run .*; its classes: daisy, rose, tulip",
+    ):
         store.promote(run_id)
 
 

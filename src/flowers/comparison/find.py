@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowers import paths
+from flowers import console, paths
 from flowers.comparison.answers import Answers, flat, read
 from flowers.errors import UserError
 
@@ -113,6 +113,9 @@ def _checkout(name: str, folder: Path) -> Answers:
     lock = folder / "dvc.lock"
     params, inputs = _recorded(lock.read_bytes() if lock.exists() else b"", content, {_PRECISION: str(precision)})
     place = "this checkout" if folder == Path() else "another checkout"
+    now = flat(_yaml((folder / paths.PARAMS).read_text(encoding="utf-8"))) if (folder / paths.PARAMS).exists() else {}
+    if params and any(now.get(key, value) != value for key, value in params.items()):
+        console.warn(f"{name}: its result is of other parameters than its {paths.PARAMS} has now; `dvc repro`")
     return Answers(name, place, params, inputs, read(content, name))
 
 

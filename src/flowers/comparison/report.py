@@ -21,7 +21,8 @@ _PROCESSOR = "processor"
 def document(results: Sequence[Answers], thumbnail: Thumbnail = lambda path, sha256: None) -> Document:
     """Compare every result with the first one."""
     first, others = results[0], results[1:]
-    level = paired.LEVEL / len(others)  # Bonferroni's: the chance of any false alarm stays at LEVEL
+    compared = sum(first.photos() == other.photos() and first.classes == other.classes for other in others)
+    level = paired.LEVEL / max(compared, 1)  # Bonferroni's: the chance of any false alarm stays at LEVEL
     lead, sections = [], [_what_differs(results)]
     for other in others:
         if first.classes != other.classes and first.photos() == other.photos():
@@ -34,8 +35,8 @@ def document(results: Sequence[Answers], thumbnail: Thumbnail = lambda path, sha
         else:
             lead.append(f"'{first.name}' and '{other.name}' were not tested on the same photos: nothing is compared.")
             sections.append(_other_photos(first, other))
-    if len(others) > 1:
-        lead.append(f"With {len(others)} comparisons, a p below {level:.3g} counts as more than chance.")
+    if compared > 1:
+        lead.append(f"With {compared} comparisons, a p below {level:.3g} counts as more than chance.")
     named = ", ".join(f"'{each.name}'" for each in others)
     return Document(f"{named} against '{first.name}'", lead, sections)
 

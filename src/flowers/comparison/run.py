@@ -14,7 +14,8 @@ def compare(names: list[str], markdown: bool, html: Path | None) -> None:
     Raises UserError where fewer than two are named, one is not found or holds no predictions.
     """
     if len(names) < 2:
-        raise UserError(f"at least two results are compared, such as: flowers compare {' '.join(names)} workspace")
+        pair = "main workspace" if names == [find.WORKSPACE] else f"{' '.join(names)} {find.WORKSPACE}"
+        raise UserError(f"at least two results are compared, such as: flowers compare {pair}")
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"'{min(twice)}' is named twice")
     results = find.find(names)

@@ -1,5 +1,6 @@
 """The decision: checks on validation photos alone, each with what it found. Touches no file and no store."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from flowers.comparison.answers import Answers
 from flowers.errors import UserError
 from flowers.reporting import metrics
 
+_NAMED = 10  # classes in a message
 JUDGED, BETTER = "judged by photos it never saw", "better than the champion"
 
 
@@ -39,7 +41,9 @@ def against(champion: Answers, candidate: Answers) -> Check:
 def floors(candidate: Answers, wanted: Mapping[str, float]) -> list[Check]:
     """A check per guarded class: its recall on the validation photos. Raises UserError for a class that is unknown."""
     if unknown := sorted(wanted.keys() - {*candidate.classes}):
-        raise UserError(f"params.yaml: promote.floors: '{unknown[0]}' is no class of '{candidate.name}'")
+        close = difflib.get_close_matches(unknown[0], candidate.classes, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"its classes: {', '.join(candidate.classes[:_NAMED])}"
+        raise UserError(f"params.yaml: promote.floors: '{unknown[0]}' is no class of run {candidate.name}; {hint}")
     table = metrics.per_class(candidate.labels, candidate.predicted, candidate.classes)
     counts = {row["class"]: (int(row["photos"]), int(row["correct"])) for _, row in table.iterrows()}
     checks = []

@@ -81,7 +81,8 @@ def _lead(tested: Tested, written: Written, table: pd.DataFrame, pairs: Sequence
     named = [f"{row['class']} ({row['correct']} of {row['photos']})" for _, row in missed.head(HARDEST).iterrows()]
     worst = pairs[0]
     often = f"{tested.classes[worst.label]} for {tested.classes[worst.predicted]} ({_times(len(worst.rows))})"
-    return [*lines, f"Hardest to name: {', '.join(named)}. Most often it takes {often}."]
+    most = f" Most often it takes {often}." if len(worst.rows) > 1 else ""
+    return [*lines, f"Hardest to name: {', '.join(named)}.{most}"]
 
 
 def _scores(written: Written) -> Section:

@@ -1,12 +1,13 @@
-"""Find a run as a person names it: by its id or the start of it, by a model's alias, or by its name."""
+"""Find a run as a person names it: by its id or the start of it, a model's alias, its name, or its DVC experiment."""
 
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowers.errors import UserError
 from flowers.params import Params
-from flowers.tracking import store
+from flowers.tracking import runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,11 +29,17 @@ def model_of(params: Params) -> str:
 
 
 def find(client: "MlflowClient", reference: str, model: str) -> "Run | None":
-    """The run that `reference` names, or None; `model` is the registered model whose aliases need no name before them.
+    """The run that `reference` names, by id, alias, name or DVC experiment, or None.
 
-    Raises UserError where it fits several runs, or one that was deleted.
+    `model` is the registered model whose aliases need no name before them. Raises UserError where the reference fits
+    several runs, or one that was deleted.
     """
-    return _by_id(client, reference) or _by_alias(client, reference, model) or _by_name(client, reference)
+    return (
+        _by_id(client, reference)
+        or _by_alias(client, reference, model)
+        or _by_name(client, "attributes.run_name", "=", reference, reference)
+        or _by_name(client, f"tags.`{runs.EXPERIMENTS}`", "LIKE", f'%"{reference}"%', reference)
+    )
 
 
 def artifact(client: "MlflowClient", run: "Run", path: str) -> bytes | None:
@@ -59,6 +66,10 @@ def artifact(client: "MlflowClient", run: "Run", path: str) -> bytes | None:
 def described(run: "Run") -> str:
     """A run as a message names it."""
     return f"{run.info.run_id[:8]} '{run.info.run_name}'"
+
+
+def _began(run: "Run") -> str:
+    return f"{datetime.fromtimestamp(run.info.start_time / 1000):%Y-%m-%d %H:%M}"
 
 
 def _by_id(client: "MlflowClient", reference: str) -> "Run | None":
@@ -112,19 +123,21 @@ def _by_alias(client: "MlflowClient", reference: str, model: str) -> "Run | None
         raise
 
 
-def _by_name(client: "MlflowClient", reference: str) -> "Run | None":
+def _by_name(client: "MlflowClient", where: str, how: str, text: str, reference: str) -> "Run | None":
+    """The run in which what stands at `where` is, or is like, a text."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=1000)]
-    quote = '"' if "'" in reference else "'"  # MLflow knows no way to write both in one text
-    if quote in reference:
+    quote = "'" if "'" not in text else '"'  # MLflow knows no way to write both in one text
+    if quote in text:
         return None
-    wanted = f"attributes.run_name = {quote}{reference}{quote}"
+    wanted = f"{where} {how} {quote}{text}{quote}"
     found = client.search_runs(experiments, wanted, order_by=["attributes.start_time DESC"], max_results=50)
     return _only(list(found), reference) if found else None
 
 
 def _only(found: list["Run"], reference: str) -> "Run":
     if len(found) > 1:
-        named = ", ".join(described(run) for run in found[:_SHOWN])
+        named = ", ".join(f"{described(run)} of {_began(run)}" for run in found[:_SHOWN])
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise UserError(f"'{reference}' fits {len(found)} runs: {named}{more}; name one by the start of its id")
+        hint = f"name one by {SHORTEST_ID} or more signs of its id"
+        raise UserError(f"'{reference}' fits {len(found)} runs: {named}{more}; {hint}")
     return found[0]
