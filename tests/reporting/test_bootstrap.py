@@ -80,3 +80,13 @@ def test_ten_thousand_samples_of_the_largest_test_set_are_quick():
     start = time.process_time()
     bootstrap.intervals(labels, probabilities, samples=10_000, seed=0)
     assert time.process_time() - start < 6  # about 1 s; the slack is for busy machines
+
+
+def test_of_few_photos_a_mean_varies_as_much_as_it_should():
+    """Its variance is s²/n with the unbiased s²: with as many draws as photos it would be a third too small here."""
+    labels, probabilities = np.repeat([0, 1], 3), np.array([[0.9, 0.5, 0.3, 0.8, 0.6, 0.1]]).T
+    probabilities = np.hstack([probabilities, 1 - probabilities])
+    (drawn,) = bootstrap.resampled(labels, [probabilities], 50_000, seed=0)
+    losses = metrics.losses(labels, probabilities).reshape(2, 3)
+    expected = (losses.var(axis=1, ddof=1) / 3).sum() / 4
+    assert drawn["log_loss"].var() == pytest.approx(expected, rel=0.05)

@@ -43,7 +43,7 @@ def answers(features: np.ndarray, labels: np.ndarray, others: np.ndarray, classe
     from threadpoolctl import threadpool_limits
 
     model = make_pipeline(Normalizer(), LogisticRegression(C=_C, max_iter=_ITERATIONS))
-    # These fits are small: threads would mostly wait for each other, sixty times as long where others use the machine.
+    # These fits are small: threads would mostly wait for each other.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # close to converged is good enough for a ranking
         model.fit(features, labels)

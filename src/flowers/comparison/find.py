@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flowers import console, paths
 from flowers.comparison.answers import Answers, flat, read
 from flowers.errors import UserError
+from flowers.tracking import provenance
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -51,16 +50,12 @@ def _in_store(name: str) -> Answers:
     from flowers.tracking import lookup, runs, store
 
     with store.explained("looking for a run in"), store.patience(*store.SHORT):
-        with store.lock():
-            client = store.connect()
-        run = lookup.find(client, name, lookup.model_of(params.load()))
+        client, run = lookup.find_anywhere(name, params.load())
         if run is None:
             raise UserError(
                 f"'{name}' is no run in MLflow (id, name or alias), DVC experiment, git revision or folder of a "
                 "checkout; `make ui`, `dvc exp list` and `git log` show which there are"
             )
-        if holder := run.data.tags.get(runs.HOLDER):
-            run = client.get_run(holder)
         content = lookup.artifact(client, run, _PREDICTIONS)
         if content is None:
             raise UserError(_why_no_predictions(run))
@@ -89,11 +84,12 @@ def _why_no_predictions(run: "Run") -> str:
 def _in_git(name: str) -> Answers | None:
     """The result of a DVC experiment or a git revision, out of DVC's cache or remote."""
     experiment = _experiment(name)
-    revision = experiment or _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    verify = ("rev-parse", "--verify", "--quiet", "--end-of-options")
+    revision = experiment or provenance.git(*verify, f"{name}^{{commit}}")
     if not revision:
         return None
     place = f"DVC experiment {revision[:8]}" if experiment else f"commit {revision[:8]}"
-    lock = _git("show", f"{revision}:./dvc.lock")
+    lock = provenance.git("show", f"{revision}:./dvc.lock")
     if lock is None:
         raise UserError(f"'{name}' ({place}) has no dvc.lock: nothing was run there")
     content = _output(revision, paths.PREDICTIONS, f"'{name}' ({place})")
@@ -142,7 +138,7 @@ def _recorded(lock: bytes, predictions: bytes, known: Mapping[str, str]) -> tupl
 
 def _experiment(name: str) -> str | None:
     """The commit of a DVC experiment. Raises UserError where several have that name."""
-    listed = (_git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or "").splitlines()
+    listed = (provenance.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or "").splitlines()
     found = {line.split()[0] for line in listed if line.count("/") == 4 and line.rpartition("/")[2] == name}
     if len(found) > 1:
         raise UserError(
@@ -164,13 +160,6 @@ def _output(revision: str, path: Path, named: str) -> bytes:
         raise UserError(
             f"{named}: {path} is in no DVC cache or remote any more; `git checkout` it and `dvc repro` make it again"
         ) from None
-
-
-def _git(*arguments: str) -> str | None:
-    if not (git := shutil.which("git")):
-        return None
-    done = subprocess.run([git, *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _yaml(text: str) -> Mapping[str, Any]:

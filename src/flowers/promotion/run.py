@@ -30,28 +30,25 @@ def promote(params: Params, name: str, force: str | None) -> int:
 
     if force is not None and not force.strip():
         raise UserError("--force takes the reason, such as --force 'the champion has learned from mislabelled photos'")
-    with store.lock("promote"), store.explained("promoting in"):
-        with store.patience(*store.SHORT), store.lock():
-            client = store.connect()
-        with store.patience(*store.LONG):
-            run = lookup.find(client, name, lookup.model_of(params))
-            if run is None:
-                raise UserError(f"'{name}' is no run in MLflow (id, name or alias); `make ui` shows which there are")
-            _require_model(run)
-            # By the data set of the run: another one may be in params.yaml by now.
-            logged = run.data.params
-            registered = lookup.registered_model(logged["dataset.name"], logged["dataset.path"])
-            champion = registry.champion(client, registered)
-            if champion and champion.run and champion.run.info.run_id == run.info.run_id:
-                console.say(f"run {lookup.described(run)} is the champion already (version {champion.version})")
-                return 0
-            checks = _checks(client, run, champion, params.promote)
-            _show(run, champion, checks)
-            if not all(check.passed for check in checks) and force is None:
-                console.say("Not promoted. All the same, with the reason kept: flowers promote ... --force 'REASON'")
-                return 1
-            version = registry.promote(client, registered, run, champion, _record(checks, champion, force))
-            _announce(client, run, f"{registered}, version {version}", champion)
+    with store.lock("promote"), store.explained("promoting in"), store.patience(*store.LONG):
+        client, run = lookup.find_anywhere(name, params)
+        if run is None:
+            raise UserError(f"'{name}' is no run in MLflow (id, name or alias); `make ui` shows which there are")
+        _require_model(run)
+        # By the data set of the run: another one may be in params.yaml by now.
+        logged = run.data.params
+        registered = lookup.registered_model(logged["dataset.name"], logged["dataset.path"])
+        champion = registry.champion(client, registered)
+        if champion and champion.run and champion.run.info.run_id == run.info.run_id:
+            console.say(f"run {lookup.described(run)} is the champion already (version {champion.version})")
+            return 0
+        checks = _checks(client, run, champion, params.promote)
+        _show(run, champion, checks)
+        if not all(check.passed for check in checks) and force is None:
+            console.say("Not promoted. All the same, with the reason kept: flowers promote ... --force 'REASON'")
+            return 1
+        version = registry.promote(client, registered, run, champion, _record(checks, champion, force))
+        _announce(client, run, f"{registered}, version {version}", champion)
     return 0
 
 

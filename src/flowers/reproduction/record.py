@@ -56,19 +56,15 @@ def find(reference: str, folder: Path) -> Record:
     server does not answer.
     """
     from flowers import params
-    from flowers.tracking import lookup, recorded, runs, store
+    from flowers.tracking import lookup, recorded, store
 
     with store.explained("looking for a run in"):
         with store.patience(*store.SHORT):
-            with store.lock():
-                client = store.connect()
-            run = lookup.find(client, reference, lookup.model_of(params.load()))
+            client, run = lookup.find_anywhere(reference, params.load())
             if run is None:
                 raise UserError(
                     f"'{reference}' is no run in MLflow (id, name or alias); `make ui` shows which there are"
                 )
-            if holder := run.data.tags.get(runs.HOLDER):
-                run = client.get_run(holder)
         if reason := _why_not(run):
             raise UserError(f"run {lookup.described(run)} {reason}")
         with store.patience(*store.LONG):

@@ -42,6 +42,19 @@ def find(client: "MlflowClient", reference: str, model: str) -> "Run | None":
     )
 
 
+def find_anywhere(reference: str, params: Params) -> tuple["MlflowClient", "Run | None"]:
+    """Connect to the store, and find a run there as `find` does; one of `mlflow run` leads to the run it points to.
+
+    Raises UserError as `find` does, and StoreUnreachable.
+    """
+    with store.lock():
+        client = store.connect()
+    run = find(client, reference, model_of(params))
+    if run is not None and (holder := run.data.tags.get(runs.HOLDER)):
+        run = client.get_run(holder)
+    return client, run
+
+
 def artifact(client: "MlflowClient", run: "Run", path: str) -> bytes | None:
     """The content of one of a run's artifacts; None where it is not there."""
     import tempfile

@@ -21,10 +21,10 @@ def commit() -> str | None:
     Only what decides a result is looked at: dvc.lock is always changed while the pipeline runs, and a stray note in
     the checkout changes nothing.
     """
-    head = _git("rev-parse", "HEAD")
+    head = git("rev-parse", "HEAD")
     if not head:
         return None
-    changes = _git("status", "--porcelain", "--untracked-files=normal", "--", *_DECIDES)
+    changes = git("status", "--porcelain", "--untracked-files=normal", "--", *_DECIDES)
     return f"{head} {CLEAN if changes == '' else CHANGED}"
 
 
@@ -88,7 +88,8 @@ def items(tag: str | None) -> list[str]:
     return [str(item) for item in found] if isinstance(found, list) else [str(found)]
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
+    """What a git command prints, without blanks around it; None where it fails or there is no git."""
     output = _run(arguments)
     return None if output is None else output.decode("utf-8", "replace").strip()
 
