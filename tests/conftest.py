@@ -161,7 +161,7 @@ def cheap_trunk(monkeypatch):
     class CheapTrunk(trunk.Trunk):
         computed = 0
 
-        def __init__(self, tensors, cuts, precision, batch=None):
+        def __init__(self, tensors, cuts, precision, batch=None, padded=True):
             self.cuts, self.precision, self.batch = tuple(cuts), precision, batch or trunk.BATCH
 
         def __call__(self, images):

@@ -38,16 +38,18 @@ class Description:
     unfreeze_blocks: int
     precision: str
     weights_digest: str
+    temperature: float = 1.0  # what the logits are divided by, so that probabilities mean what they say
+    threshold: float | None = None  # an answer of a lower probability is unsure; None where no photo was held out
     input: str = INPUT
 
 
 class Classifier:
-    """A trained model, whole: `classes`, and `probabilities(images)`."""
+    """A trained model, whole: `classes`, `threshold`, and `probabilities(images)`, which are calibrated."""
 
     def __init__(self, description: Description, trained: weights.Tensors, pretrained: weights.Tensors) -> None:
         """`trained` are the tensors of tail and head, `pretrained` those of the ImageNet network."""
         self.description = description
-        self.classes = description.classes
+        self.classes, self.threshold = description.classes, description.threshold
         self.cut = Cut(description.unfreeze_blocks)
         self._trained, self.pretrained = trained, pretrained
 
@@ -64,17 +66,31 @@ class Classifier:
         return model
 
     @cached_property
-    def _trunk(self) -> Trunk:
-        return Trunk(self.pretrained, [self.cut], self.description.precision)
+    def _to_features(self) -> Trunk:
+        """The whole network up to the pooling, the trained blocks folded like the others."""
+        return Trunk({**self.pretrained, **self._trained}, [Cut(0)], self.description.precision, padded=False)
+
+    @cached_property
+    def _features_to_logits(self) -> Top:
+        return Top(Cut(0), {}, self._head)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) float32 of images, uint8 RGB (n, 224, 224, 3) as `images.load` returns them."""
-        batches = [batch[self.cut] for batch in self._trunk.batches(iter(images))]
-        return self.probabilities_at_cut(np.concatenate(batches).astype(np.float32))
+        """Probabilities (n, classes) float32 of images, uint8 RGB (n, 224, 224, 3) as `images.load` returns them.
+
+        Computed 32 at a time. What one photo gets depends on its neighbours in the last bits at most.
+        """
+        size = self._to_features.batch
+        found = [self._to_features(images[start : start + size])[Cut(0)] for start in range(0, len(images), size)]
+        if not found:
+            return np.empty((0, len(self.classes)), np.float32)
+        return self._calibrated(self._features_to_logits.logits(np.concatenate(found).astype(np.float32)))
 
     def probabilities_at_cut(self, activations: training.Examples) -> np.ndarray:
         """Probabilities (n, classes) float32 of the trunk's activations at `cut`."""
-        return training.softmax(self.top.logits(activations))
+        return self._calibrated(self.top.logits(activations))
+
+    def _calibrated(self, logits: np.ndarray) -> np.ndarray:
+        return training.softmax(logits / self.description.temperature)
 
     def feature_maps(self, image: np.ndarray) -> np.ndarray:
         """The last convolution's output, (7, 7, 2048) float32, for one image, uint8 RGB (224, 224, 3)."""
@@ -92,7 +108,7 @@ class Classifier:
 
     def export(self) -> "keras.Model":
         """The whole network as one Keras model: uint8 (n, 224, 224, 3) to probabilities, in float32."""
-        return keras_model.whole({**self.pretrained, **self._trained}, self._head)
+        return keras_model.whole({**self.pretrained, **self._trained}, self._head, self.description.temperature)
 
 
 def save(folder: Path, description: Description, trained: weights.Tensors) -> None:

@@ -25,17 +25,19 @@ def head(classes: int, units: Sequence[int], dropout: float, seed: int) -> "kera
     return keras.Model(inputs, logits, name="head")
 
 
-def whole(tensors: Tensors, head_model: "keras.Model") -> "keras.Model":
+def whole(tensors: Tensors, head_model: "keras.Model", temperature: float = 1.0) -> "keras.Model":
     """Raw images, uint8 RGB (n, 224, 224, 3), to probabilities (n, classes): one Keras model that needs nothing else.
 
-    It is Keras's own ResNet50 with `tensors`, its preprocessing in front and the trained head behind.
+    It is Keras's own ResNet50 with `tensors`, its preprocessing in front and the trained head behind; the head's logits
+    are divided by the temperature.
     """
     keras = backend.keras()
     base = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(224, 224, 3))
     set_tensors(base, tensors)
     inputs = keras.Input((224, 224, 3), dtype="uint8", name="image")
     x = keras.layers.Rescaling(1.0, offset=(-BGR_MEANS).tolist())(keras.ops.flip(inputs, axis=-1))
-    return keras.Model(inputs, keras.layers.Softmax(name="probability")(head_model(base(x))), name="flowers")
+    logits = keras.layers.Rescaling(1 / temperature, name="temperature")(head_model(base(x)))
+    return keras.Model(inputs, keras.layers.Softmax(name="probability")(logits), name="flowers")
 
 
 def set_tensors(model: "keras.Model", tensors: Tensors) -> None:

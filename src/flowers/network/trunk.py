@@ -78,23 +78,35 @@ def folded_weights(tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]
 class Trunk:
     """The frozen network up to one or more cuts; one pass over a photo gives the activations at all of them."""
 
-    def __init__(self, tensors: Tensors, cuts: Iterable[Cut], precision: str, batch: int | None = None) -> None:
-        """`precision` is `float32` or `bfloat16`; activations come out in it. `batch`: photos at a time, else BATCH."""
+    def __init__(
+        self,
+        tensors: Tensors,
+        cuts: Iterable[Cut],
+        precision: str,
+        batch: int | None = None,
+        padded: bool = True,
+    ) -> None:
+        """`precision` is `float32` or `bfloat16`; activations come out in it. `batch`: photos at a time, else BATCH.
+
+        Not `padded`, a smaller batch is computed as it is: sooner, and with other last bits in float32.
+        """
         tf = backend.tensorflow()
         self.cuts = tuple(sorted(set(cuts), key=lambda cut: -cut.unfreeze_blocks))
-        self.precision, self.batch = precision, batch or BATCH
+        self.precision, self.batch, self._padded = precision, batch or BATCH, padded
         self._dtype = tf.as_dtype(precision)
         weights = folded_weights(tensors)
-        signature = tf.TensorSpec((self.batch, 224, 224, 3), tf.uint8)
+        signature = tf.TensorSpec((self.batch if padded else None, 224, 224, 3), tf.uint8)
         self._function = tf.function(
             lambda images: self._forward(tf, weights, images), input_signature=[signature], autograph=False
         )
 
     def __call__(self, images: np.ndarray) -> dict[Cut, np.ndarray]:
         """Activations of uint8 RGB images (n, 224, 224, 3), n ≤ batch, at every cut: (n, *cut.shape)."""
-        padded = np.zeros((self.batch, *images.shape[1:]), np.uint8)
-        padded[: len(images)] = images
-        outputs = self._function(padded)
+        given = images
+        if self._padded and len(images) < self.batch:
+            given = np.zeros((self.batch, *images.shape[1:]), np.uint8)
+            given[: len(images)] = images
+        outputs = self._function(given)
         return {cut: output.numpy()[: len(images)] for cut, output in zip(self.cuts, outputs, strict=True)}
 
     def batches(self, images: Iterable[np.ndarray]) -> Iterator[dict[Cut, np.ndarray]]:

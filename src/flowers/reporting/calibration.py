@@ -12,6 +12,7 @@ from flowers.reporting.metrics import Labels, Probabilities
 
 BINS = 15
 BOUNDS = (0.05, 20.0)  # of the temperature: beyond them the photos say nothing about it
+SURE = 0.95  # the share of sure answers that should be right
 
 
 def temperature(labels: Labels, probabilities: Probabilities) -> float:
@@ -37,6 +38,23 @@ def scaled(probabilities: Probabilities, temperature: float) -> NDArray[np.float
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     found: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
     return found
+
+
+def threshold(labels: Labels, probabilities: Probabilities, sure: float = SURE) -> float:
+    """The least probability of an answer, 0 ... 1, that is to be called sure: those below it are unsure.
+
+    It is the lowest one that was given to any of these photos (n,), not trained on, such that a share `sure` of the
+    answers (n, c) with at least that probability is right; 1 where even the surest are right less often (selective
+    classification: Geifman and El-Yaniv, arXiv 1705.08500, without their bound). Rounded down to 4 digits.
+    """
+    metrics.check(labels, probabilities)
+    confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
+    surest_first = np.argsort(-confidence, kind="stable")
+    confidence, right = confidence[surest_first], right[surest_first]
+    share = np.cumsum(right) / np.arange(1, len(right) + 1)
+    ends = np.append(np.diff(confidence) != 0, True)  # equal probabilities come along or stay out together
+    good = np.flatnonzero((share >= sure) & ends)
+    return float(np.floor(confidence[good[-1]] * 1e4) / 1e4) if len(good) else 1.0
 
 
 def reliability(labels: Labels, probabilities: Probabilities, bins: int = BINS) -> pd.DataFrame:

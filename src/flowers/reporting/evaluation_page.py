@@ -37,7 +37,7 @@ class Written:
     scores: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
     resamples: int
-    calibration: Mapping[str, float | bool]
+    calibration: Mapping[str, float | bool | None]
     pictures: Mapping[str, bytes]
 
 
@@ -149,26 +149,37 @@ def _classes(table: pd.DataFrame, written: Written) -> Section:
 
 def _calibration(written: Written) -> Section:
     found = written.calibration
-    before = f"{_share(float(found['expected_calibration_error']))}"
+    error = _share(float(found["expected_calibration_error"] or 0))
     parts: list[Part] = [
         "Does a probability mean what it says? Of the answers that are 80 % sure, 80 % should be right. The expected "
-        f"calibration error is how far the two are apart on average: {before} for the probabilities as they are."
+        f"calibration error is how far the two are apart on average: {error}."
     ]
     if found["validation_held_out"]:
-        temperature = float(found["temperature"])
-        after = _share(float(found["expected_calibration_error_with_temperature"]))
+        temperature = float(found["temperature"] or 1)
+        before = _share(float(found["expected_calibration_error_without_temperature"] or 0))
         if abs(temperature - 1) < NEAR_ONE:
             way = "about as sure as it should be"
         else:
             way = "surer than it should be" if temperature > 1 else "less sure than it could be"
         parts.append(
-            f"With all logits divided by a temperature of {temperature:.2f}, fitted on the validation photos, it is "
-            f"{after}. The model is {way}; a temperature changes its probabilities and never its answers."
+            f"As trained, it was {before} and the model {way}: all logits are divided by a temperature of "
+            f"{temperature:.2f}, fitted on the validation photos. That changes probabilities and never an answer."
         )
+        parts.append(_sure(found))
     else:
         parts.append("No temperature was fitted: the validation photos were trained on.")
     return Section(
         "How sure it is", [*parts, Picture(written.pictures["reliability"], "reliability", "reliability.png")]
+    )
+
+
+def _sure(found: Mapping[str, float | bool | None]) -> str:
+    if not found["sure"]:
+        return "No answer on the test photos is called sure: the validation photos gave no reason to."
+    return (
+        f"Answers of at least {_share(float(found['threshold'] or 0))} are called sure, others unsure; the validation "
+        f"photos fixed that. On the test photos {_share(float(found['sure']))} are sure, and "
+        f"{_share(float(found['sure_accuracy'] or 0))} of those are right."
     )
 
 

@@ -45,10 +45,9 @@ def run(evaluate: EvaluateParams) -> None:
     _write_predictions(paths.VALIDATION, val, val_probabilities)
     _write_tables(test, probabilities)
     held_out = bool(history["val_loss"].notna().any())  # else it was trained on, and says nothing
-    temperature = calibration.temperature(val.labels, val_probabilities) if held_out else 1.0
-    calibrated = _calibration(test, probabilities, temperature, held_out)
+    calibrated = _calibration(test, probabilities, model.description, held_out)
     _write_json(paths.CALIBRATION, calibrated)
-    _draw_reliability(test, probabilities, calibrated)
+    _draw_reliability(test, probabilities, model.description.temperature, held_out)
     figures.curves(history, paths.CURVES_PICTURE)
 
     tested = _tested(test, probabilities, brightness, photos.read("train", *(() if held_out else ("val",))))
@@ -86,17 +85,23 @@ def _heat(
 
 
 def _calibration(
-    test: photos.Photos, probabilities: np.ndarray, temperature: float, held_out: bool
-) -> dict[str, float | bool]:
+    test: photos.Photos, probabilities: np.ndarray, model: classifier.Description, held_out: bool
+) -> dict[str, float | bool | None]:
     error = calibration.expected_calibration_error
-    return {
+    found: dict[str, float | bool | None] = {
         "validation_held_out": held_out,
-        "temperature": temperature,
+        "temperature": model.temperature,
         "expected_calibration_error": error(test.labels, probabilities),
-        "expected_calibration_error_with_temperature": error(
-            test.labels, calibration.scaled(probabilities, temperature)
+        "expected_calibration_error_without_temperature": error(
+            test.labels, calibration.scaled(probabilities, 1 / model.temperature)
         ),
+        "threshold": model.threshold,
     }
+    if model.threshold is not None:
+        sure = probabilities.max(axis=1) >= model.threshold
+        right = probabilities.argmax(axis=1) == test.labels
+        found |= {"sure": float(sure.mean()), "sure_accuracy": float(right[sure].mean()) if sure.any() else None}
+    return found
 
 
 def _write_predictions(path: Path, chosen: photos.Photos, probabilities: np.ndarray) -> None:
@@ -118,15 +123,14 @@ def _write_tables(test: photos.Photos, probabilities: np.ndarray) -> None:
     figures.confusion(confusion, paths.CONFUSION_PICTURE)
 
 
-def _draw_reliability(test: photos.Photos, probabilities: np.ndarray, calibrated: Mapping[str, float | bool]) -> None:
-    error = calibrated["expected_calibration_error"]
-    tables = {f"As it is: error {100 * error:.1f} %": calibration.reliability(test.labels, probabilities)}
-    if calibrated["validation_held_out"]:
-        temperature, error = calibrated["temperature"], calibrated["expected_calibration_error_with_temperature"]
-        scaled = calibration.scaled(probabilities, temperature)
-        tables[f"With temperature {temperature:.2f}: error {100 * error:.1f} %"] = calibration.reliability(
-            test.labels, scaled
-        )
+def _draw_reliability(test: photos.Photos, probabilities: np.ndarray, temperature: float, held_out: bool) -> None:
+    different = {"As trained": calibration.scaled(probabilities, 1 / temperature)}
+    if held_out:
+        different[f"With temperature {temperature:.2f}"] = probabilities
+    tables = {}
+    for name, chances in different.items():
+        error = calibration.expected_calibration_error(test.labels, chances)
+        tables[f"{name}: error {100 * error:.1f} %"] = calibration.reliability(test.labels, chances)
     reliability.diagrams(tables, paths.RELIABILITY_PICTURE)
 
 

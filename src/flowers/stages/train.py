@@ -9,6 +9,7 @@ from flowers.network import backend, classifier, fitting, resnet, training, weig
 from flowers.network.checkpoint import Checkpoint
 from flowers.network.trunk import Cut
 from flowers.params import AugmentationParams, HeadParams, ModelParams, TrainParams
+from flowers.reporting import calibration
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -60,10 +61,23 @@ def run(
         precision=data.precision,
         weights_digest=weights.digest(data.tensors),
     )
-    shutil.rmtree(paths.MODEL, ignore_errors=True)
     # Where fine-tuning was no better than the head alone, the blocks are as they were.
     untrained = {name: data.tensors[name] for name in resnet.block_tensors(cut.blocks)}
-    classifier.save(paths.MODEL, description, {**untrained, **progress.best})
+    trained = {**untrained, **progress.best}
+    description = _calibrated(classifier.Classifier(description, trained, data.tensors), data)
+    shutil.rmtree(paths.MODEL, ignore_errors=True)
+    classifier.save(paths.MODEL, description, trained)
+
+
+def _calibrated(model: classifier.Classifier, data: fitting.Data) -> classifier.Description:
+    """The model's description with the temperature and the threshold that the validation photos ask for."""
+    _, val = data.at(model.cut, class_weights=False)
+    if val is None:
+        return model.description
+    probabilities = model.probabilities_at_cut(val.examples)
+    temperature = calibration.temperature(val.labels, probabilities)
+    threshold = calibration.threshold(val.labels, calibration.scaled(probabilities, temperature))
+    return replace(model.description, temperature=temperature, threshold=threshold)
 
 
 def _say_result(progress: training.Progress) -> None:

@@ -114,11 +114,21 @@ def requirements() -> list[str]:
 
 def _signature() -> Any:
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import Array, ColSpec, Object, ParamSchema, ParamSpec, Property, Schema
 
     inputs = Schema([ColSpec("binary", "image")])
-    outputs = Schema([ColSpec("string", "label"), ColSpec("double", "probability")])
-    return ModelSignature(inputs=inputs, outputs=outputs)
+    each = Object([Property("label", "string"), Property("probability", "double")])
+    outputs = Schema(
+        [
+            ColSpec("string", "label"),
+            ColSpec("double", "probability"),
+            ColSpec("boolean", "unsure"),
+            ColSpec(Array(each), "best"),
+        ]
+    )
+    # A parameter has a default of its type: -1 stands for the model's own threshold.
+    params = ParamSchema([ParamSpec("every_class", "boolean", False), ParamSpec("threshold", "double", -1.0)])
+    return ModelSignature(inputs=inputs, outputs=outputs, params=params)
 
 
 def _example(result: Result) -> Any:

@@ -53,6 +53,11 @@ def _database() -> Path:
     return root() / paths.TRACKING / "mlflow.db"
 
 
+def exists() -> bool:
+    """Whether there is a store: the local one is made when something is published first."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or _database().exists()
+
+
 def is_server(address: str) -> bool:
     """Whether the store is reached over the network and keeps artifacts itself."""
     return address.startswith(("http://", "https://", "databricks", "uc:"))

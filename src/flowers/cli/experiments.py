@@ -1,0 +1,116 @@
+"""Commands that look for better models and tell which one is better."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowers.cli.app import EXPERIMENTS, app
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
+def check(
+    test: Annotated[bool, typer.Option("--test", help="Judge test photos, too; none is fitted on.")] = False,
+) -> None:
+    """Look for near-duplicates and doubtful labels among the photos, and write a page with the pictures."""
+    from flowers import params
+    from flowers.checking import run
+
+    run.check(params.load().model.precision, test)
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
+def tune(
+    n_trials: Annotated[
+        int | None, typer.Option(help="Trials in all, those of before included (tune.n_trials).", min=1)
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes on this machine that share its cores.", min=1)] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OPTUNA_STORAGE",
+            help="A database that several machines share (postgresql://...), or a journal file.",
+        ),
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="The study's name (the data set's last one).")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Begin another study.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the winner into params.yaml.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even over values that no commit holds.")] = False,
+) -> None:
+    """Search for better parameters with Optuna; run again, it goes on with the same study."""
+    from flowers import params
+    from flowers.tuning import run
+
+    settings = params.load()
+    options = run.Options(n_trials or settings.tune.n_trials, workers, storage, study, new, apply, force)
+    raise typer.Exit(run.tune(settings, options))
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
+def compare(
+    results: Annotated[
+        list[str],
+        typer.Argument(
+            help="A run's name, id or alias, a DVC experiment, a git revision, or workspace; the first is the measure."
+        ),
+    ],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures, too.")] = None,
+) -> None:
+    """Compare results on the same photos: what differs, by how much, and whether chance explains it."""
+    from flowers.comparison import run
+
+    run.compare(results, markdown, html)
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
+def report(
+    against: Annotated[str, typer.Option(help="What to compare with, as `flowers compare` names it.")] = "main",
+) -> None:
+    """Write build/report.md for a pull request: this result against another one, and pictures."""
+    from flowers.comparison import pull_request
+
+    pull_request.write(against)
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
+def promote(
+    run: Annotated[str, typer.Argument(help="A run's name, id or alias.")],
+    force: Annotated[str | None, typer.Option(metavar="REASON", help="Whatever the checks say; it is kept.")] = None,
+) -> None:
+    """Register a run's model as champion if it beats the one that is, by validation photos alone."""
+    from flowers import params
+    from flowers.promotion import run as promotion
+
+    raise typer.Exit(promotion.promote(params.load(), run, force))
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
+def reproduce(
+    run: Annotated[str, typer.Argument(help="A run's name, id or alias.")],
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary worktree, and say where it is.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute the activations anew, too.")] = False,
+) -> None:
+    """Make a run again from its commit, data and parameters, and compare it file by file (status 1: it differs)."""
+    from flowers.reproduction import run as reproduction
+
+    raise typer.Exit(reproduction.reproduce(run, keep, fresh))
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
+def scores() -> None:
+    """Print the test scores of the last evaluation."""
+    from flowers.reporting import tables
+
+    tables.print_scores()
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
+) -> None:
+    """Open the MLflow UI on the store that the pipeline publishes to."""
+    from flowers import tracking
+
+    raise typer.Exit(tracking.serve_ui(host, port))

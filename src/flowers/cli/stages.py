@@ -1,0 +1,59 @@
+"""The stages of the pipeline as commands."""
+
+from typing import Annotated
+
+import typer
+
+from flowers.cli.app import STAGES, app
+
+
+@app.command(rich_help_panel=STAGES)
+def download() -> None:
+    """Fetch, verify and list the photos, and the ImageNet weights."""
+    from flowers import params
+    from flowers.stages import download as stage
+
+    settings = params.load()
+    stage.run(settings.dataset, settings.model.weights)
+
+
+@app.command(rich_help_panel=STAGES)
+def split() -> None:
+    """Deal the photos to train, val and test."""
+    from flowers import params
+    from flowers.stages import split as stage
+
+    stage.run(params.load().split)
+
+
+@app.command(rich_help_panel=STAGES)
+def train() -> None:
+    """Train head and unfrozen blocks, streaming each epoch to MLflow."""
+    from flowers import params, paths, run_key, tracking
+    from flowers.network.checkpoint import Checkpoint
+    from flowers.stages import train as stage
+
+    settings = params.load()
+    checkpoint = Checkpoint(paths.CHECKPOINT, run_key.run_key(settings))
+    with tracking.live_run(settings) as on_epoch:
+        stage.run(settings.model, settings.head, settings.augmentation, settings.train, on_epoch, checkpoint)
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate() -> None:
+    """Score the test photos."""
+    from flowers import params
+    from flowers.stages import evaluate as stage
+
+    stage.run(params.load().evaluate)
+
+
+@app.command(rich_help_panel=STAGES)
+def track(
+    force: Annotated[bool, typer.Option("--force", help="Publish again, to a server that was away, say.")] = False,
+) -> None:
+    """Publish the result to MLflow."""
+    from flowers import params
+    from flowers.stages import track as stage
+
+    stage.run(params.load(), force)

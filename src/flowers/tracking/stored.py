@@ -1,0 +1,49 @@
+"""The models that runs logged, as folders to load them from."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowers.params import Params
+from flowers.tracking import lookup, registry, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+@contextlib.contextmanager
+def model(reference: str, params: Params) -> Iterator[tuple[Path, str] | None]:
+    """The folder of the model that a run logged (see `tracking.model.save`), for as long as it is needed, and its name.
+
+    `reference` is as in `lookup.find_anywhere`; None where it names no run. Raises UserError where the run has no
+    model, and StoreUnreachable.
+    """
+    if not store.exists():
+        yield None
+        return
+    client, run = lookup.find_anywhere(reference, params)
+    if run is None:
+        yield None
+        return
+    with _folder(client, run) as folder:
+        yield folder, f"run {lookup.described(run)}"
+
+
+@contextlib.contextmanager
+def _folder(client: "MlflowClient", run: "Run") -> Iterator[Path]:
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    model_id = registry.logged_model(client, run)
+    location = client.get_logged_model(model_id).artifact_location
+    if location.startswith("file:"):
+        yield Path(local_file_uri_to_path(location))
+        return
+    import mlflow
+
+    with tempfile.TemporaryDirectory(prefix="flowers-model-") as folder:
+        with store.explained("fetching the model from"):
+            mlflow.artifacts.download_artifacts(f"models:/{model_id}", dst_path=folder, tracking_uri=store.uri())
+        yield Path(folder)
