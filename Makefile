@@ -16,7 +16,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install repro tune dashboard ui experiments scores report lint test test-slow bench lock clean
+.PHONY: help install extras repro tune dashboard ui experiments scores report lint test test-slow bench lock clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ $(VENV)/.installed: $(LOCK) pyproject.toml $(if $(filter $(FLAVOUR),$(INSTALLED)
 	@echo $(FLAVOUR) > $@
 
 other-flavour:
+
+extras: $(VENV)/.extras  ## add OpenVINO, PySpark and what the slow tests need to .venv
+
+$(VENV)/.extras: requirements-extras.lock $(VENV)/.installed
+	@echo "Installing OpenVINO, PySpark and Playwright into $(VENV) ..."
+	@uv pip install --quiet --require-hashes --no-deps --compile-bytecode -r requirements-extras.lock
+	@touch $@
 
 repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print the scores
 	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)  # as is meant
@@ -78,7 +85,7 @@ lint: $(VENV)/.installed  ## style and types
 test: lint  ## lint, types and tests
 	@pytest
 
-test-slow: $(VENV)/.installed  ## tests that take longer
+test-slow: $(VENV)/.extras  ## tests that take longer
 	@pytest -m slow
 
 bench: $(VENV)/.installed  ## measure against the usual way with Keras (make bench PHOTOS=/photos/oxford102 OPTIONS=--quick)
@@ -87,9 +94,13 @@ bench: $(VENV)/.installed  ## measure against the usual way with Keras (make ben
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-lock: $(VENV)/.installed  ## resolve pyproject.toml into both locks again
-	@$(COMPILE) --upgrade --extra dev pyproject.toml -o requirements.lock
+lock: $(VENV)/.installed  ## resolve pyproject.toml into the locks again
+	@# nncf, one of the extras, takes no newer networkx.
+	@$(COMPILE) --upgrade --constraint <(echo "networkx<3.7") --extra dev pyproject.toml -o requirements.lock
 	@# The CPU build must not come along: an override takes it out, and all else is as in the other lock.
+	@# The extras are those packages that the first lock lacks.
+	@$(COMPILE) --extra dev --extra slow --constraint requirements.lock pyproject.toml \
+	  | awk 'NR==FNR {known[$$1]; next} /^[a-z]/ {keep = !($$1 in known)} keep' requirements.lock - > requirements-extras.lock
 	@$(COMPILE) --extra dev --extra gpu --constraint requirements.lock --override <(echo "tensorflow-cpu; sys_platform == 'never'") pyproject.toml -o requirements-gpu.lock
 
 clean:  ## remove what the pipeline made (not the data, the cache or the tracking store)
