@@ -97,10 +97,10 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 lock: $(VENV)/.installed  ## resolve pyproject.toml into the locks again
 	@# nncf, one of the extras, takes no newer networkx.
 	@$(COMPILE) --upgrade --constraint <(echo "networkx<3.7") --extra dev pyproject.toml -o requirements.lock
-	@# The CPU build must not come along: an override takes it out, and all else is as in the other lock.
 	@# The extras are those packages that the first lock lacks.
 	@$(COMPILE) --extra dev --extra slow --constraint requirements.lock pyproject.toml \
 	  | awk 'NR==FNR {known[$$1]; next} /^[a-z]/ {keep = !($$1 in known)} keep' requirements.lock - > requirements-extras.lock
+	@# The CPU build must not come along: an override takes it out, and all else is as in the first lock.
 	@$(COMPILE) --extra dev --extra gpu --constraint requirements.lock --override <(echo "tensorflow-cpu; sys_platform == 'never'") pyproject.toml -o requirements-gpu.lock
 
 clean:  ## remove what the pipeline made (not the data, the cache or the tracking store)
