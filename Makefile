@@ -82,11 +82,14 @@ lint: $(VENV)/.installed  ## style and types
 	@ruff format --quiet --check
 	@mypy --no-error-summary
 
+# Tests of one file share what it set up, so files are dealt to the processes whole.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: lint  ## lint, types and tests
-	@pytest
+	@pytest $(PARALLEL)
 
 test-slow: $(VENV)/.extras  ## tests that take longer
-	@pytest -m slow
+	@pytest -m slow $(PARALLEL)
 
 bench: $(VENV)/.installed  ## measure against the usual way with Keras (make bench PHOTOS=/photos/oxford102 OPTIONS=--quick)
 	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from flowers import cli, params, paths
+from flowers.cli.app import STAGES as STAGES_HEADING
 
 CHECKOUT = Path(__file__).parents[1]
 SOURCE = CHECKOUT / "src"
@@ -199,7 +200,7 @@ def test_no_module_is_imported_by_a_name_made_at_run_time(modules):
 
 def test_no_library_room_imports_a_stage_or_the_command_line(modules):
     for module in modules.files:
-        if not module.startswith("flowers.stages") and module not in ("flowers.cli", "flowers.__main__"):
+        if not module.startswith(("flowers.stages", "flowers.cli")) and module != "flowers.__main__":
             above = {name for name in modules.imports(module) if name.startswith(("flowers.stages", "flowers.cli"))}
             assert not above, module
 
@@ -216,14 +217,14 @@ def test_every_dependency_is_there_or_made_by_an_earlier_stage(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_of_the_pipeline_is_a_module_and_a_command_of_the_same_name(stage):
     command = typer.main.get_command(cli.app).commands[stage]  # type: ignore[attr-defined]
-    assert command.rich_help_panel == cli.STAGES
+    assert command.rich_help_panel == STAGES_HEADING
     assert pipeline()["stages"][stage]["cmd"] == f"PYTHONPATH=src python -m flowers {stage}"
     assert callable(importlib.import_module(f"flowers.stages.{stage}").run)
 
 
 def test_there_is_no_other_stage():
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
-    assert [name for name, command in commands.items() if command.rich_help_panel == cli.STAGES] == [*STAGES]
+    assert [name for name, command in commands.items() if command.rich_help_panel == STAGES_HEADING] == [*STAGES]
     assert [*pipeline()["stages"]] == [*STAGES]
     files = {file.stem for file in (SOURCE / "flowers/stages").glob("*.py")}
     assert files == {"__init__", *STAGES}

@@ -109,10 +109,13 @@ def test_the_export_agrees_with_trunk_tail_and_head(tensors, pixels, tmp_path, m
     block = {name: tensors[name] * (0.9 if name.endswith("kernel") else 1) for name in names}
     head = Top(trunk.Cut(0), {}, keras_model.head(3, (), 0.0, seed=5)).get_tensors()
     head["head_logits/kernel"] /= 1500  # answers that are neither 0 nor 1
-    shape = description(head_units=[], unfreeze_blocks=1, weights_digest=weights.digest(tensors))
+    shape = description(head_units=[], unfreeze_blocks=1, weights_digest=weights.digest(tensors), temperature=1.5)
     classifier.save(tmp_path / "model", shape, block | head)
     weights.write(tensors, tmp_path / "weights.npz")
-    wanted = classifier.load(tmp_path / "model", tmp_path / "weights.npz").probabilities(pixels)
+    model = classifier.load(tmp_path / "model", tmp_path / "weights.npz")
+    wanted = model.probabilities(pixels)
+    at_cut = trunk.Trunk(tensors, [model.cut], "float32")(pixels)[model.cut]
+    np.testing.assert_allclose(model.probabilities_at_cut(at_cut), wanted, atol=1e-5)
     assert wanted.min() > 0.01 and np.abs(wanted[0] - wanted[1]).max() > 1e-3
 
     classifier.export(tmp_path / "model", tmp_path / "weights.npz", tmp_path / "new folder" / "flowers.keras")

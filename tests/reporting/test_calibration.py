@@ -22,22 +22,47 @@ def test_the_temperature_that_sharpened_or_blunted_the_probabilities_is_found(kn
     assert calibration.temperature(labels, distorted) == pytest.approx(known, rel=0.05)
 
 
-def test_the_temperature_has_the_least_loss():
+def test_the_temperature_has_the_least_loss_and_prior():
     labels, probabilities = world(5, 400, sharpness=1.0)
     found = calibration.temperature(labels, probabilities)
 
     def loss(temperature):
         right = calibration.scaled(probabilities, temperature)[np.arange(len(labels)), labels]
-        return -np.log(right).mean()
+        return -np.log(right).sum() + np.log(temperature) ** 2 / (2 * 0.5**2)
 
     assert loss(found) <= min(loss(found * 0.98), loss(found * 1.02), loss(1.0))
 
 
-@pytest.mark.parametrize(("right", "bound"), [(True, 0), (False, 1)])
-def test_where_all_or_none_are_right_the_temperature_ends_at_its_bound(right, bound):
-    probabilities = np.full((20, 3), [0.6, 0.3, 0.1])
-    labels = np.full(20, 0 if right else 2)
-    assert calibration.temperature(labels, probabilities) == pytest.approx(calibration.BOUNDS[bound], rel=0.01)
+def test_a_few_photos_that_are_all_right_do_not_make_a_model_certain_and_many_do():
+    def found(photos):
+        return calibration.temperature(np.zeros(photos, int), np.full((photos, 3), [0.9, 0.08, 0.02]))
+
+    assert 0.6 < found(5) < 1
+    assert calibration.BOUNDS[0] <= found(20_000) < 0.25
+
+
+def test_where_none_is_right_the_temperature_is_high_and_within_its_bounds():
+    found = calibration.temperature(np.full(2000, 2), np.full((2000, 3), [0.98, 0.01, 0.01]))
+    assert 5 < found <= calibration.BOUNDS[1]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right", "found"),
+    [
+        ([0.9, 0.8, 0.7, 0.6], [1, 1, 1, 1], 0.6),  # below all that was seen
+        ([0.9, 0.8, 0.7, 0.6], [1, 1, 1, 0], 0.7),
+        ([0.9, 0.8, 0.7, 0.6], [0, 0, 0, 0], 1.0),
+        ([0.9, 0.8, 0.7, 0.7], [1, 1, 1, 0], 0.8),  # equal ones stand or fall together
+        ([0.5 + number / 100 for number in range(40)], [0] + [1] * 39, 0.5),  # one in forty may be wrong
+        ([0.99, 0.9, 0.8, 0.7], [0, 1, 1, 1], 1.0),
+    ],
+)
+def test_the_threshold_is_the_lowest_probability_from_which_on_answers_are_right(confidence, right, found):
+    first = np.array(confidence)
+    probabilities = np.stack([first, 1 - first], axis=1)
+    labels = np.where(np.array(right) == 1, 0, 1)
+    assert calibration.threshold(labels, probabilities) == pytest.approx(found, abs=1e-4)
+    assert calibration.threshold(labels, probabilities) <= found
 
 
 def test_scaling_with_one_changes_nothing_and_no_temperature_changes_an_answer():

@@ -14,8 +14,11 @@ FIGURES = dict.fromkeys(("curves", "confusion", "per_class", "reliability"), PNG
 CALIBRATION = {
     "validation_held_out": True,
     "temperature": 1.4211,
-    "expected_calibration_error": 0.0614,
-    "expected_calibration_error_with_temperature": 0.0231,
+    "expected_calibration_error": 0.0231,
+    "expected_calibration_error_without_temperature": 0.0614,
+    "threshold": 0.62,
+    "sure": 0.875,
+    "sure_accuracy": 0.953,
 }
 
 
@@ -121,15 +124,18 @@ def test_a_mistake_is_a_photo_and_its_heat_with_what_it_is_and_what_it_was_taken
 @pytest.mark.parametrize(
     ("calibration", "said"),
     [
-        ({}, "temperature of 1.42, fitted on the validation photos, it is 2.3 %. The model is surer than it should be"),
-        ({"temperature": 0.7}, "The model is less sure than it could be"),
-        ({"temperature": 0.99}, "The model is about as sure as it should be"),
+        ({}, "As trained, it was 6.1 % and the model surer than it should be: all logits are divided by a temperature"),
+        ({"temperature": 0.7}, "the model less sure than it could be"),
+        ({"temperature": 0.99}, "the model about as sure as it should be"),
         ({"validation_held_out": False}, "No temperature was fitted"),
+        ({}, "Answers of at least 62.0 % are called sure"),
+        ({}, "87.5 % are sure, and 95.3 % of those are right"),
+        ({"sure": 0.0, "sure_accuracy": None}, "No answer on the test photos is called sure"),
     ],
 )
 def test_what_the_temperature_means_is_said(calibration, said):
     text = texts(page_of(answered(), **calibration), "How sure it is")
-    assert said in text and "6.1 %" in text
+    assert said in text and "2.3 %" in text
 
 
 def test_slices_hold_every_photo_and_a_size_that_all_have_is_a_line():

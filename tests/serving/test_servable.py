@@ -29,7 +29,10 @@ def photo(colour: str, kind: str = "PNG") -> bytes:
 class ByColour:
     """Stands in for the network: the share of red, green and blue in the photo."""
 
-    classes = ("rose", "leaf", "NA")
+    threshold = 0.4
+
+    def __init__(self) -> None:
+        self.classes = ["rose", "leaf", "NA"]
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         assert images.dtype == np.uint8 and images.shape[1:] == (224, 224, 3)
@@ -58,9 +61,11 @@ def predict(monkeypatch, servable):
     context = SimpleNamespace(artifacts={"model": "/some/model", "weights": "/some/weights.npz"})
     model.load_context(context)
     assert loaded == [(Path("/some/model"), Path("/some/weights.npz"))]
-    return lambda photos: model.predict(context, photos)
+    return lambda photos, params=None: model.predict(context, photos, params)
 
 
+COLUMNS = ["label", "probability", "unsure", "best"]
+MIXED = photo("#ff8000")
 RED, GREEN, BLUE = photo("#ff0000"), photo("#00ff00", "JPEG"), photo("#0000ff")
 
 
@@ -82,20 +87,28 @@ def base64_text(content: bytes) -> str:
 )
 def test_each_photo_gets_its_label_in_order(predict, photos):
     answer = predict(photos)
-    assert list(answer.columns) == ["label", "probability"]
+    assert list(answer.columns) == COLUMNS
     assert list(answer["label"]) == ["rose", "leaf", "NA"]
     assert answer["probability"].dtype == np.float64
     assert (answer["probability"] > 0.95).all()
+    assert [best[0]["label"] for best in answer["best"]] == ["rose", "leaf", "NA"]
 
 
-def test_more_photos_than_a_batch_keep_their_order(predict, servable, monkeypatch):
-    monkeypatch.setattr(servable, "_BATCH", 2)
-    assert list(predict([RED, GREEN, BLUE, GREEN, RED])["label"]) == ["rose", "leaf", "NA", "leaf", "rose"]
+def test_more_photos_than_a_batch_keep_their_order(predict):
+    assert list(predict([RED, GREEN, BLUE] * 15)["label"]) == ["rose", "leaf", "NA"] * 15
+
+
+def test_every_class_and_another_threshold_are_there_on_request(predict):
+    answer = predict([RED, MIXED], {"every_class": True, "threshold": 0.9})
+    assert list(answer.columns) == [*COLUMNS, "p(rose)", "p(leaf)", "p(NA)"]
+    assert answer["unsure"].tolist() == [False, True]
+    np.testing.assert_allclose(answer[["p(rose)", "p(leaf)", "p(NA)"]].sum(axis=1), 1, rtol=1e-6)
+    assert not predict([MIXED])["unsure"].any() and not predict([MIXED], {"threshold": 0.0})["unsure"].any()
 
 
 def test_no_photos_give_no_rows(predict):
     answer = predict(pd.DataFrame({"image": []}))
-    assert len(answer) == 0 and list(answer.columns) == ["label", "probability"]
+    assert len(answer) == 0 and list(answer.columns) == COLUMNS
 
 
 @pytest.mark.parametrize("bad", [b"not a photo", RED[:40], "not base64!", base64_text(b"not a photo"), 7, None, ""])

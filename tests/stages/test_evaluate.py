@@ -97,11 +97,18 @@ def test_the_temperature_is_that_of_the_validation_photos_and_the_errors_are_of_
     found = json.loads(paths.CALIBRATION.read_text())
     assert found["validation_held_out"] is True
     labels, chances = answers(trained, paths.VALIDATION)
-    assert found["temperature"] == pytest.approx(calibration.temperature(labels, chances), rel=1e-3)
+    temperature = found["temperature"]
+    assert temperature == pytest.approx(
+        calibration.temperature(labels, calibration.scaled(chances, 1 / temperature)), rel=1e-3
+    )
     labels, chances = answers(trained, paths.PREDICTIONS)
-    for scaled, name in ((chances, ""), (calibration.scaled(chances, found["temperature"]), "_with_temperature")):
-        error = calibration.expected_calibration_error(labels, scaled)
+    as_trained = calibration.scaled(chances, 1 / temperature)
+    for probabilities, name in ((chances, ""), (as_trained, "_without_temperature")):
+        error = calibration.expected_calibration_error(labels, probabilities)
         assert found[f"expected_calibration_error{name}"] == pytest.approx(error, abs=1e-4)
+    sure = chances.max(axis=1) >= found["threshold"]
+    assert found["sure"] == pytest.approx(sure.mean())
+    assert found["sure_accuracy"] == pytest.approx((chances.argmax(axis=1) == labels)[sure].mean())
 
 
 def test_validation_photos_that_were_trained_on_say_nothing_of_the_temperature(world, cheap_trunk):
@@ -109,7 +116,9 @@ def test_validation_photos_that_were_trained_on_say_nothing_of_the_temperature(w
     world.evaluate()
     found = json.loads(paths.CALIBRATION.read_text())
     assert found["validation_held_out"] is False and found["temperature"] == 1
-    assert found["expected_calibration_error"] == pytest.approx(found["expected_calibration_error_with_temperature"])
+    error = found["expected_calibration_error"]
+    assert error == pytest.approx(found["expected_calibration_error_without_temperature"])
+    assert found["threshold"] is None and "sure" not in found
     assert "No temperature was fitted" in paths.REPORT.read_text(encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ from flowers import paths
 from flowers.errors import UserError
 from flowers.network import activations, classifier, weights
 from flowers.network.checkpoint import Checkpoint
+from flowers.reporting import calibration
 from flowers.stages.train import HISTORY_COLUMNS
 
 OUTPUTS = ["history.csv", "model/model.json", "model/trained.npz"]
@@ -67,8 +68,8 @@ def test_the_model_is_that_of_the_best_epoch(world, cheap_trunk):
     assert max(rows) != rows[-1]
     model, val = classifier.load(paths.MODEL, paths.WEIGHTS), photos.read("val")
     stored = activations.stored(val.plain(), [model.cut], weights.read(paths.WEIGHTS), "float32")[model.cut]
-    probabilities = model.probabilities_at_cut(stored)
-    assert -np.log(probabilities[np.arange(6), val.labels]).mean() == pytest.approx(-max(rows)[1], rel=1e-4)
+    as_trained = calibration.scaled(model.probabilities_at_cut(stored), 1 / model.description.temperature)
+    assert -np.log(as_trained[np.arange(6), val.labels]).mean() == pytest.approx(-max(rows)[1], rel=1e-3)
     kept = weights.read(paths.MODEL / "trained.npz")
     world.train(**settings, model={"unfreeze_blocks": 1})
     again = weights.read(paths.MODEL / "trained.npz")
@@ -117,8 +118,26 @@ def test_scale_and_shift_of_the_batch_norms_are_trained_where_asked(world, cheap
     phases = {"epochs": 1, "fine_tune_epochs": 1, "on": "train+val"}
     world.train(model={"unfreeze_blocks": 1, "train_batch_norm": True}, head={"units": []}, train=phases)
     assert blocks_moved(world) == {"kernel", "bias", "gamma", "beta"}
-    world.evaluate()  # the model that is stored says what tail and head say
-    assert world.made()["evaluation/metrics.json"]
+
+
+def test_temperature_and_threshold_are_those_that_the_validation_photos_ask_for(world, cheap_trunk):
+    from flowers.network import photos
+
+    world.train(train={"epochs": 3})
+    model, val = classifier.load(paths.MODEL, paths.WEIGHTS), photos.read("val")
+    found = model.description
+    stored = activations.stored(val.plain(), [model.cut], weights.read(paths.WEIGHTS), "float32")[model.cut]
+    calibrated = model.probabilities_at_cut(stored)
+    as_trained = calibration.scaled(calibrated, 1 / found.temperature)
+    assert found.temperature != 1
+    assert found.temperature == pytest.approx(calibration.temperature(val.labels, as_trained), rel=1e-3)
+    assert found.threshold == pytest.approx(calibration.threshold(val.labels, calibrated), abs=2e-4)
+
+
+def test_without_validation_photos_there_is_neither_temperature_nor_threshold(world, cheap_trunk):
+    world.train(train={"on": "train+val", "epochs": 2})
+    found = classifier.load(paths.MODEL, paths.WEIGHTS).description
+    assert found.temperature == 1 and found.threshold is None
 
 
 def test_unfrozen_blocks_are_trained_after_the_head_and_kept(world, cheap_trunk):

@@ -12,12 +12,14 @@ from flowers.reporting.metrics import Labels, Probabilities
 
 BINS = 15
 BOUNDS = (0.05, 20.0)  # of the temperature: beyond them the photos say nothing about it
+SPREAD = 0.5  # of ln(temperature) before any photo is seen: a few photos, all right, must not make a model certain
 SURE = 0.95  # the share of sure answers that should be right
 
 
 def temperature(labels: Labels, probabilities: Probabilities) -> float:
-    """The temperature that minimises the log-loss of `scaled` on these photos; above 1 the model was too sure.
+    """The most probable temperature for `scaled` on these photos; above 1 the model was too sure.
 
+    That is the least log-loss, with a normal prior of ln(temperature) around 0, which counts where photos are few.
     `labels` (n,) and `probabilities` (n, c), of photos that were not trained on. Rounded to 4 digits, within `BOUNDS`.
     Raises ValueError as `metrics.scores` does.
     """
@@ -26,7 +28,8 @@ def temperature(labels: Labels, probabilities: Probabilities) -> float:
     metrics.check(labels, probabilities)
 
     def loss(log_temperature: float) -> float:
-        return float(metrics.losses(labels, scaled(probabilities, float(np.exp(log_temperature)))).mean())
+        prior = (log_temperature / SPREAD) ** 2 / (2 * len(labels))
+        return float(metrics.losses(labels, scaled(probabilities, float(np.exp(log_temperature)))).mean()) + prior
 
     found = optimize.minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded", options={"xatol": 1e-6})
     return float(f"{np.exp(found.x):.4g}")
