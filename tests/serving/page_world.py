@@ -30,8 +30,8 @@ COLOURS = {
 class ByColour:
     """Stands in for the network: the nearer the mean colour to that of a class, the more probable it is."""
 
-    classes = list(COLOURS)
-    threshold: float | None = 0.6
+    def __init__(self) -> None:
+        self.classes, self.threshold = list(COLOURS), 0.6
 
     def probabilities(self, photos: np.ndarray) -> np.ndarray:
         assert photos.dtype == np.uint8 and photos.shape[1:] == (224, 224, 3)
@@ -43,7 +43,7 @@ class ByColour:
 
 def painted(model, pixels: np.ndarray, number: int) -> bytes:
     """Stands in for Grad-CAM: the colour of the class."""
-    return photo(tuple(COLOURS).__getitem__(number), size=(224, 224))
+    return photo(list(COLOURS)[number], size=(224, 224))
 
 
 def refused(model, pixels: np.ndarray, number: int) -> bytes:
@@ -60,12 +60,14 @@ def photo(name: str, kind: str = "JPEG", size: tuple[int, int] = (300, 250)) -> 
 def application(model=None, explain=painted, examples: Path | None = None) -> FastAPI:
     """The page and the least /predict that it can ask."""
     app, model = FastAPI(), model or ByColour()
+    app.state.sent = []  # the photos that were asked about
     app.include_router(page.router(model, explain, examples))
 
     @app.post("/predict")
     async def predict(request: Request) -> JSONResponse:
         try:
-            pixels = images.load(await request.body())
+            app.state.sent.append(await request.body())
+            pixels = images.load(app.state.sent[-1])
         except images.UnreadableImage as reason:
             return JSONResponse({"error": str(reason)}, 400)
         table = answers.table(model.classes, model.probabilities(pixels[None]), model.threshold)

@@ -108,7 +108,7 @@ def router(model: Model, explain: Explain = gradcam.picture, examples: Path | No
         "/explain",
         response_class=Response,
         responses={
-            200: {"content": {"image/jpeg": {}}, "description": "Grad-CAM: colour where it speaks for a class."}
+            200: {"content": {"image/jpeg": {}}, "description": "Grad-CAM: colour where it speaks for it."}
         },
         openapi_extra=_OPENAPI,
     )

@@ -14,13 +14,16 @@ let view = 0; // counts explanations, likewise
 let photo = null; // what was sent of the present one
 let unexplained = false; // the server has said that its model cannot be explained
 
-async function ask(file, caption, button) {
+// `source` is a file, or the promise of one.
+async function ask(source, caption, button) {
   const mine = ++turn;
   view++;
   at("answer").ariaBusy = "true";
   press("#strip button", button);
   tell(null);
+  let file;
   try {
+    file = await source;
     const { blob, shown } = await small(file);
     if (mine !== turn) return;
     if (blob.size > LARGEST) throw new Error(`larger than ${LARGEST / 2 ** 20} MB`);
@@ -31,7 +34,7 @@ async function ask(file, caption, button) {
   } catch (error) {
     if (mine !== turn) return;
     clear();
-    tell(`${file.name ? file.name + ": " : ""}${error.message}`);
+    tell(`${file?.name ? file.name + ": " : ""}${error.message}`);
   } finally {
     if (mine === turn) at("answer").ariaBusy = "false";
   }
@@ -93,11 +96,7 @@ function say({ label, probability, unsure, best }) {
   at("unsure").textContent = unsure ? "Unsure: take this for a guess." : "";
   at("answer").classList.toggle("doubtful", unsure);
   at("best").replaceChildren(...best.map((row) => line(row)));
-  at("note").hidden = false;
-  at("note").textContent = [
-    isNaN(threshold) ? "" : `Below ${percent(threshold)} an answer is called unsure.`,
-    unexplained ? "" : "Choose a flower to see what speaks for it.",
-  ].join(" ");
+  note();
   explain(label);
 }
 
@@ -145,8 +144,15 @@ function forgo() {
     button.disabled = true;
     button.ariaPressed = null;
   }
-  at("note").hidden = isNaN(threshold);
-  at("note").textContent = `Below ${percent(threshold)} an answer is called unsure.`;
+  note();
+}
+
+function note() {
+  const lines = [];
+  if (!isNaN(threshold)) lines.push(`Below ${percent(threshold)} an answer is called unsure.`);
+  if (!unexplained) lines.push("Choose a flower to see what speaks for it.");
+  at("note").textContent = lines.join(" ");
+  at("note").hidden = !lines.length;
 }
 
 function clear() {
@@ -192,13 +198,15 @@ async function listExamples() {
   at("strip").replaceChildren(...listed.map(({ url, label }) => {
     const image = element("img", { src: url, alt: `Example: ${label}`, loading: "lazy", draggable: false });
     const button = element("button", { type: "button", ariaPressed: "false" }, image);
-    button.onclick = async () => {
-      const answer = await fetch(url).catch(() => null);
-      if (answer?.ok) ask(await answer.blob(), `labelled ${label}`, button);
-      else tell("this example is no longer there");
-    };
+    button.onclick = () => ask(example(url), `labelled ${label}`, button);
     return element("li", {}, button);
   }));
+}
+
+async function example(url) {
+  const answer = await fetch(url).catch(() => null);
+  if (!answer?.ok) throw new Error("this example cannot be had from the server");
+  return answer.blob();
 }
 
 for (const input of [at("file"), at("camera")]) {
