@@ -332,7 +332,7 @@ class Visit:
     """The page in a browser: what is read on it, what it asked for, and what the console said."""
 
     def __init__(self, browser, url: str, **options) -> None:
-        self.tab = browser.new_context(**options).new_page()
+        self.tab = browser.new_context(reduced_motion="reduce", **options).new_page()
         self.tab.set_default_timeout(10_000)
         self.hosts, self.complaints = set(), []
         self.tab.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
@@ -350,20 +350,127 @@ class Visit:
         return list(zip(rows.locator(".name").all_inner_texts(), rows.locator(".value").all_inner_texts(), strict=True))
 
     def explained(self, label: str) -> str:
-        """The class of which the overlay has the colour, once there is one for this label."""
+        """The class of which the overlay has the colour, once it is there for this label."""
         self.tab.wait_for_function(
             "label => document.getElementById('reason').textContent === `What speaks for ${label}`", arg=label
         )
-        content = self.tab.evaluate(
-            """async () => {
-              const blob = await (await fetch(document.getElementById("why").src)).blob().catch(() => null);
-              return blob;
-            }"""
-        )
-        return content
+        return self.painted("why")
+
+    def painted(self, image: str) -> str:
+        """The class of which a picture on the page has the colour."""
+        pixel = self.tab.evaluate(PIXEL, image)
+        return min(COLOURS, key=lambda name: np.linalg.norm(np.subtract(pixel, COLOURS[name])))
+
+    def error(self) -> str:
+        """The error, once it stands on the page."""
+        self.tab.wait_for_selector("#error:not([hidden])")
+        return self.tab.inner_text("#error")
+
+
+PIXEL = """async (id) => {
+  const image = document.getElementById(id);
+  await image.decode();
+  const context = new OffscreenCanvas(1, 1).getContext("2d");
+  context.drawImage(image, 0, 0, 1, 1);
+  return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+}"""
+
+
+WIDTHS = """() => [...document.querySelectorAll(".bar")].map(
+  (bar) => bar.firstChild.getBoundingClientRect().width / bar.getBoundingClientRect().width
+)"""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_a_person_asks_about_photos(browser, url, size):
     visit = Visit(browser, url, **size)
+    visit.give(DROP, "a.jpg", photo("irises"))
+    bars = visit.answer("irises")
+    assert len(bars) == 5
+    assert bars[0][0] == "irises"
+    shares = [float(value.strip("<>\u00a0%")) for _, value in bars]
+    assert shares == sorted(shares, reverse=True)
+    widths = visit.tab.evaluate(WIDTHS)
+    assert [100 * width for width in widths] == pytest.approx(shares, abs=1)
+    assert visit.tab.is_hidden("#unsure")
+    assert visit.painted("seen") == visit.explained("irises") == "irises"
+
+    visit.tab.click("#best button:has-text('NA')")
+    assert visit.explained("NA") == "NA"
+
+    visit.tab.click("#strip button >> nth=7")
+    visit.answer("sunflowers")
+    assert visit.explained("sunflowers") == "sunflowers"
+    assert visit.tab.inner_text("#caption") == "labelled sunflowers"
+
+    if size is PHONE:  # one picture lies on the other there
+        assert (visit.tab.is_visible("#seen"), visit.tab.is_visible("#why")) == (True, False)
+        visit.tab.check("#switch")
+        assert (visit.tab.is_visible("#seen"), visit.tab.is_visible("#why")) == (False, True)
+    else:
+        assert (visit.tab.is_visible("#seen"), visit.tab.is_visible("#why")) == (True, True)
+    assert visit.tab.is_visible("text=Take a photo") == (size is PHONE)
+    width = visit.tab.evaluate("document.documentElement.scrollWidth")
+    assert width == size["viewport"]["width"]  # nothing to scroll sideways
+    assert visit.complaints == []
+
+    visit.tab.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"})
+    assert visit.error().startswith("notes.txt: not an image of a known format")
+    assert visit.tab.locator("#error").evaluate("it => it.getBoundingClientRect().top >= 0")
+    assert visit.tab.locator("#best li").count() == 0
+    assert visit.tab.is_hidden("#seen")
+    assert len(visit.complaints) == 1 and "400" in visit.complaints[0]  # Chromium's own line about the answer
+
+    visit.give(PASTE, "b.png", photo("roses", "PNG"), "image/png")
+    visit.answer("roses")
+    assert visit.tab.is_hidden("#error")
+    assert visit.hosts - {""} == {urlsplit(url).netloc}  # blob: and data: have no host
+
+
+@pytest.mark.slow
+def test_a_large_photo_is_sent_small_and_upright_and_a_small_one_as_it_is(browser):
+    top_red = Image.new("RGB", (3000, 2000), COLOURS["roses"])
+    top_red.paste(COLOURS["leaves"], (1500, 0, 3000, 2000))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise: what is left in the file is at the top
+    large = io.BytesIO()
+    top_red.save(large, "JPEG", exif=exif)
+    app = application()
+    with served(app) as url:
+        visit = Visit(browser, url, **PHONE)
+        visit.give(DROP, "large.jpg", large.getvalue())
+        visit.tab.wait_for_selector("#best li")
+        visit.give(DROP, "small.jpg", photo("irises"))
+        visit.answer("irises")
+    small = Image.open(io.BytesIO(app.state.sent[0]))
+    assert (small.format, small.size) == ("JPEG", (683, 1024))
+    assert not small.getexif()
+    assert small.getpixel((340, 100)) == pytest.approx(COLOURS["roses"], abs=6)
+    assert small.getpixel((340, 900)) == pytest.approx(COLOURS["leaves"], abs=6)
+    assert app.state.sent[1] == photo("irises")
+
+
+@pytest.mark.slow
+def test_without_explanations_the_page_does_without_their_place(browser, folder):
+    with served(application(explain=refused, examples=folder)) as url:
+        visit = Visit(browser, url, **PHONE)
+        visit.tab.click("#strip button >> nth=0")
+        visit.answer("NA")
+        visit.tab.wait_for_selector("body.no-why")
+        assert visit.tab.is_hidden("#switch") and visit.tab.is_hidden("#why")
+        assert visit.tab.is_visible("#seen")
+        assert visit.tab.is_disabled("#best button >> nth=0")
+
+
+@pytest.mark.slow
+def test_an_unsure_answer_and_a_dead_server_are_told(browser):
+    model = ByColour()
+    model.threshold = 1.0  # no answer is as sure
+    with served(application(model)) as url:
+        visit = Visit(browser, url, **DESKTOP)
+        visit.give(DROP, "a.png", photo("roses", "PNG", (1, 1)), "image/png")
+        visit.answer("roses")
+        assert "Unsure" in visit.tab.inner_text("#unsure")
+    visit.give(DROP, "a.png", photo("roses", "PNG"), "image/png")
+    assert "does not answer" in visit.error()
