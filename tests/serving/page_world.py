@@ -47,7 +47,7 @@ def painted(model, pixels: np.ndarray, number: int) -> bytes:
 
 
 def refused(model, pixels: np.ndarray, number: int) -> bytes:
-    raise UserError("an exported network cannot be explained")
+    raise UserError("an exported network\ncannot be explained")
 
 
 def photo(name: str, kind: str = "JPEG", size: tuple[int, int] = (300, 250)) -> bytes:

@@ -471,6 +471,7 @@ def test_an_unsure_answer_and_a_dead_server_are_told(browser):
         visit = Visit(browser, url, **DESKTOP)
         visit.give(DROP, "a.png", photo("roses", "PNG", (1, 1)), "image/png")
         visit.answer("roses")
+        assert visit.tab.is_visible("#unsure")
         assert "Unsure" in visit.tab.inner_text("#unsure")
     visit.give(DROP, "a.png", photo("roses", "PNG"), "image/png")
     assert "does not answer" in visit.error()
