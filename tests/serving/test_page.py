@@ -278,6 +278,19 @@ def test_the_first_explanation_is_made_before_anybody_asks():
         gate.may_end.set()
 
 
+def test_the_network_is_loaded_before_the_port_opens():
+    class Counted(ByColour):
+        asked = 0
+
+        def probabilities(self, photos: np.ndarray) -> np.ndarray:
+            self.asked += 1
+            return super().probabilities(photos)
+
+    model = Counted()
+    with served(application(model)):
+        assert model.asked == 1
+
+
 def test_explanations_are_made_one_at_a_time_and_too_many_are_refused():
     gate = Gate()
     with served(application(explain=gate)) as url, ThreadPoolExecutor(20) as clients:

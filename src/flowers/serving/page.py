@@ -67,7 +67,7 @@ def router(model: Model, explain: Explain = gradcam.picture, examples: Path | No
     Also /page/<asset>, /examples (a list of {"url", "label"}), /examples/<n>.jpg, and POST /explain, which takes a
     photo as it is and answers with the JPEG that `explain` makes of it. Errors are {"error": a line}. `examples` is a
     folder of photos, <class>/<file>, as `choose` takes them. The first explanation takes seconds (TensorFlow traces
-    the network): it is made when the application starts, in the thread that makes them all, one at a time.
+    the network): it is begun when the application starts, in the thread that makes them all, one at a time.
     """
     pages, explained = index(model).encode(), _Explained(model, explain)
     chosen = choose(examples) if examples else []
@@ -107,9 +107,7 @@ def router(model: Model, explain: Explain = gradcam.picture, examples: Path | No
     @routes.post(
         "/explain",
         response_class=Response,
-        responses={
-            200: {"content": {"image/jpeg": {}}, "description": "Grad-CAM: colour where it speaks for it."}
-        },
+        responses={200: {"content": {"image/jpeg": {}}, "description": "Grad-CAM: colour where it speaks for it."}},
         openapi_extra=_OPENAPI,
     )
     async def explanation(request: Request, label: str | None = None) -> Response:
@@ -170,8 +168,14 @@ class _Explained:
         self._waiting = 0
 
     def warm(self) -> None:
-        """Begin the first one; what goes wrong in it will go wrong again when somebody asks, and is told then."""
-        self._thread.submit(self._explain, self._model, np.zeros((images.SIZE, images.SIZE, 3), np.uint8), 0)
+        """Load the network, and begin the first explanation.
+
+        The network is loaded before anybody can ask: two threads that import TensorFlow at once break it. What goes
+        wrong in the first explanation will go wrong again when somebody asks for one, and is told then.
+        """
+        blank = np.zeros((images.SIZE, images.SIZE, 3), np.uint8)
+        self._model.probabilities(blank[None])
+        self._thread.submit(self._explain, self._model, blank, 0)
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
