@@ -55,13 +55,13 @@ def _local(request: Request, folder: Path, name: str) -> None:
 
 
 def _spark(request: Request, folder: Path, name: str) -> None:
-    from flowers.scoring import spark
+    from flowers.scoring import spark, spark_session
 
     model = models.load(folder)
-    with spark.session(request.master) as session:
+    with spark_session.session(request.master) as session:
         source = spark.Photos(session, request.input)
         job = _job(request, source.folder, source.count, folder)
-        console.say(f"Scoring {job.photos:,} photos of {job.input} with {name} on Spark, {spark.described(session)}")
+        console.say(f"Scoring {job.photos:,} photos of {job.input} with {name} on Spark, {session.sparkContext.master}")
         start = time.monotonic()
         counts = spark.score(session, model, folder, job, source, request.output, request.force)
         tell(counts, time.monotonic() - start, request.output)
