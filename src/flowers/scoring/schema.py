@@ -3,6 +3,10 @@
 Columns: path (relative to the input, with forward slashes), label, probability, unsure, best, error, and, if wanted,
 p(<class>) of each class; see `flowers.serving.answers.table`. Of a photo that cannot be read all but path and error is
 null; of the others error is.
+
+Read it with the type of label given, `pandas.read_parquet(folder, partitioning=pyarrow.dataset.partitioning(
+pyarrow.schema([("label", pyarrow.string())]), flavor="hive"))`: else Arrow and Spark guess it from the folders' names,
+and take classes named 1, 2, 3 for numbers; and pandas stumbles where some label is null.
 """
 
 from collections.abc import Sequence

@@ -51,14 +51,14 @@ class Photos:
 
     def missing(self, written: "DataFrame") -> list[tuple[str, str]]:
         """Photos of which there is no row, and why."""
-        from pyspark.sql import DataFrame, functions
+        from pyspark.sql import Column, functions
 
-        java = cast(Any, self._session._jvm)
-        names = self._session._jsparkSession.createDataset(
-            java.java.util.Arrays.asList(self._listed), java.org.apache.spark.sql.Encoders.STRING()
-        )
-        decoded = functions.url_decode(functions.replace("value", functions.lit("+"), functions.lit("%2B")))
-        listed = DataFrame(names.toDF(), self._session).select(decoded.alias("path")).select(self._relative())
+        # One array, because handing them to Python and back takes a call each.
+        names = Column(cast(Any, self._session._jvm).org.apache.spark.sql.functions.lit(self._listed))
+        plus = functions.replace("name", functions.lit("+"), functions.lit("%2B"))  # which is no space in a file's name
+        path = functions.regexp_replace(functions.url_decode(plus), "^file:///", "file:/").alias("path")
+        listed = self._session.range(1).select(functions.explode(names).alias("name")).select(path)
+        listed = listed.select(self._relative())
         return [(row["path"], self._why(row["path"])) for row in listed.join(written, "path", "left_anti").collect()]
 
     def _relative(self) -> Any:
