@@ -29,7 +29,7 @@ LABELS = pyarrow.dataset.partitioning(pa.schema([("label", pa.string())]), flavo
 class ByColour:
     """Stands in for the network: the shares of red, green and blue; `asked` counts the photos."""
 
-    classes = ["rosé: 1/2", "NA", "blue"]
+    classes = ("rosé: 1/2", "NA", "blue")
     threshold = 0.9
     asked = 0
 
@@ -282,7 +282,7 @@ def test_a_walk_follows_links_but_not_in_circles(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no text are Linux's")
 def test_a_name_that_is_no_text_is_scored_and_written_out(world):
-    os.rename(b"photos/a/red.png", b"photos/a/r\xe9d.png")
+    Path("photos/a/red.png").rename(os.fsdecode(b"photos/a/r\xe9d.png"))
     score()
     assert "a/r\\xe9d.png" in set(answers()["path"])
 

@@ -86,12 +86,13 @@ def score(
     place = Folder(session, output)
     _begin(job, place, output, force)
     columns = from_arrow_schema(schema.columns(model.classes, job.every_class))
-    before = _count(_written(session, place, columns))
+    begun = any(name.startswith("label=") for name in place.names())
+    before = _count(_written(session, place, columns)) if begun else Counter[str]()
     if before["photos"] < job.photos:
         with tempfile.TemporaryDirectory(prefix="flowers-spark-") as packed:
             _ship(session, folder, Path(packed))
             content = source.content(_tasks(session, job.photos))
-            if before["photos"]:
+            if begun:
                 done = functions.broadcast(_written(session, place, columns).select("path"))
                 content = content.join(done, "path", "left_anti")
             # Batches of Arrow in and out: the rows are made by the same code as those of --engine local.
@@ -139,8 +140,6 @@ def _write(rows: "DataFrame", place: Folder) -> None:
 
 
 def _written(session: "SparkSession", place: Folder, columns: "StructType") -> "DataFrame":
-    if not place.exists():
-        return session.createDataFrame([], columns)
     return session.read.schema(columns).parquet(place.path)
 
 
