@@ -4,10 +4,12 @@
 
 Both engines, taking turns, score a few photos and then many; the difference of the two is the steady rate, and what the
 few take beyond that is the start. Memory is the proportional set size of all of a run's processes together, which
-counts shared pages once. Prints tables and writes benchmarks/results/scoring.json.
+counts shared pages once. Seconds of the processor are theirs, too: on a machine that does other work beside, they tell
+more than the rates do. Prints a line a run and a table, and writes benchmarks/results/scoring.json.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -15,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -39,28 +41,29 @@ def linked(source: Path, count: int, folder: Path) -> Path:
     return folder
 
 
-def run(engine: str, folder: Path) -> tuple[float, float]:
-    """Seconds and peak MiB of a run."""
+def run(engine: str, folder: Path) -> tuple[float, float, float]:
+    """Seconds, seconds of the processor, and peak MiB of a run."""
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, "-m", "flowers", "score", "--input", str(folder), "--output", f"{output}/answers"]
         command += ["--model", str(paths.MODEL), *ENGINES[engine]]
-        start, peak = time.perf_counter(), 0
+        start, peak, busy = time.perf_counter(), 0, {}
         running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         while running.poll() is None:
-            peak = max(peak, memory(running.pid))
-            time.sleep(0.5)
+            peak = max(peak, watch(running.pid, busy))
+            time.sleep(0.25)
         if running.returncode:
             raise SystemExit(f"failed: {' '.join(command)}")
-        return time.perf_counter() - start, peak / 2**20
+        return time.perf_counter() - start, sum(busy.values()), peak / 2**20
 
 
-def memory(process: int) -> int:
+def watch(process: int, busy: dict[int, float]) -> int:
+    """Bytes that a process and those below it hold; what each has used of the processor goes into `busy`."""
     total = 0
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         for one in (parent := psutil.Process(process), *parent.children(recursive=True)):
-            total += one.memory_full_info().pss
-    except psutil.NoSuchProcess:
-        pass
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += one.memory_full_info().pss
+                busy[one.pid] = sum(one.cpu_times()[:2])
     return total
 
 
@@ -71,28 +74,29 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=2200)
     parser.add_argument("--times", type=int, default=3)
     asked = parser.parse_args()
-    seconds: dict[tuple[str, int], list[float]] = {(name, n): [] for name in ENGINES for n in (asked.few, asked.many)}
-    peaks: dict[tuple[str, int], list[float]] = {key: [] for key in seconds}
+    runs: dict[tuple[str, int], list[tuple[float, float, float]]] = {
+        (engine, count): [] for engine in ENGINES for count in (asked.few, asked.many)
+    }
     with tempfile.TemporaryDirectory() as folder:
         sets = {
             count: linked(asked.photos.resolve(), count, Path(folder) / str(count)) for count in (asked.few, asked.many)
         }
         for _ in range(asked.times):
-            for engine, count in seconds:
-                taken, peak = run(engine, sets[count])
-                print(f"{engine}, {count:,} photos: {taken:.1f} s, {peak:,.0f} MiB", flush=True)
-                seconds[engine, count].append(taken)
-                peaks[engine, count].append(peak)
-    found = {}
+            for engine, count in runs:
+                wall, busy, peak = run(engine, sets[count])
+                print(f"{engine}, {count:,} photos: {wall:.1f} s, {busy:.1f} s busy, {peak:,.0f} MiB", flush=True)
+                runs[engine, count].append((wall, busy, peak))
+    found: dict[str, Any] = {}
     for engine in ENGINES:
-        few, many = (statistics.median(seconds[engine, count]) for count in (asked.few, asked.many))
-        rate = (asked.many - asked.few) / (many - few)
+        few, many = ([*map(statistics.median, zip(*runs[engine, count], strict=True))] for count in sets)
+        rate = (asked.many - asked.few) / (many[0] - few[0])
         found[engine] = {
             "photos_per_second": rate,
-            "start_seconds": few - asked.few / rate,
-            "photos_per_second_with_start": asked.many / many,
-            "peak_mib_few": statistics.median(peaks[engine, asked.few]),
-            "peak_mib_many": statistics.median(peaks[engine, asked.many]),
+            "processor_milliseconds_per_photo": 1000 * (many[1] - few[1]) / (asked.many - asked.few),
+            "start_seconds": few[0] - asked.few / rate,
+            "photos_per_second_with_start": asked.many / many[0],
+            "peak_mib_few": few[2],
+            "peak_mib_many": many[2],
             "days_of_100_million_here": MANY / rate / 86400,
         }
         print(f"\n{engine}")
