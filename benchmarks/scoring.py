@@ -104,7 +104,10 @@ def main() -> None:
             print(f"  {name.replace('_', ' ')}: {value:,.1f}")
     found["ratio"] = found["spark"]["photos_per_second"] / found["local"]["photos_per_second"]
     found["hours_of_100_million_on_100_such_executors"] = MANY / found["spark"]["photos_per_second"] / 100 / 3600
+    used = [found[engine]["processor_milliseconds_per_photo"] for engine in ENGINES]
+    found["ratio_by_the_processors_time"] = used[0] / used[1]
     print(f"\nSpark's steady rate against this machine's: {found['ratio']:.0%}")
+    print(f"the same by the processor's time: {found['ratio_by_the_processors_time']:.0%}")
     print(f"100 million photos on 100 such executors: {found['hours_of_100_million_on_100_such_executors']:.1f} h")
     found["photos"], found["cores"] = [asked.few, asked.many], os.cpu_count()
     RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
