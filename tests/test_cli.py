@@ -18,7 +18,20 @@ from flowers import cli
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 STAGES = ("download", "split", "train", "evaluate", "track")
 TASKS = (
-    *("check", "tune", "compare", "report", "promote", "reproduce", "scores", "ui", "export", "draw-sample", "cache"),
+    *(
+        "check",
+        "tune",
+        "compare",
+        "report",
+        "promote",
+        "reproduce",
+        "scores",
+        "ui",
+        "export",
+        "score",
+        "draw-sample",
+        "cache",
+    ),
     *("clean", "project"),
 )
 HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sklearn", "matplotlib", "dvc", "optuna", "scipy")

@@ -1,7 +1,7 @@
 """Commands that put a trained model to work."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,3 +17,29 @@ def export(
     from flowers.network import classifier
 
     classifier.export(paths.MODEL, paths.WEIGHTS, file)
+
+
+@app.command(rich_help_panel=WORK)
+def score(
+    input: Annotated[str, typer.Option(help="A folder of photos; with Spark on any Hadoop file system (s3a://...).")],
+    output: Annotated[str, typer.Option(help="A new folder for the answers, or one to go on with.")],
+    engine: Annotated[Literal["local", "spark"], typer.Option(help="This machine, or Spark.")] = "local",
+    model: Annotated[
+        str | None,
+        typer.Option(help="A run's name, id or alias, or a model's folder (the champion, else build/model)."),
+    ] = None,
+    every_class: Annotated[bool, typer.Option("--every-class", help="Each class's probability, too.")] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="Answers below this probability are unsure (the model's own).", min=0, max=1)
+    ] = None,
+    master: Annotated[
+        str | None, typer.Option(help="Spark's: local[2], spark://..., yarn, k8s://... (its configuration's).")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Remove the answers in --output; begin anew.")] = False,
+) -> None:
+    """Score any number of photos into Parquet, here or with Spark; run again, it goes on where it was killed."""
+    from flowers import params
+    from flowers.scoring import run
+
+    request = run.Request(input, output, engine, model, every_class, threshold, master, force)
+    run.score(params.load(), request)

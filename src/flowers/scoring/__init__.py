@@ -1,0 +1,1 @@
+"""Any number of photos through a model, into Parquet: on this machine, or with Spark on many."""
