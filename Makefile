@@ -94,6 +94,7 @@ test-slow: $(VENV)/.extras  ## tests that take longer
 bench: $(VENV)/.installed  ## measure against the usual way with Keras (make bench PHOTOS=/photos/oxford102 OPTIONS=--quick)
 	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)
 	@python benchmarks/bench.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(OPTIONS)
+	@python benchmarks/work.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(filter --quick,$(OPTIONS))
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 

@@ -34,6 +34,16 @@ def predict(count: int, repeats: int, more: bool = True) -> dict:
     return found
 
 
+def files(count: int, repeats: int) -> dict:
+    """Seconds of model.predict on the files of `count` photos, from JPEG to probabilities."""
+    names, labels = _photos("train", "val", "test")
+    data = usual.dataset(names[:count], labels[:count])
+    model = _network(max(labels) + 1, unfreeze_blocks=0)
+    model.predict(data.take(2), verbose=0)
+    found = [_seconds(lambda: model.predict(data, verbose=0)) for _ in range(repeats)]
+    return {"photos": len(names[:count]), "seconds": found}
+
+
 def epochs(unfreeze_blocks: int, count: int) -> dict:
     """Seconds of epochs with validation, and of what comes before the first one, tracing and two batches included."""
     start = time.perf_counter()

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from flowers import paths
-from flowers.scoring import photos
+from flowers.scoring import photos as listing
 
 ENGINES = {"local": [], "spark": ["--engine", "spark", "--master", "local[2]"]}
 MANY = 100_000_000
@@ -32,7 +32,7 @@ RESULT = Path(__file__).parent / "results" / "scoring.json"
 
 def linked(source: Path, count: int, folder: Path) -> Path:
     """A folder with that many photos, the same ones again where there are too few."""
-    names = list(photos.walk(source))
+    names = list(listing.walk(source))
     for number in range(count):
         name = names[number % len(names)]
         place = folder / f"{number // len(names)}" / name
@@ -67,49 +67,57 @@ def watch(process: int, busy: dict[int, float]) -> int:
     return total
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--few", type=int, default=200)
-    parser.add_argument("--many", type=int, default=2200)
-    parser.add_argument("--times", type=int, default=3)
-    asked = parser.parse_args()
+def measure(photos: str, few: int, many: int, times: int) -> dict[str, Any]:
+    """Both engines on `few` and on `many` photos, taking turns `times` times: rates, memory and what follows."""
     runs: dict[tuple[str, int], list[tuple[float, float, float]]] = {
-        (engine, count): [] for engine in ENGINES for count in (asked.few, asked.many)
+        (engine, count): [] for engine in ENGINES for count in (few, many)
     }
     with tempfile.TemporaryDirectory() as folder:
-        sets = {
-            count: linked(asked.photos.resolve(), count, Path(folder) / str(count)) for count in (asked.few, asked.many)
-        }
-        for _ in range(asked.times):
+        sets = {count: linked(Path(photos).resolve(), count, Path(folder) / str(count)) for count in (few, many)}
+        for _ in range(times):
             for engine, count in runs:
                 wall, busy, peak = run(engine, sets[count])
-                print(f"{engine}, {count:,} photos: {wall:.1f} s, {busy:.1f} s busy, {peak:,.0f} MiB", flush=True)
+                print(f"{engine}, {count:,} photos: {wall:.1f} s, {busy:.1f} s busy, {peak:,.0f} MiB", file=sys.stderr)
                 runs[engine, count].append((wall, busy, peak))
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"photos": [few, many], "cores": os.cpu_count()}
     for engine in ENGINES:
-        few, many = ([*map(statistics.median, zip(*runs[engine, count], strict=True))] for count in sets)
-        rate = (asked.many - asked.few) / (many[0] - few[0])
+        short, long = ([*map(statistics.median, zip(*runs[engine, count], strict=True))] for count in (few, many))
+        rate = (many - few) / (long[0] - short[0])
         found[engine] = {
             "photos_per_second": rate,
-            "processor_milliseconds_per_photo": 1000 * (many[1] - few[1]) / (asked.many - asked.few),
-            "start_seconds": few[0] - asked.few / rate,
-            "photos_per_second_with_start": asked.many / many[0],
-            "peak_mib_few": few[2],
-            "peak_mib_many": many[2],
+            "processor_milliseconds_per_photo": 1000 * (long[1] - short[1]) / (many - few),
+            "start_seconds": short[0] - few / rate,
+            "photos_per_second_with_start": many / long[0],
+            "peak_mib_few": short[2],
+            "peak_mib_many": long[2],
             "days_of_100_million_here": MANY / rate / 86400,
         }
+    found["ratio"] = found["spark"]["photos_per_second"] / found["local"]["photos_per_second"]
+    used = [found[engine]["processor_milliseconds_per_photo"] for engine in ENGINES]
+    found["ratio_by_the_processors_time"] = used[0] / used[1]
+    found["hours_of_100_million_on_100_such_executors"] = MANY / found["spark"]["photos_per_second"] / 100 / 3600
+    return found
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print what was found."""
+    for engine in ENGINES:
         print(f"\n{engine}")
         for name, value in found[engine].items():
             print(f"  {name.replace('_', ' ')}: {value:,.1f}")
-    found["ratio"] = found["spark"]["photos_per_second"] / found["local"]["photos_per_second"]
-    found["hours_of_100_million_on_100_such_executors"] = MANY / found["spark"]["photos_per_second"] / 100 / 3600
-    used = [found[engine]["processor_milliseconds_per_photo"] for engine in ENGINES]
-    found["ratio_by_the_processors_time"] = used[0] / used[1]
     print(f"\nSpark's steady rate against this machine's: {found['ratio']:.0%}")
     print(f"the same by the processor's time: {found['ratio_by_the_processors_time']:.0%}")
     print(f"100 million photos on 100 such executors: {found['hours_of_100_million_on_100_such_executors']:.1f} h")
-    found["photos"], found["cores"] = [asked.few, asked.many], os.cpu_count()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--photos", required=True)
+    parser.add_argument("--few", type=int, default=200)
+    parser.add_argument("--many", type=int, default=2200)
+    parser.add_argument("--times", type=int, default=3)
+    found = measure(**vars(parser.parse_args()))
+    show(found)
     RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

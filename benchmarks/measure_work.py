@@ -1,0 +1,143 @@
+"""Timings of the trained model at work, each function in a process of its own, in a folder that scratch.world made."""
+
+import contextlib
+import http.client
+import itertools
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from flowers import images, params, paths
+from flowers.network import photos
+from flowers.serving import answers, models, stream
+
+IMAGE = {"Content-Type": "image/jpeg"}  # whatever it is: the server looks at the content
+
+
+def train(int8: str | None) -> dict:
+    """Train a head for a few epochs; with `int8`, export the model to that folder, too."""
+    from flowers.stages import train as stage
+
+    settings = params.load()
+    plain = settings.augmentation.model_copy(update={"views": 0})
+    schedule = settings.train.model_copy(update={"epochs": 10})
+    stage.run(settings.model, settings.head, plain, schedule)
+    if int8:
+        command = [sys.executable, "-m", "flowers", "export", "--openvino", int8, "--model", str(paths.MODEL)]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    return {}
+
+
+def folder(model: str, count: int, repeats: int) -> dict:
+    """Seconds from files to answers, for `count` photos."""
+    chosen, files = models.load(Path(model)), _files(count)
+
+    def ask() -> None:
+        for batch in stream.batches(chosen, files, lambda file: file):
+            assert not any(batch.errors)
+            answers.table(chosen.classes, batch.probabilities, chosen.threshold)
+
+    _warm(chosen, files)
+    return {"photos": len(files), "seconds": [_seconds(ask) for _ in range(repeats)]}
+
+
+def alone(model: str, count: int) -> dict:
+    """Seconds of the network itself for decoded photos, one at a time; and photos a second in full batches."""
+    chosen, files = models.load(Path(model)), _files(max(count, 4 * stream.BATCH))
+    pixels = np.stack([images.load(file) for file in files])
+    _warm(chosen, files)
+    single = [_seconds(lambda row=row: chosen.probabilities(pixels[row][None])) for row in range(count)]
+    whole = len(files) // stream.BATCH * stream.BATCH
+
+    def in_batches() -> None:
+        for start in range(0, whole, stream.BATCH):
+            chosen.probabilities(pixels[start : start + stream.BATCH])
+
+    return {"seconds": single, "batches": whole / median(_seconds(in_batches) for _ in range(3))}
+
+
+def served(model: str, alone: int, requests: int, clients: int) -> dict:
+    """A server from its start on: seconds to the first answer, of single requests, and the rate of many clients."""
+    contents = [file.read_bytes() for file in _files(max(alone, requests))]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "flowers", "serve", "--model", model, "--port", str(port)]
+    start = time.perf_counter()
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        connection = _first_answer(server, port, contents[0])
+        first = time.perf_counter() - start
+        latency = [_seconds(lambda photo=photo: _ask(connection, photo)) for photo in contents[:alone]]
+        connection.close()
+        rate, errors = _together(port, itertools.islice(itertools.cycle(contents), requests), requests, clients)
+    finally:
+        server.terminate()
+        server.wait()
+    return {"first": first, "latency": latency, "rate": rate, "errors": errors, "clients": clients}
+
+
+def _first_answer(server: subprocess.Popen, port: int, photo: bytes) -> http.client.HTTPConnection:
+    while server.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with contextlib.suppress(ConnectionError):
+            _ask(connection, photo)
+            return connection
+        time.sleep(0.05)
+    raise SystemExit("the server ended before it answered")
+
+
+def _together(port: int, contents, requests: int, clients: int) -> tuple[float, int]:
+    lock, errors = threading.Lock(), []
+
+    def client() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        while True:
+            with lock:
+                photo = next(contents, None)
+            if photo is None:
+                return
+            try:
+                _ask(connection, photo)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return requests / (time.perf_counter() - start), len(errors)
+
+
+def _ask(connection: http.client.HTTPConnection, photo: bytes) -> None:
+    connection.request("POST", "/predict", photo, IMAGE)
+    response = connection.getresponse()
+    response.read()
+    if response.status != 200:
+        raise ValueError(response.status)
+
+
+def _files(count: int) -> list[Path]:
+    """That many photos' files, the same ones again where there are too few."""
+    found = [paths.IMAGES / path for path in photos.read("train", "val", "test").table["path"]]
+    return list(itertools.islice(itertools.cycle(found), count))
+
+
+def _warm(model: stream.Model, files: list[Path]) -> None:
+    pixels = np.stack([images.load(file) for file in files[: stream.BATCH]])
+    for given in (pixels, pixels, pixels[:1], pixels[:1]):
+        model.probabilities(given)
+
+
+def _seconds(act) -> float:
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
