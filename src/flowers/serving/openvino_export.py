@@ -56,7 +56,7 @@ def export(model: Model, name: str, folder: Path) -> None:
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as temporary:
-        made = Path(temporary) / folder.name
+        made = Path(temporary) / "network"
         made.mkdir()
         console.say(f"Quantising {name} on {len(calibration)} training photos, which takes a minute")
         description = _write_network(model, calibration, made)

@@ -20,7 +20,8 @@ NUMBERS = "network.bin"
 MISSING = "needs OpenVINO and NNCF; type `make extras`, or pip install 'flowers[openvino]'"
 
 # What is not int8 is float32: else a processor that has bfloat16 would answer otherwise than one that has not.
-_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+# The numbers are read, not mapped: the folder may be moved or removed while the network is at work.
+_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "ENABLE_MMAP": False}
 
 
 @dataclass(frozen=True)
