@@ -12,22 +12,26 @@ from flowers.serving import openvino_check
 from flowers.serving.openvino_check import Checked
 
 
-def checked(validation=1000, lost=0, compared=None, changed=0) -> Checked:
-    return Checked(validation, validation, validation - lost, compared or validation, changed)
+def checked(validation=1000, lost=0, gained=0, compared=None, changed=None) -> Checked:
+    changed = lost + gained if changed is None else changed
+    return Checked(validation, validation // 2, lost, gained, compared or validation, changed)
 
 
 @pytest.mark.parametrize(
     ("found", "refused"),
     [
         (checked(), None),
-        (checked(1000, lost=5, changed=20), None),
-        (checked(1000, lost=6, changed=6), "0.6% of the validation photos"),
-        (checked(1000, lost=-9, changed=21), "2.1% of the photos"),
-        (checked(45, lost=1, compared=300, changed=6), None),  # one photo of 45 is 2.2 points, and says nothing
-        (checked(45, lost=2, compared=300, changed=2), "4.4% of the validation photos"),
-        (checked(45, lost=0, compared=300, changed=7), "2.3% of the photos"),
-        (checked(6, lost=1, compared=18, changed=1), None),
-        (checked(6, lost=0, compared=18, changed=2), "11.1% of the photos"),
+        (checked(1000, lost=5, changed=20), None),  # the limits themselves
+        (checked(1000, lost=6), "0.6% fewer validation photos are right"),
+        (checked(1000, lost=13, gained=7), None),  # 0.6 points, but 13 of 20 is often chance
+        (checked(10_000, lost=110, gained=50), "0.6% fewer validation photos are right"),
+        (checked(1000, gained=9, changed=21), "2.1% of the photos get another answer"),
+        (checked(45, lost=2, compared=300), None),  # 4.4 points, and says nothing
+        (checked(45, lost=4, compared=300), None),  # once in 16 times
+        (checked(45, lost=5, compared=300), r"5 lost, 0 gained"),  # once in 32
+        (checked(45, compared=300, changed=7), "2.3% of the photos"),
+        (checked(6, lost=1, compared=18), None),
+        (checked(6, compared=18, changed=2), "11.1% of the photos"),
     ],
 )
 def test_what_loses_or_changes_too_much_is_refused(found, refused):
@@ -66,7 +70,7 @@ def test_right_answers_and_changed_ones_are_counted(grey):
     validation, others = [grey(value) for value in range(0, 100, 10)], [grey(100), grey(210)]
     labels = np.array([0] * 5 + [1] * 5)
     found, speed = openvino_check.compare(ByBrightness(35), ByBrightness(105), validation, labels, others)
-    assert found == Checked(validation=10, right_before=9, right_after=5, compared=12, changed=7)
+    assert found == Checked(validation=10, right_before=9, lost=5, gained=1, compared=12, changed=7)
     assert str(found) == (
         "90.0% of 10 validation photos right before, 50.0% after; another answer to 7 of 12 photos (58.3%)"
     )

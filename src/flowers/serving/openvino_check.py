@@ -1,5 +1,6 @@
 """Whether a network in int8 still answers like the model that it was made from."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,8 @@ from flowers import console
 from flowers.network.activations import Item, pixels
 from flowers.serving.stream import BATCH, Model
 
-LOST = 0.005  # the largest share of the validation photos by which fewer may be answered rightly
+LOST = 0.005  # the largest share of the validation photos by which fewer may be right, if not by chance
+CHANCE = 0.05  # a loss that comes about by chance at least as often as this is no evidence
 CHANGED = 0.02  # the largest share of the photos compared whose answer may be another one
 
 
@@ -20,20 +22,23 @@ CHANGED = 0.02  # the largest share of the photos compared whose answer may be a
 class Checked:
     """What came of asking both models about the same photos, in numbers of photos.
 
-    `right_before` and `right_after` are of the validation photos, `changed` of all that were compared: the validation
-    photos, and where these are few, training photos too.
+    Of the validation photos were right before: `right_before`; of them are wrong after: `lost`; and are only right
+    after: `gained`. `changed` are those of another answer among all that were `compared`: the validation photos, and
+    where these are few, training photos too.
     """
 
     validation: int
     right_before: int
-    right_after: int
+    lost: int
+    gained: int
     compared: int
     changed: int
 
     def __str__(self) -> str:
-        before, after = (right / self.validation for right in (self.right_before, self.right_after))
+        before, after = self.right_before, self.right_before - self.lost + self.gained
         return (
-            f"{before:.1%} of {self.validation} validation photos right before, {after:.1%} after; "
+            f"{before / self.validation:.1%} of {self.validation} validation photos right before, "
+            f"{after / self.validation:.1%} after; "
             f"another answer to {self.changed} of {self.compared} photos ({self.changed / self.compared:.1%})"
         )
 
@@ -54,15 +59,26 @@ class Speed:
 def refusal(found: Checked) -> str | None:
     """Why the network should not be used, or None where nothing speaks against it.
 
-    It must not get more than 0.5 points of the validation photos less right, nor answer more than 2 % of the compared
-    photos otherwise. A single photo never decides: among 45 it would be 2.2 points, and as likely chance as not.
+    It must answer at most 2 % of the compared photos otherwise, and not get more than 0.5 points of the validation
+    photos less right where that is no chance: by the sign test (McNemar's, exact and one-sided) over the photos that
+    only one of the two gets right. Of few validation photos one that tips over is points, and tips either way as
+    easily; there the other rule, which needs no right answers and so may look at training photos, holds the loss down.
     """
-    lost = found.right_before - found.right_after
-    if lost > max(1, LOST * found.validation):
-        return f"it loses {lost / found.validation:.1%} of the validation photos, more than {LOST:.1%}"
-    if found.changed > max(1, CHANGED * found.compared):
-        return f"it answers {found.changed / found.compared:.1%} of the photos otherwise, more than {CHANGED:.0%}"
+    net = found.lost - found.gained
+    if net > LOST * found.validation and _chance(found.lost, found.gained) < CHANCE:
+        return (
+            f"{net / found.validation:.1%} fewer validation photos are right: more than {LOST:.1%}, and than chance "
+            f"explains ({found.lost} lost, {found.gained} gained)"
+        )
+    if found.changed > max(1, CHANGED * found.compared):  # one photo alone is too few to tell
+        return f"{found.changed / found.compared:.1%} of the photos get another answer, more than {CHANGED:.0%}"
     return None
+
+
+def _chance(lost: int, gained: int) -> float:
+    """How often as many or more of these photos would be lost if each were lost or gained by the toss of a coin."""
+    tossed = lost + gained
+    return float(sum(math.comb(tossed, heads) for heads in range(lost, tossed + 1)) / 2**tossed)
 
 
 def compare(
@@ -81,9 +97,18 @@ def compare(
             speed.before.append(seconds[0])
             speed.after.append(seconds[1])
     old, new = np.concatenate(answers, axis=1)
-    known = len(validation)
-    right = [int((found[:known] == labels).sum()) for found in (old, new)]
-    return Checked(known, right[0], right[1], len(items), int((old != new).sum())), speed
+    right_before, right_after = (found[: len(validation)] == labels for found in (old, new))
+    return (
+        Checked(
+            validation=len(validation),
+            right_before=int(right_before.sum()),
+            lost=int((right_before & ~right_after).sum()),
+            gained=int((right_after & ~right_before).sum()),
+            compared=len(items),
+            changed=int((old != new).sum()),
+        ),
+        speed,
+    )
 
 
 def _batches(items: Sequence[Item]) -> Iterator[NDArray[np.uint8]]:
