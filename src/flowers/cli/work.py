@@ -10,13 +10,30 @@ from flowers.cli.app import WORK, app
 
 @app.command(rich_help_panel=WORK)
 def export(
-    file: Annotated[Path, typer.Argument(help="Where to write it; the name ends in .keras.")],
+    to: Annotated[Path, typer.Argument(help="A file whose name ends in .keras; with --openvino a new folder.")],
+    openvino: Annotated[
+        bool, typer.Option("--openvino", help="Write int8 for OpenVINO on a CPU; it is checked on validation photos.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A run's name, id or alias, or a model's folder (build/model)."),
+    ] = None,
 ) -> None:
-    """Write the trained model as one .keras file that takes raw uint8 images (n, 224, 224, 3)."""
-    from flowers import paths
+    """Write the trained model as one .keras file that takes raw uint8 images (n, 224, 224, 3), or for OpenVINO."""
+    from flowers import params, paths
+    from flowers.errors import UserError
     from flowers.network import classifier
+    from flowers.serving import models
 
-    classifier.export(paths.MODEL, paths.WEIGHTS, file)
+    chosen = models.choose(model or str(paths.MODEL), params.load())
+    if openvino:
+        from flowers.serving import openvino_export
+
+        openvino_export.export(chosen.model, chosen.name, to)
+    elif isinstance(chosen.model, classifier.Classifier):
+        classifier.export(chosen.model, to)
+    else:
+        raise UserError(f"{chosen.name}: an exported network already; export the model that it was made from")
 
 
 @app.command(rich_help_panel=WORK)

@@ -138,11 +138,10 @@ def load(folder: Path, weights_file: Path) -> Classifier:
     return Classifier(description, trained, pretrained)
 
 
-def export(folder: Path, weights_file: Path, destination: Path) -> None:
-    """Write the model of a folder as one self-contained `.keras` file; see `keras_model.whole` for what it takes."""
+def export(classifier: Classifier, destination: Path) -> None:
+    """Write a model as one self-contained `.keras` file; see `keras_model.whole` for what it takes. Raises UserError."""
     if destination.suffix != ".keras":
         raise UserError(f"{destination}: the name of an exported model ends in .keras")
-    classifier = load(folder, weights_file)
     model, classes = classifier.export(), classifier.classes
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -34,9 +34,12 @@ def choose(reference: str | None, params: Params) -> Chosen:
 
 
 def load(folder: Path) -> Model:
-    """The model in a folder that train or MLflow wrote. Raises UserError where it is none."""
+    """The model in a folder that train, export --openvino or MLflow wrote. Raises UserError where it is none."""
     from flowers.network import classifier
+    from flowers.serving import openvino_model
 
+    if openvino_model.is_export(folder):
+        return openvino_model.Exported(folder)
     if (folder / "MLmodel").exists():
         artifacts = folder / "artifacts"
         return classifier.load(artifacts / "model", artifacts / paths.WEIGHTS.name)

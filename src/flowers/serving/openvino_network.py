@@ -1,0 +1,61 @@
+"""The trained network as OpenVINO's operations, written down one by one: no converter decides anything."""
+
+from typing import Any
+
+import numpy as np
+
+from flowers.network import resnet
+from flowers.network.trunk import BGR_MEANS, folded_weights
+from flowers.network.weights import Tensors
+from flowers.serving import openvino_model
+
+
+def build(tensors: Tensors, temperature: float) -> Any:
+    """An `openvino.Model` from uint8 RGB images (n, 224, 224, 3), any n, to probabilities (n, classes) float32.
+
+    `tensors` are those of ResNet50 and of the head, by the names that Keras's layers have. BatchNorm is folded into the
+    convolutions and the temperature, by which logits are divided, into the last layer.
+    """
+    ov = openvino_model.runtime()
+    import openvino.opset13 as op
+
+    image = op.parameter([-1, 224, 224, 3], np.uint8, name="image")
+    channels_first = op.transpose(op.convert(image, np.float32), op.constant(np.array([0, 3, 1, 2])))
+    logits = _head(op, _trunk(op, channels_first, folded_weights(tensors)), tensors, temperature)
+    return ov.Model([op.softmax(logits, 1)], [image], "flowers")
+
+
+def _trunk(op: Any, x: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]]) -> Any:
+    """Pooled features (n, 2048) of RGB images (n, 3, 224, 224)."""
+
+    def convolve(x: Any, layer: str, stride: int = 1, padding: int = 0) -> Any:
+        kernel, bias = weights[layer]
+        if layer == "conv1_conv":
+            kernel = kernel[:, :, ::-1]  # the network was trained on BGR
+        kernel = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+        pads = [padding, padding]
+        x = op.convolution(x, op.constant(kernel), [stride, stride], pads, pads, [1, 1], name=layer)
+        return op.add(x, op.constant(bias.reshape(1, -1, 1, 1)))
+
+    x = op.subtract(x, op.constant(BGR_MEANS[::-1].reshape(1, 3, 1, 1).copy()))
+    x = op.relu(convolve(x, "conv1_conv", 2, 3))
+    x = op.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+    for block in resnet.BLOCKS:
+        shortcut = convolve(x, f"{block.name}_0_conv", block.stride) if block.projection else x
+        x = op.relu(convolve(x, f"{block.name}_1_conv", block.stride))
+        x = op.relu(convolve(x, f"{block.name}_2_conv", padding=1))
+        x = op.relu(op.add(convolve(x, f"{block.name}_3_conv"), shortcut))
+    return op.reduce_mean(x, op.constant(np.array([2, 3])), keep_dims=False)
+
+
+def _head(op: Any, x: Any, tensors: Tensors, temperature: float) -> Any:
+    """Logits (n, classes), divided by the temperature, of features (n, 2048)."""
+
+    def dense(x: Any, layer: str, divisor: float = 1.0) -> Any:
+        kernel, bias = (tensors[f"{layer}/{name}"] / np.float32(divisor) for name in ("kernel", "bias"))
+        return op.add(op.matmul(x, op.constant(kernel), False, False, name=layer), op.constant(bias))
+
+    hidden = sum(name.startswith("head_dense") and name.endswith("/kernel") for name in tensors)
+    for number in range(1, hidden + 1):
+        x = op.relu(dense(x, f"head_dense{number}"))
+    return dense(x, "head_logits", temperature)
