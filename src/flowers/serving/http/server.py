@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from typing import Any
 
 import h11
@@ -40,6 +41,7 @@ def serve(params: Params, reference: str | None, host: str, port: int) -> None:
         limits = Limits()
         with Scorer(chosen.model, limits) as scorer:
             scorer.warm()
+            warnings.filterwarnings("ignore", module="PIL")  # about damage: what matters of it, the client is told
             _listen(door, host, port)
             for end in (signal.SIGINT, signal.SIGTERM):  # uvicorn has its own, and raises the signal again at its end
                 signal.signal(end, lambda *_: None)
