@@ -106,6 +106,7 @@ def test_another_kind_of_body_is_told_what_to_type(here, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # MLflow's, about an example that nobody needs here
 @pytest.mark.parametrize("params", [{}, {"every_class": True, "threshold": 1.0}], ids=["plain", "with parameters"])
 def test_the_answer_is_that_of_mlflows_own_server(here, params, tmp_path, monkeypatch):
     import mlflow.pyfunc
