@@ -1,6 +1,8 @@
 """What the server answers to one photo, and to whatever else somebody sends."""
 
 import asyncio
+import base64
+import json
 import struct
 import zlib
 
@@ -203,7 +205,7 @@ def test_more_photos_than_may_wait_are_put_off(here):
     assert server.predict(RED).status == 200
 
 
-def test_the_photo_of_a_client_that_hangs_up_is_not_computed(here):
+def test_photos_of_a_client_that_hangs_up_are_not_computed(here):
     server = here()
     model = server.scorer.model
 
@@ -212,7 +214,8 @@ def test_the_photo_of_a_client_that_hangs_up_is_not_computed(here):
         stays = asyncio.ensure_future(server.call("POST", "/predict", GREEN, PNG))
         await reached(lambda: model.batches)
         leaving = asyncio.Event()
-        messages = [{"type": "http.request", "body": RED, "more_body": False}]
+        three = json.dumps({"instances": [base64.b64encode(RED).decode()] * 3}).encode()
+        messages = [{"type": "http.request", "body": three, "more_body": False}]
 
         async def receive():
             if not messages:
@@ -220,8 +223,9 @@ def test_the_photo_of_a_client_that_hangs_up_is_not_computed(here):
                 return {"type": "http.disconnect"}
             return messages.pop()
 
-        goes = asyncio.ensure_future(server.call("POST", "/predict", headers=PNG, receive=receive))
-        await reached(lambda: server.scorer._ready.qsize() == 1)
+        headers = {"content-type": "application/json", "content-length": str(len(three))}
+        goes = asyncio.ensure_future(server.call("POST", "/invocations", headers=headers, receive=receive))
+        await reached(lambda: server.scorer._ready.qsize() == 3)
         leaving.set()
         gone = await goes
         model.open.set()
@@ -233,7 +237,7 @@ def test_the_photo_of_a_client_that_hangs_up_is_not_computed(here):
 
 
 def test_a_client_that_leaves_amid_its_body_harms_nobody(here):
-    server = here()
+    server = here(held=len(RED) + 20)  # what the client left behind would not fit beside the next photo
     receive = sending(RED[:50], taken=[], then="leave")
     assert server.run(server.call("POST", "/predict", headers=PNG, receive=receive)).status == 499
     assert server.predict(RED).status == 200

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from http_world import BLUE, GREEN, RED, ByColour
+from http_world import BLUE, GREEN, RED, ByColour, photo
 
 
 def text(content: bytes) -> str:
@@ -36,8 +36,9 @@ def test_the_parameters_are_those_of_the_model(here):
     server = here()
     form = FORMS["records"]
     strict = server.invoke({**form, "params": {"threshold": 1, "every_class": True}}).json["predictions"]
-    own = server.invoke({**form, "params": {"threshold": -1.0}}).json["predictions"]
-    assert [row["unsure"] for row in strict] == [True] * 3 and [row["unsure"] for row in own] == [False] * 3
+    own = server.invoke({"inputs": [*TEXTS, text(photo("gray"))], "params": {"threshold": -1.0}}).json["predictions"]
+    assert [row["unsure"] for row in strict] == [True] * 3
+    assert [row["unsure"] for row in own] == [False, False, False, True]
     assert strict[1]["p(leaf)"] == strict[1]["probability"] and "p(rose)" in strict[1] and "p(leaf)" not in own[1]
 
 
@@ -75,6 +76,7 @@ def test_no_photos_are_no_answers(here):
         ({"inputs": [TEXTS[0], 7]}, "image in row 1: base64 text"),
         ({"inputs": [TEXTS[0], [TEXTS[1]]]}, "image in row 1: base64 text"),
         ({"inputs": [TEXTS[0], "not base64!"]}, "image in row 1: text that is not base64"),
+        ({"inputs": [TEXTS[0], TEXTS[1] + "!"]}, "image in row 1: text that is not base64"),
         ({"inputs": [TEXTS[0], "ä"]}, "image in row 1: text that is not base64"),
         ({"inputs": [TEXTS[0], ""]}, "image in row 1: empty file"),
         ({"inputs": [TEXTS[0], text(b"hello"), ""]}, "image in row 1: not an image"),

@@ -109,6 +109,22 @@ def test_a_port_that_is_taken_is_one_line_before_a_model_is_loaded(monkeypatch):
             server.serve(params.load(SHIPPED), None, "127.0.0.1", port)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others let nobody bind to a port that somebody has bound to")
+def test_a_server_that_was_sooner_while_the_model_was_loaded_is_one_line(monkeypatch):
+    other = socket.socket()
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+    def loaded(*_):
+        other.listen()
+        return models.Chosen(ByColour(), "a stand-in")
+
+    monkeypatch.setattr(models, "choose", loaded)
+    monkeypatch.setattr(server.signal, "signal", lambda *_: None)
+    with other, pytest.raises(UserError, match=r"cannot be served \(Address already in use\)"):
+        other.bind(("127.0.0.1", 0))
+        server.serve(params.load(SHIPPED), None, "127.0.0.1", other.getsockname()[1])
+
+
 def test_a_host_that_is_not_this_one_is_one_line(monkeypatch):
     monkeypatch.setattr(server.signal, "signal", lambda *_: None)
     with pytest.raises(UserError, match=r"^192\.0\.2\.1:8000 cannot be served "):

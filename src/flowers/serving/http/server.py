@@ -73,18 +73,11 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise _taken(host, port, error) from None
     try:
-        with socket.socket(family, kind, protocol) as probe:  # SO_REUSEADDR would let two that do not listen yet share
-            probe.settimeout(1)
-            if port and probe.connect_ex(address) == 0:
-                raise UserError(f"{host}:{port} cannot be served (something answers there); try another --port")
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         door.bind(address)
     except OSError as error:
         door.close()
         raise _taken(host, port, error) from None
-    except UserError:
-        door.close()
-        raise
     return door
 
 
