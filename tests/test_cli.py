@@ -18,21 +18,9 @@ from flowers import cli
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 STAGES = ("download", "split", "train", "evaluate", "track")
 TASKS = (
-    *(
-        "check",
-        "tune",
-        "compare",
-        "report",
-        "promote",
-        "reproduce",
-        "scores",
-        "ui",
-        "export",
-        "score",
-        "draw-sample",
-        "cache",
-    ),
-    *("clean", "project"),
+    *("check", "tune", "compare", "report", "promote", "reproduce", "scores", "ui"),
+    *("serve", "score", "export"),
+    *("draw-sample", "cache", "clean", "project"),
 )
 HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sklearn", "matplotlib", "dvc", "optuna", "scipy")
 
@@ -139,6 +127,7 @@ def test_help_imports_nothing_that_takes_seconds():
         ["ui", "--port", "0"],
         ["ui", "--port", "http"],
         ["export"],
+        ["serve", "--port", "0"],
         ["draw-sample", "pictures", "--per-class", "0"],
         ["draw-sample", "pictures", "--seed", "-1"],
         ["cache", "--clear", "everything"],

@@ -9,31 +9,19 @@ from flowers.cli.app import WORK, app
 
 
 @app.command(rich_help_panel=WORK)
-def export(
-    to: Annotated[Path, typer.Argument(help="A file whose name ends in .keras; with --openvino a new folder.")],
-    openvino: Annotated[
-        bool, typer.Option("--openvino", help="Write int8 for OpenVINO on a CPU; it is checked on validation photos.")
-    ] = False,
+def serve(
     model: Annotated[
         str | None,
-        typer.Option(help="A run's name, id or alias, or a model's folder (build/model)."),
+        typer.Option(metavar="REFERENCE", help="A run's name, id or alias, or a model's folder (else the champion)."),
     ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
 ) -> None:
-    """Write the trained model as one .keras file that takes raw uint8 images (n, 224, 224, 3), or for OpenVINO."""
-    from flowers import params, paths
-    from flowers.errors import UserError
-    from flowers.network import classifier
-    from flowers.serving import models
+    """Answer photos over HTTP, in MLflow's protocol, too; /docs shows how to ask."""
+    from flowers import params
+    from flowers.serving.http import server
 
-    chosen = models.choose(model or str(paths.MODEL), params.load())
-    if openvino:
-        from flowers.serving import openvino_export
-
-        openvino_export.export(chosen.model, chosen.name, to)
-    elif isinstance(chosen.model, classifier.Classifier):
-        classifier.export(chosen.model, to)
-    else:
-        raise UserError(f"{chosen.name}: an exported network already; export the model that it was made from")
+    server.serve(params.load(), model, host, port)
 
 
 @app.command(rich_help_panel=WORK)
@@ -60,3 +48,31 @@ def score(
 
     request = run.Request(input, output, engine, model, every_class, threshold, master, force)
     run.score(params.load(), request)
+
+
+@app.command(rich_help_panel=WORK)
+def export(
+    to: Annotated[Path, typer.Argument(help="A file whose name ends in .keras; with --openvino a new folder.")],
+    openvino: Annotated[
+        bool, typer.Option("--openvino", help="Write int8 for OpenVINO on a CPU; it is checked on validation photos.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A run's name, id or alias, or a model's folder (build/model)."),
+    ] = None,
+) -> None:
+    """Write the trained model as one .keras file that takes raw uint8 images (n, 224, 224, 3), or for OpenVINO."""
+    from flowers import params, paths
+    from flowers.errors import UserError
+    from flowers.network import classifier
+    from flowers.serving import models
+
+    chosen = models.choose(model or str(paths.MODEL), params.load())
+    if openvino:
+        from flowers.serving import openvino_export
+
+        openvino_export.export(chosen.model, chosen.name, to)
+    elif isinstance(chosen.model, classifier.Classifier):
+        classifier.export(chosen.model, to)
+    else:
+        raise UserError(f"{chosen.name}: an exported network already; export the model that it was made from")

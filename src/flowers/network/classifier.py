@@ -139,7 +139,10 @@ def load(folder: Path, weights_file: Path) -> Classifier:
 
 
 def export(classifier: Classifier, destination: Path) -> None:
-    """Write a model as one self-contained `.keras` file; see `keras_model.whole` for what it takes. Raises UserError."""
+    """Write a model as one self-contained `.keras` file; see `keras_model.whole` for what it takes.
+
+    Raises UserError.
+    """
     if destination.suffix != ".keras":
         raise UserError(f"{destination}: the name of an exported model ends in .keras")
     model, classes = classifier.export(), classifier.classes

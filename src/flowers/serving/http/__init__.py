@@ -1,0 +1,1 @@
+"""The model behind HTTP: photos in, answers as JSON out."""

@@ -1,0 +1,174 @@
+"""The application: which request is answered by what, and how each mistake is told, in one line of JSON."""
+
+import asyncio
+import importlib.metadata
+from collections.abc import Coroutine, Iterable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from flowers.serving.http import docs, protocol
+from flowers.serving.http.batching import Scorer, Unreadable
+from flowers.serving.http.limits import Bodies, Gone, Limits, Refused
+
+T = TypeVar("T")
+
+HUNG_UP = 499  # for the log: nobody is left to read it
+_KINDS = "send the photo as it is: curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' .../predict"
+
+
+def create(scorer: Scorer, limits: Limits = Limits(), routers: Iterable[APIRouter] = ()) -> FastAPI:  # noqa: B008
+    """The application around a running scorer; `routers` add pages of their own, such as one at /."""
+    app = FastAPI(
+        title="flowers",
+        version=importlib.metadata.version("flowers"),
+        description="Names the flower on a photo. Every error is one line: " + '{"error": "..."}.',
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            Refused: _refused,
+            Unreadable: _unreadable,
+            RequestValidationError: _invalid,
+            HTTPException: _not_here,
+            ClientDisconnect: _gone,
+            Gone: _gone,
+            Exception: _broken,
+        },
+    )
+    for router in (_answering(scorer, limits), _watching(scorer), *routers):
+        app.include_router(router)
+
+    @app.get("/docs", include_in_schema=False)
+    def page() -> HTMLResponse:
+        return HTMLResponse(docs.page(app.openapi()))
+
+    return app
+
+
+def _answering(scorer: Scorer, limits: Limits) -> APIRouter:
+    """What the model is asked through."""
+    router = APIRouter()
+    bodies = Bodies(limits)
+    parsing = asyncio.Lock()  # JSON takes up to 20 times its size in memory, so requests take turns
+    model = scorer.model
+
+    @router.post(
+        "/predict",
+        summary="Name the flower on one photo",
+        response_model=protocol.Answer,
+        openapi_extra=docs.PHOTO,
+        responses=docs.ERRORS,
+    )
+    async def predict(request: Request, asked: Annotated[protocol.Asked, Query()]) -> JSONResponse:
+        """The body is the photo as it is: JPEG, PNG, WebP, TIFF, BMP, GIF or PPM."""
+        kind = _kind(request)
+        if not kind.startswith("image/") and kind != "application/octet-stream":
+            raise Refused(415, _KINDS)
+        async with bodies.read(request) as photo:
+            (row,) = await _unless_gone(request, scorer.ask([photo]))
+        threshold = model.threshold if asked.threshold is None else asked.threshold
+        return JSONResponse(protocol.answer(model.classes, row, threshold, asked.every_class))
+
+    @router.post(
+        "/invocations",
+        summary="Name the flowers on several photos, as MLflow's servers do",
+        response_model=protocol.Predictions,
+        openapi_extra=docs.FORMS,
+        responses=docs.ERRORS,
+    )
+    async def invocations(request: Request) -> JSONResponse:
+        """The body has one of MLflow's JSON forms, with photos in base64; the answers come in their order."""
+        if _kind(request) != "application/json":
+            raise Refused(415, "send JSON, and say so: -H 'Content-Type: application/json'")
+        async with bodies.read(request) as body:
+            async with parsing:
+                asked = await asyncio.to_thread(protocol.invocation, body, limits)
+            probabilities = await _unless_gone(request, scorer.ask(asked.photos))
+        threshold = model.threshold if asked.threshold is None else asked.threshold
+        found = protocol.predictions(model.classes, probabilities, threshold, asked.every_class)
+        return JSONResponse({"predictions": found})
+
+    return router
+
+
+def _watching(scorer: Scorer) -> APIRouter:
+    """What tells a supervisor whether the server works."""
+    router = APIRouter()
+
+    @router.get("/ping", summary="Whether the model answers", responses=docs.ALIVE, response_class=PlainTextResponse)
+    @router.get("/health", include_in_schema=False)
+    async def ping() -> Response:
+        """200 where the model has answered in the last 10 s, or does so now; else 503."""
+        if not await scorer.answers():
+            raise Refused(503, "the model does not answer")
+        return Response("\n", media_type="application/json")  # as MLflow's servers say it
+
+    @router.get("/version", summary="The version of MLflow whose protocol this is", response_class=PlainTextResponse)
+    async def version() -> str:
+        """Known without importing MLflow, which would take seconds."""
+        return importlib.metadata.version("mlflow")
+
+    return router
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled once the client hangs up: Gone is raised. The body has been read."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Gone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def failure(refused: Refused) -> JSONResponse:
+    """A mistake in the one form that all have."""
+    return JSONResponse({"error": refused.message}, refused.status, refused.headers)
+
+
+async def _refused(_: Request, error: Any) -> Response:
+    return failure(error)
+
+
+async def _unreadable(request: Request, error: Any) -> Response:
+    place = f"image in row {error.row}: " if request.url.path == "/invocations" else ""
+    return failure(Refused(400, f"{place}{error.reason}"))
+
+
+async def _invalid(_: Request, error: Any) -> Response:
+    return failure(Refused(400, protocol.problem(error.errors())))
+
+
+async def _not_here(request: Request, error: Any) -> Response:
+    message = str(error.detail)
+    if error.status_code == 404:
+        message = "there is nothing here; /docs says what there is"
+    if error.status_code == 405:
+        message = f"{request.method} is not answered here; use {error.headers['Allow']}"
+    return failure(Refused(error.status_code, message, error.headers))
+
+
+async def _gone(_: Request, __: Any) -> Response:
+    return Response(status_code=HUNG_UP)
+
+
+async def _broken(_: Request, __: Any) -> Response:
+    return failure(Refused(500, "internal error"))  # starlette raises it again, for the log

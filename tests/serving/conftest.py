@@ -1,0 +1,3 @@
+from http_world import here
+
+__all__ = ["here"]
