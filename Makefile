@@ -16,7 +16,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install extras repro tune dashboard ui experiments scores report serve lint test test-slow bench lock clean
+.PHONY: help install extras repro tune dashboard ui experiments scores report serve demo lint test test-slow bench lock clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ ui: $(VENV)/.installed  ## open the MLflow UI on the local store (make ui PORT=5
 
 serve: $(VENV)/.installed  ## answer photos over HTTP (make serve MODEL=champion PORT=8001)
 	@flowers serve $(if $(MODEL),--model "$(MODEL)") --port $(or $(filter-out 5000,$(PORT)),8000)
+
+demo: $(VENV)/.installed  ## a web page that names the flower on a photo (make demo MODEL=champion PORT=8001)
+	@flowers serve --examples build/images $(if $(MODEL),--model "$(MODEL)") --port $(or $(filter-out 5000,$(PORT)),8000)
 
 lint: $(VENV)/.installed  ## style and types
 	@ruff check --quiet

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
 from PIL import Image
 
-from flowers import images
 from flowers.errors import UserError
-from flowers.serving import answers, page
+from flowers.serving.http import app, limits
+from flowers.serving.http.batching import Scorer
+from flowers.serving.http.explaining import Explainer
 
 COLOURS = {
     "roses": (200, 20, 40),
@@ -57,29 +56,39 @@ def photo(name: str, kind: str = "JPEG", size: tuple[int, int] = (300, 250)) -> 
     return stream.getvalue()
 
 
-def application(model=None, explain=painted, examples: Path | None = None) -> FastAPI:
-    """The page and the least /predict that it can ask."""
-    app, model = FastAPI(), model or ByColour()
-    app.state.sent = []  # the photos that were asked about
-    app.include_router(page.router(model, explain, examples))
+@contextlib.contextmanager
+def served(
+    explain=painted, examples: Path | None = None, model=None, sent: list[bytes] | None = None
+) -> Iterator[str]:
+    """The address of the server's application; `sent` gets the photos that were asked about."""
+    bounds, model = limits.Limits(), model or ByColour()
+    with Scorer(model, bounds) as scorer, Explainer(model, bounds, explain) as explainer:
+        explainer.warm()
+        application = app.create(scorer, explainer, bounds, examples)
+        with _listening(application if sent is None else _noting(application, sent)) as url:
+            yield url
 
-    @app.post("/predict")
-    async def predict(request: Request) -> JSONResponse:
-        try:
-            app.state.sent.append(await request.body())
-            pixels = images.load(app.state.sent[-1])
-        except images.UnreadableImage as reason:
-            return JSONResponse({"error": str(reason)}, 400)
-        table = answers.table(model.classes, model.probabilities(pixels[None]), model.threshold)
-        return JSONResponse(table.to_dict(orient="records")[0])
 
-    return app
+def _noting(application, sent: list[bytes]):
+    async def noting(scope, receive, send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/predict":
+            sent.append(b"")
+
+            async def noted() -> dict:
+                message = await receive()
+                sent[-1] += message.get("body", b"")
+                return message
+
+            await application(scope, noted, send)
+        else:
+            await application(scope, receive, send)
+
+    return noting
 
 
 @contextlib.contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """The application's address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+def _listening(application) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

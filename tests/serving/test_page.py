@@ -1,6 +1,5 @@
 """The page for people: what it serves, what it refuses, and how it works in a browser."""
 
-import asyncio
 import base64
 import http.client
 import io
@@ -15,10 +14,10 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
-from page_world import COLOURS, ByColour, application, photo, refused, served
+from page_world import COLOURS, ByColour, photo, refused, served
 from PIL import Image
 
-from flowers.serving import page
+from flowers.serving.http import page
 
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -68,7 +67,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(folder):
-    with served(application(examples=folder)) as url:
+    with served(examples=folder) as url:
         yield url
 
 
@@ -159,7 +158,7 @@ def test_of_many_classes_examples_show_ten_from_first_to_last(tmp_path):
 def test_an_example_that_has_gone_is_told_in_a_line(tmp_path):
     (tmp_path / "images" / "a").mkdir(parents=True)
     (tmp_path / "images" / "a" / "0.png").write_bytes(photo("roses", "PNG"))
-    with served(application(examples=tmp_path / "images")) as url:
+    with served(examples=tmp_path / "images") as url:
         (tmp_path / "images" / "a" / "0.png").unlink()
         answer = ask(url, "/examples/0.jpg")
     assert answer.status == 404
@@ -168,7 +167,7 @@ def test_an_example_that_has_gone_is_told_in_a_line(tmp_path):
 
 
 def test_without_a_folder_there_are_no_examples():
-    with served(application()) as url:
+    with served() as url:
         assert json.loads(ask(url, "/examples").content) == []
 
 
@@ -203,55 +202,10 @@ def test_what_cannot_be_explained_is_told_in_a_line(url, path, body, status, rea
 
 
 def test_a_network_that_cannot_be_explained_says_so():
-    with served(application(explain=refused)) as url:
+    with served(explain=refused) as url:
         answer = ask(url, "/explain", photo("roses"))
     assert answer.status == 409
     assert line(answer) == "an exported network cannot be explained"
-
-
-def sent(parts: list[dict], headers: dict[str, str] | None = None) -> tuple[int, str, int]:
-    """Status, line and number of parts taken of a request to /explain whose body comes in parts."""
-    taken, answers = 0, []
-
-    async def receive() -> dict:
-        nonlocal taken
-        if taken == len(parts):
-            await asyncio.sleep(60)
-        taken += 1
-        return parts[taken - 1]
-
-    async def send(message: dict) -> None:
-        answers.append(message)
-
-    raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-    scope = {"type": "http", "method": "POST", "path": "/explain", "query_string": b"", "headers": raw}
-    asyncio.run(application()(scope, receive, send))
-    told = json.loads(b"".join(answer.get("body", b"") for answer in answers))
-    return answers[0]["status"], told["error"], taken
-
-
-def part(content: bytes) -> dict:
-    return {"type": "http.request", "body": content, "more_body": True}
-
-
-def test_a_body_that_says_it_is_too_large_is_not_read():
-    assert sent([part(b"x")], {"content-length": str(page.LARGEST + 1)}) == (413, "the photo is larger than 16 MB", 0)
-
-
-def test_a_body_is_read_no_further_than_to_the_limit():
-    megabyte = part(bytes(2**20))
-    assert sent([megabyte] * 100) == (413, "the photo is larger than 16 MB", 17)
-
-
-def test_a_body_that_does_not_arrive_is_given_up(monkeypatch):
-    monkeypatch.setattr(page, "_PATIENCE", 0.05)
-    status, reason, _ = sent([part(b"x")])
-    assert (status, reason) == (408, "the photo did not arrive in time")
-
-
-def test_a_client_that_hangs_up_harms_nothing():
-    status, reason, _ = sent([part(b"x"), {"type": "http.disconnect"}])
-    assert (status, reason) == (400, "the photo did not arrive")
 
 
 class Gate:
@@ -272,28 +226,15 @@ class Gate:
 
 def test_the_first_explanation_is_made_before_anybody_asks():
     gate = Gate()
-    with served(application(explain=gate)) as url:
+    with served(explain=gate) as url:
         assert gate.begun.wait(20)
         assert ask(url, "/").status == 200  # the server answers meanwhile
         gate.may_end.set()
 
 
-def test_the_network_is_loaded_before_the_port_opens():
-    class Counted(ByColour):
-        asked = 0
-
-        def probabilities(self, photos: np.ndarray) -> np.ndarray:
-            self.asked += 1
-            return super().probabilities(photos)
-
-    model = Counted()
-    with served(application(model)):
-        assert model.asked == 1
-
-
 def test_explanations_are_made_one_at_a_time_and_too_many_are_refused():
     gate = Gate()
-    with served(application(explain=gate)) as url, ThreadPoolExecutor(20) as clients:
+    with served(explain=gate) as url, ThreadPoolExecutor(20) as clients:
         answers = [clients.submit(ask, url, "/explain", photo("roses")) for _ in range(20)]
         refusals = []
         while len(refusals) < 12:  # 8 are waited for, and the gate is closed
@@ -449,24 +390,24 @@ def test_a_large_photo_is_sent_small_and_upright_and_a_small_one_as_it_is(browse
     exif[0x0112] = 6  # to be turned clockwise: what is left in the file is at the top
     large = io.BytesIO()
     top_red.save(large, "JPEG", exif=exif)
-    app = application()
-    with served(app) as url:
+    sent: list[bytes] = []
+    with served(sent=sent) as url:
         visit = Visit(browser, url, **PHONE)
         visit.give(DROP, "large.jpg", large.getvalue())
         visit.tab.wait_for_selector("#best li")
         visit.give(DROP, "small.jpg", photo("irises"))
         visit.answer("irises")
-    small = Image.open(io.BytesIO(app.state.sent[0]))
+    small = Image.open(io.BytesIO(sent[0]))
     assert (small.format, small.size) == ("JPEG", (683, 1024))
     assert not small.getexif()
     assert small.getpixel((340, 100)) == pytest.approx(COLOURS["roses"], abs=6)
     assert small.getpixel((340, 900)) == pytest.approx(COLOURS["leaves"], abs=6)
-    assert app.state.sent[1] == photo("irises")
+    assert sent[1] == photo("irises")
 
 
 @pytest.mark.slow
 def test_without_explanations_the_page_does_without_their_place(browser, folder):
-    with served(application(explain=refused, examples=folder)) as url:
+    with served(explain=refused, examples=folder) as url:
         visit = Visit(browser, url, **PHONE)
         visit.tab.click("#strip button >> nth=0")
         visit.answer("NA")
@@ -480,7 +421,7 @@ def test_without_explanations_the_page_does_without_their_place(browser, folder)
 def test_an_unsure_answer_and_a_dead_server_are_told(browser):
     model = ByColour()
     model.threshold = 1.0  # no answer is as sure
-    with served(application(model)) as url:
+    with served(model) as url:
         visit = Visit(browser, url, **DESKTOP)
         visit.give(DROP, "a.png", photo("roses", "PNG", (1, 1)), "image/png")
         visit.answer("roses")

@@ -16,12 +16,16 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    examples: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Photos, <class>/<file>, of which the page shows ten to everybody."),
+    ] = None,
 ) -> None:
-    """Answer photos over HTTP, in MLflow's protocol, too; /docs shows how to ask."""
+    """Answer photos over HTTP: a page for people, POST /predict and MLflow's protocol; /docs shows how to ask."""
     from flowers import params
     from flowers.serving.http import server
 
-    server.serve(params.load(), model, host, port)
+    server.serve(params.load(), model, host, port, examples)
 
 
 @app.command(rich_help_panel=WORK)

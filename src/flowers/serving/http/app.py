@@ -2,7 +2,8 @@
 
 import asyncio
 import importlib.metadata
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -11,8 +12,9 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from flowers.serving.http import docs, protocol
+from flowers.serving.http import docs, explaining, page, protocol
 from flowers.serving.http.batching import Scorer, Unreadable
+from flowers.serving.http.explaining import Explainer
 from flowers.serving.http.limits import Bodies, Gone, Limits, Refused
 
 T = TypeVar("T")
@@ -21,8 +23,8 @@ HUNG_UP = 499  # for the log: nobody is left to read it
 _KINDS = "send the photo as it is: curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' .../predict"
 
 
-def create(scorer: Scorer, limits: Limits = Limits(), routers: Iterable[APIRouter] = ()) -> FastAPI:  # noqa: B008
-    """The application around a running scorer; `routers` add pages of their own, such as one at /."""
+def create(scorer: Scorer, explainer: Explainer, limits: Limits, examples: Path | None = None) -> FastAPI:
+    """The application around a running scorer and explainer; its page offers photos of a folder <class>/<file>."""
     app = FastAPI(
         title="flowers",
         version=importlib.metadata.version("flowers"),
@@ -40,20 +42,25 @@ def create(scorer: Scorer, limits: Limits = Limits(), routers: Iterable[APIRoute
             Exception: _broken,
         },
     )
-    for router in (_answering(scorer, limits), _watching(scorer), *routers):
+    bodies = Bodies(limits)
+    for router in (
+        _answering(scorer, bodies, limits),
+        explaining.router(explainer, bodies),
+        _watching(scorer),
+        page.router(scorer.model, examples),
+    ):
         app.include_router(router)
 
     @app.get("/docs", include_in_schema=False)
-    def page() -> HTMLResponse:
+    def described() -> HTMLResponse:
         return HTMLResponse(docs.page(app.openapi()))
 
     return app
 
 
-def _answering(scorer: Scorer, limits: Limits) -> APIRouter:
+def _answering(scorer: Scorer, bodies: Bodies, limits: Limits) -> APIRouter:
     """What the model is asked through."""
     router = APIRouter()
-    bodies = Bodies(limits)
     parsing = asyncio.Lock()  # JSON takes up to 20 times its size in memory, so requests take turns
     model = scorer.model
 

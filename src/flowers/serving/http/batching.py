@@ -117,8 +117,7 @@ class Scorer:
         if content is None:
             return
         try:
-            _judge_size(content, self._limits.pixels)
-            pixels = images.load(content)
+            pixels = decoded(content, self._limits)
         except Exception as error:
             if photo.answer.set_running_or_notify_cancel():
                 photo.answer.set_exception(error)
@@ -148,6 +147,12 @@ class Scorer:
         self._answered = time.monotonic()
         for (_, answer), row in zip(batch, found, strict=True):
             answer.set_result(row)
+
+
+def decoded(content: bytes, bounds: limits.Limits) -> _Pixels:
+    """An encoded photo as the network sees it. Raises images.UnreadableImage."""
+    _judge_size(content, bounds.pixels)
+    return images.load(content)
 
 
 def _judge_size(content: bytes, most: int) -> None:

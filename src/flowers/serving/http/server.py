@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -21,6 +22,7 @@ from flowers.params import Params
 from flowers.serving import models
 from flowers.serving.http import app
 from flowers.serving.http.batching import Scorer
+from flowers.serving.http.explaining import Explainer
 from flowers.serving.http.limits import Limits, Refused
 
 _HEADERS = 30  # seconds for a request's first lines to arrive
@@ -29,8 +31,8 @@ _ENDING = 10  # seconds for what is under way when the server is told to end
 _log = logging.getLogger("flowers.http")
 
 
-def serve(params: Params, reference: str | None, host: str, port: int) -> None:
-    """Serve the model that `reference` names (see models.choose) until Ctrl-C or SIGTERM.
+def serve(params: Params, reference: str | None, host: str, port: int, examples: Path | None) -> None:
+    """Serve the model that `reference` names (see models.choose) until Ctrl-C or SIGTERM; see app.create.
 
     Raises UserError where the port is taken, or there is no such model.
     """
@@ -39,16 +41,18 @@ def serve(params: Params, reference: str | None, host: str, port: int) -> None:
     with _bound(host, port) as door:
         chosen = models.choose(reference, params)
         limits = Limits()
-        with Scorer(chosen.model, limits) as scorer:
-            scorer.warm()
+        with Scorer(chosen.model, limits) as scorer, Explainer(chosen.model, limits) as explainer:
+            scorer.warm()  # before another thread asks: two that import TensorFlow at once break it
+            explainer.warm()
             warnings.filterwarnings("ignore", module="PIL")  # about damage: what matters of it, the client is told
             _listen(door, host, port)
             for end in (signal.SIGINT, signal.SIGTERM):  # uvicorn has its own, and raises the signal again at its end
                 signal.signal(end, lambda *_: None)
             shown = f"[{host}]" if ":" in host else host
-            console.say(f"{chosen.name} at http://{shown}:{door.getsockname()[1]}/docs (end it with Ctrl-C)")
+            address = f"http://{shown}:{door.getsockname()[1]}"
+            console.say(f"{chosen.name} at {address}, a page for people; {address}/docs for programs (end: Ctrl-C)")
             _log_to_stderr()
-            _server(Log(app.create(scorer, limits))).run(sockets=[door])
+            _server(Log(app.create(scorer, explainer, limits, examples))).run(sockets=[door])
 
 
 def _server(application: ASGIApp) -> uvicorn.Server:
