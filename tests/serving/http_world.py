@@ -12,6 +12,7 @@ from PIL import Image
 
 from flowers.serving.http import app
 from flowers.serving.http.batching import Scorer
+from flowers.serving.http.explaining import Explainer
 from flowers.serving.http.limits import Limits
 
 
@@ -68,8 +69,8 @@ class Reply:
 class Here:
     """The application around a stand-in, and an event loop to call it in."""
 
-    def __init__(self, runner: asyncio.Runner, scorer: Scorer, limits: Limits, routers=()) -> None:
-        self.scorer, self.app = scorer, app.create(scorer, limits, routers)
+    def __init__(self, runner: asyncio.Runner, scorer: Scorer, limits: Limits) -> None:
+        self.scorer, self.app = scorer, app.create(scorer, Explainer(scorer.model, limits), limits)
         self._runner = runner
 
     def run(self, work):
@@ -125,14 +126,14 @@ class Here:
 
 @pytest.fixture
 def here():
-    """Make an application around a stand-in network: here(), with limits and routers of its own."""
+    """Make an application around a stand-in network: here(), with limits of its own."""
     with asyncio.Runner() as runner:
         running = []
 
-        def make(routers=(), **changes) -> Here:
+        def make(**changes) -> Here:
             limits = Limits(**changes)
             running.append(Scorer(ByColour(), limits))
-            return Here(runner, running[-1].__enter__(), limits, routers)
+            return Here(runner, running[-1].__enter__(), limits)
 
         yield make
         for scorer in running:

@@ -57,9 +57,7 @@ def photo(name: str, kind: str = "JPEG", size: tuple[int, int] = (300, 250)) -> 
 
 
 @contextlib.contextmanager
-def served(
-    explain=painted, examples: Path | None = None, model=None, sent: list[bytes] | None = None
-) -> Iterator[str]:
+def served(explain=painted, examples: Path | None = None, model=None, sent: list[bytes] | None = None) -> Iterator[str]:
     """The address of the server's application; `sent` gets the photos that were asked about."""
     bounds, model = limits.Limits(), model or ByColour()
     with Scorer(model, bounds) as scorer, Explainer(model, bounds, explain) as explainer:

@@ -7,7 +7,6 @@ import struct
 import zlib
 
 import pytest
-from fastapi import APIRouter
 from http_world import BLUE, GREEN, RED, photo
 
 
@@ -290,13 +289,3 @@ def test_the_description_has_the_raw_body_the_forms_and_the_one_line_errors(here
     assert "#/components/schemas/Failure" in str(predict["responses"]["415"])
     forms = invocations["requestBody"]["content"]["application/json"]
     assert set(forms["examples"]) == {"dataframe_split", "dataframe_records", "instances", "inputs"}
-
-
-def test_other_routers_find_their_place(here):
-    router = APIRouter()
-
-    @router.get("/")
-    def page() -> str:
-        return "a page"
-
-    assert here(routers=[router]).get("/").json == "a page"
