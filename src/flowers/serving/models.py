@@ -24,7 +24,7 @@ def choose(reference: str | None, params: Params) -> Chosen:
     reference it is the champion, and build/model as long as there is none. Raises UserError where there is no such
     model.
     """
-    if reference is not None and Path(reference).is_dir():
+    if reference and Path(reference).is_dir():  # Path("") would be the current folder
         return Chosen(load(Path(reference)), reference)
     if chosen := _logged(reference, params):
         return chosen
@@ -34,13 +34,17 @@ def choose(reference: str | None, params: Params) -> Chosen:
 
 
 def load(folder: Path) -> Model:
-    """The model in a folder that train or MLflow wrote. Raises UserError where it is none."""
+    """The model in a folder that train or MLflow wrote. Raises UserError where it is none.
+
+    The weights are those in the same checkout as the folder, else in this one; the model knows which ones it needs.
+    """
     from flowers.network import classifier
 
     if (folder / "MLmodel").exists():
         artifacts = folder / "artifacts"
         return classifier.load(artifacts / "model", artifacts / paths.WEIGHTS.name)
-    return classifier.load(folder, paths.WEIGHTS)
+    beside = folder.parent / paths.WEIGHTS.relative_to(paths.BUILD)
+    return classifier.load(folder, beside if beside.exists() else paths.WEIGHTS)
 
 
 def _logged(reference: str | None, params: Params) -> Chosen | None:
@@ -48,11 +52,11 @@ def _logged(reference: str | None, params: Params) -> Chosen | None:
     from flowers.tracking import StoreUnreachable, lookup, stored
 
     try:
-        with stored.model(reference or lookup.CHAMPION, params) as found:
+        with stored.model(lookup.CHAMPION if reference is None else reference, params) as found:
             if found is None:
                 return None
             folder, name = found
-            return Chosen(load(folder), name if reference else f"{lookup.CHAMPION}, {name}")
+            return Chosen(load(folder), name if reference else f"the {lookup.CHAMPION}, {name}")
     except StoreUnreachable as error:
         if reference is not None:
             raise
