@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal, TextIO
 
 import numpy as np
@@ -112,29 +113,36 @@ def _table(out: TextIO, classes: Sequence[str]) -> Write:
 
     terminal = Console(file=out, highlight=False, emoji=False)
     widest = max(cell_len(name) for name in classes)
-    flower, probability, next_best = max(widest + len("unsure: ?"), 24), len("probability"), widest + len(" 99.9 %")
+    flower, probability, next_best = widest + len("unsure: ?"), len("probability"), widest + len(" 99.9 %")
     rest = max(terminal.width - flower - probability - next_best - 9, 16)  # 9: three gaps
     file = 0
 
+    def piece(said: Sequence[tuple[str, Answer]], show_header: bool = False) -> Table:
+        found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=show_header)
+        found.add_column("file", width=file, overflow="fold")
+        found.add_column("flower", width=flower, overflow="fold")
+        found.add_column("probability", width=probability, justify="right")
+        found.add_column("next best", width=next_best, overflow="fold")
+        for path, answer in said:
+            label = Text(f"unsure: {answer.label}?", "yellow") if answer.unsure else Text(answer.label)
+            other = "".join(f"{each['label']} {100 * each['probability']:.1f} %" for each in answer.best[1:2])
+            found.add_row(Text(path), label, f"{100 * answer.probability:.1f} %", Text(other))
+        return found
+
     def write(rows: Sequence[Row]) -> None:
         nonlocal file
-        first = not file
-        file = file or min(max(cell_len(_printable(row.path)) for row in rows), rest)
-        piece = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=first)
-        piece.add_column("file", width=max(file, len("file")), overflow="fold")
-        piece.add_column("flower", width=flower, overflow="fold")
-        piece.add_column("probability", width=probability, justify="right")
-        piece.add_column("next best", width=next_best, overflow="fold")
-        for row in rows:
-            name = Text(_printable(row.path))
-            if row.answer is None:
-                piece.add_row(name, Text(_printable(row.error or "")), "", "", style="dim red")
-                continue
-            said, others = row.answer, row.answer.best[1:2]
-            label = Text(f"unsure: {said.label}?", "yellow") if said.unsure else Text(said.label)
-            second = [f"{each['label']} {100 * each['probability']:.1f} %" for each in others]
-            piece.add_row(name, label, f"{100 * said.probability:.1f} %", Text("".join(second)))
-        terminal.print(piece)
+        named = [(_printable(row.path), row) for row in rows]
+        if not file:
+            file = min(max(len("file"), *(cell_len(path) for path, _ in named)), rest)
+            terminal.print(piece([], show_header=True))
+        for bad, group in groupby(named, lambda pair: pair[1].answer is None):
+            if bad:  # a line of its own, because the columns are too narrow for reasons
+                for path, row in group:
+                    gap = " " * max(file - cell_len(path), 0)
+                    reason = Text(f"{path}{gap}   {_printable(row.error or '')}", "dim red")
+                    terminal.print(reason, soft_wrap=True)
+            else:
+                terminal.print(piece([(path, row.answer) for path, row in group if row.answer]))
         out.flush()
 
     return write
