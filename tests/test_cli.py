@@ -19,7 +19,7 @@ SHIPPED = Path(__file__).parents[1] / "params.yaml"
 STAGES = ("download", "split", "train", "evaluate", "track")
 TASKS = (
     *("check", "tune", "compare", "report", "promote", "reproduce", "scores", "ui"),
-    *("serve", "score", "export"),
+    *("predict", "serve", "score", "export"),
     *("draw-sample", "cache", "clean", "project"),
 )
 HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sklearn", "matplotlib", "dvc", "optuna", "scipy")

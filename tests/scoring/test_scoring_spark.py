@@ -15,6 +15,7 @@ from PIL import Image
 from flowers import images
 from flowers.errors import UserError
 from flowers.scoring import photos, run, spark_session
+from flowers.serving import sources
 
 LABELS = pyarrow.dataset.partitioning(pa.schema([("label", pa.string())]), flavor="hive")
 CLASSES = ["NA", "café au lait", "rose: 1/2"]
@@ -56,7 +57,7 @@ def test_the_glob_takes_what_the_walk_takes():
         "a.jpg.gz": 0,
     }.items():
         assert any(fnmatchcase(name, pattern) for pattern in patterns) == bool(taken)
-        assert (name.rpartition(".")[2].lower() in photos.SUFFIXES and "." in name) == bool(taken)
+        assert (sources.is_photo(name) and "." in name) == bool(taken)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,12 @@ from flowers.serving import models
 from flowers.serving.http import server
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
+
+
+def settings() -> params.Params:
+    return params.load(SHIPPED)
+
+
 IMAGE = {"Content-Type": "image/png"}
 
 
@@ -49,8 +55,7 @@ def started(monkeypatch):
     monkeypatch.setattr(models, "choose", lambda *_: models.Chosen(ByColour(), "a stand-in"))
     monkeypatch.setattr(server.console, "say", lines.append)
     monkeypatch.setattr(server._log, "info", lambda text, *values: lines.append(text % values))
-    settings = params.load(SHIPPED)
-    thread = threading.Thread(target=server.serve, args=(settings, None, "127.0.0.1", 0))
+    thread = threading.Thread(target=server.serve, args=(settings, None, "127.0.0.1", 0, None))
     thread.start()
     deadline = time.monotonic() + 20
     while not lines or not made or not made[0].started:
@@ -106,7 +111,7 @@ def test_a_port_that_is_taken_is_one_line_before_a_model_is_loaded(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=rf"^127.0.0.1:{port} cannot be served .*; try another --port$"):
-            server.serve(params.load(SHIPPED), None, "127.0.0.1", port)
+            server.serve(settings, None, "127.0.0.1", port, None)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others let nobody bind to a port that somebody has bound to")
@@ -122,13 +127,13 @@ def test_a_server_that_was_sooner_while_the_model_was_loaded_is_one_line(monkeyp
     monkeypatch.setattr(server.signal, "signal", lambda *_: None)
     with other, pytest.raises(UserError, match=r"cannot be served \(Address already in use\)"):
         other.bind(("127.0.0.1", 0))
-        server.serve(params.load(SHIPPED), None, "127.0.0.1", other.getsockname()[1])
+        server.serve(settings, None, "127.0.0.1", other.getsockname()[1], None)
 
 
 def test_a_host_that_is_not_this_one_is_one_line(monkeypatch):
     monkeypatch.setattr(server.signal, "signal", lambda *_: None)
     with pytest.raises(UserError, match=r"^192\.0\.2\.1:8000 cannot be served "):
-        server.serve(params.load(SHIPPED), None, "192.0.2.1", 8000)
+        server.serve(settings, None, "192.0.2.1", 8000, None)
 
 
 STAND_IN = """

@@ -143,9 +143,10 @@ def test_without_a_trained_model_the_remedy_is_named(world, monkeypatch, capsys)
     assert capsys.readouterr().err == "error: build/model/model.json: no such file; run `dvc repro` to train a model\n"
 
 
-def test_a_model_is_chosen_for_openvino_alone(world, monkeypatch, capsys):
-    assert run(monkeypatch, "export", "flowers.keras", "--model", "champion") == 1
-    assert capsys.readouterr().err.startswith("error: --model goes with --openvino alone")
+def test_an_export_is_not_exported_again(world, monkeypatch, capsys):
+    monkeypatch.setattr(models, "load", lambda folder: object())
+    assert run(monkeypatch, "export", "flowers.keras") == 1
+    assert "export the model that it was made from" in capsys.readouterr().err
 
 
 def random_head(features: np.ndarray) -> dict[str, np.ndarray]:

@@ -78,12 +78,13 @@ def base64_text(content: bytes) -> str:
     [
         pd.DataFrame({"image": [RED, GREEN, BLUE]}),
         pd.DataFrame({"image": [RED, base64_text(GREEN), bytearray(BLUE)]}, index=[7, 7, 9]),
+        [RED, base64_text(GREEN).encode(), BLUE],
         [RED, GREEN, BLUE],
         {"image": [RED, GREEN, BLUE]},
         np.array([RED, GREEN, BLUE], dtype=object),
         np.array([[RED], [GREEN], [BLUE]], dtype=object),
     ],
-    ids=["bytes", "mixed", "list", "dict", "array", "column"],
+    ids=["bytes", "mixed", "base64 as bytes", "list", "dict", "array", "column"],
 )
 def test_each_photo_gets_its_label_in_order(predict, photos):
     answer = predict(photos)

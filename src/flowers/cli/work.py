@@ -9,6 +9,42 @@ from flowers.cli.app import WORK, app
 
 
 @app.command(rich_help_panel=WORK)
+def predict(
+    photos: Annotated[
+        list[str], typer.Argument(help="Photos, folders of photos, or - for one photo on standard input.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REFERENCE", help="A run's name, id or alias, or a model's folder (the champion, else build/model)."
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["table", "csv", "jsonl"] | None,
+        typer.Option(help="How answers are printed (on a terminal as a table, else as CSV)."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Less probable answers are unsure (the model's own).", min=0, max=1)
+    ] = None,
+    every_class: Annotated[
+        bool, typer.Option("--every-class", help="The probabilities of all classes, too (CSV and JSON lines).")
+    ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write pictures there of what speaks for each answer (Grad-CAM)."),
+    ] = None,
+) -> None:
+    """Name the flowers on photos (status 1: some could not be read)."""
+    if photos.count("-") > 1:
+        raise typer.BadParameter("standard input (-) holds one photo", param_hint="PHOTOS")
+    from flowers import params
+    from flowers.serving import predict as serving
+
+    options = serving.Options(model, format, threshold, every_class, explain)
+    raise typer.Exit(serving.predict(photos, options, params.load))
+
+
+@app.command(rich_help_panel=WORK)
 def serve(
     model: Annotated[
         str | None,
@@ -25,7 +61,7 @@ def serve(
     from flowers import params
     from flowers.serving.http import server
 
-    server.serve(params.load(), model, host, port, examples)
+    server.serve(params.load, model, host, port, examples)
 
 
 @app.command(rich_help_panel=WORK)
@@ -51,7 +87,7 @@ def score(
     from flowers.scoring import run
 
     request = run.Request(input, output, engine, model, every_class, threshold, master, force)
-    run.score(params.load(), request)
+    run.score(params.load, request)
 
 
 @app.command(rich_help_panel=WORK)
@@ -71,7 +107,9 @@ def export(
     from flowers.network import classifier
     from flowers.serving import models
 
-    chosen = models.choose(model or str(paths.MODEL), params.load())
+    if not openvino:
+        classifier.check_name(to)  # before a model is loaded
+    chosen = models.choose(model or str(paths.MODEL), params.load)
     if openvino:
         from flowers.serving import openvino_export
 

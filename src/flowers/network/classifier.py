@@ -138,13 +138,18 @@ def load(folder: Path, weights_file: Path) -> Classifier:
     return Classifier(description, trained, pretrained)
 
 
+def check_name(destination: Path) -> None:
+    """Raise UserError unless Keras can write a model to a file of this name."""
+    if destination.suffix != ".keras":
+        raise UserError(f"{destination}: the name of an exported model ends in .keras")
+
+
 def export(classifier: Classifier, destination: Path) -> None:
     """Write a model as one self-contained `.keras` file; see `keras_model.whole` for what it takes.
 
     Raises UserError.
     """
-    if destination.suffix != ".keras":
-        raise UserError(f"{destination}: the name of an exported model ends in .keras")
+    check_name(destination)
     model, classes = classifier.export(), classifier.classes
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -1,39 +1,12 @@
-"""The folder of the model that scores: where it is, its digest, and an archive of it that can be loaded anywhere."""
+"""The folder of the model that scores: its digest, and an archive of it that can be loaded anywhere."""
 
-import contextlib
 import hashlib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from flowers import console, paths
-from flowers.errors import UserError
-from flowers.params import Params
+from flowers import paths
 
 _MLFLOW, _ARTIFACTS = "MLmodel", "artifacts"
-
-
-@contextlib.contextmanager
-def located(reference: str | None, params: Params) -> Iterator[tuple[Path, str]]:
-    """The folder of the model that `reference` names, as `flowers.serving.models.choose` finds it, and its name."""
-    if reference is not None and Path(reference).is_dir():
-        yield Path(reference), reference
-        return
-    from flowers.tracking import StoreUnreachable, lookup, stored
-
-    with contextlib.ExitStack() as held:
-        try:
-            found = held.enter_context(stored.model(reference or lookup.CHAMPION, params))
-        except StoreUnreachable as error:
-            if reference is not None:
-                raise
-            console.warn(f"{error}. Using {paths.MODEL}")
-            found = None
-        if found is None and reference is not None:
-            raise UserError(
-                f"'{reference}' is neither a folder nor a run's name, id or alias; `make ui` shows the runs"
-            )
-        yield found or (paths.MODEL, str(paths.MODEL))
 
 
 def digest(folder: Path) -> str:

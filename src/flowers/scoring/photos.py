@@ -5,13 +5,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-SUFFIXES = (
-    *("bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "mpo", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"),
-)
+from flowers.serving import sources
+
 _HELD = 65_536  # names of one folder in memory at a time
 
 # The same for Spark, whose globs know no letter case.
-GLOB = "*.{" + ",".join("".join(f"[{letter}{letter.upper()}]" for letter in suffix) for suffix in SUFFIXES) + "}"
+GLOB = (
+    "*.{" + ",".join("".join(f"[{letter}{letter.upper()}]" for letter in suffix) for suffix in sources.SUFFIXES) + "}"
+)
 
 
 def walk(folder: Path) -> Iterator[str]:
@@ -36,7 +37,7 @@ def _walk(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Itera
     for name, is_folder in _in_order(folder):
         if is_folder:
             yield from _walk(f"{folder}/{name}", f"{prefix}{name}/", (*above, here))
-        elif name.rpartition(".")[2].lower() in SUFFIXES:
+        elif sources.is_photo(name):
             yield prefix + name
 
 

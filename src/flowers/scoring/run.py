@@ -7,10 +7,9 @@ from typing import Literal
 
 from flowers import console
 from flowers.errors import UserError
-from flowers.params import Params
 from flowers.scoring import job as jobs
 from flowers.scoring import local, model_folder, photos
-from flowers.serving import models
+from flowers.serving import models, sources
 
 Engine = Literal["local", "spark"]
 
@@ -29,7 +28,7 @@ class Request:
     force: bool = False
 
 
-def score(params: Params, request: Request) -> None:
+def score(settings: models.Settings, request: Request) -> None:
     """Score all photos below a folder into another one; see `flowers.scoring.schema` for what is written.
 
     Run again, it goes on where it ended. Raises UserError where there is no such folder or model, or the output is
@@ -37,7 +36,7 @@ def score(params: Params, request: Request) -> None:
     """
     if request.engine == "local" and request.master:
         raise UserError("--master names a Spark cluster; add --engine spark")
-    with model_folder.located(request.model, params) as (folder, name):
+    with models.located(request.model, settings) as (folder, name):
         (_local if request.engine == "local" else _spark)(request, folder, name)
 
 
@@ -69,7 +68,7 @@ def _spark(request: Request, folder: Path, name: str) -> None:
 
 def _job(request: Request, source: str, count: int, folder: Path) -> jobs.Job:
     if not count:
-        raise UserError(f"{request.input}: no photos there ({', '.join(photos.SUFFIXES)})")
+        raise UserError(f"{request.input}: no photos there ({', '.join(sources.SUFFIXES)})")
     digest = model_folder.digest(folder)
     return jobs.Job(request.engine, source, count, digest, request.every_class, request.threshold)
 

@@ -1,33 +1,60 @@
-"""What a model says of photos, as a table: the same columns in every place where it is asked."""
+"""What a model says of photos, in the same words in every place where it is asked."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BEST = 5  # classes named with their probabilities, fewer where there are fewer
 
 
-def table(
-    classes: Sequence[str], probabilities: NDArray[np.float32], threshold: float | None, every_class: bool = False
-) -> pd.DataFrame:
-    """A row per photo, of its probabilities (n, classes).
+@dataclass(frozen=True)
+class Answer:
+    """What is said of one photo.
 
-    Columns: label, the most probable class; probability; unsure, whether that is below the threshold (never without
-    one); best, a list of {"label": ..., "probability": ...} of the five most probable classes, that one first; and,
-    with `every_class`, p(<class>) of each class. Ties go to the class that comes first.
+    label: the most probable class; probability; unsure: whether that is below the threshold (never without one); best:
+    {"label": ..., "probability": ...} of the five most probable classes, that one first. Ties go to the class that
+    comes first.
     """
+
+    label: str
+    probability: float
+    unsure: bool
+    best: list[dict[str, Any]]
+
+
+def answers(classes: Sequence[str], probabilities: NDArray[np.float32], threshold: float | None) -> list[Answer | None]:
+    """An answer per row of probabilities (n, classes); None for a row of NaN, which stands for no readable photo."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :BEST]
     ranked = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
-    first = ranked[:, 0]
+    return [
+        None if np.isnan(values).any() else _answer(classes, numbers, values, threshold)
+        for numbers, values in zip(order, ranked, strict=True)
+    ]
+
+
+def table(
+    classes: Sequence[str], probabilities: NDArray[np.float32], threshold: float | None, every_class: bool = False
+) -> "pd.DataFrame":
+    """The answers as a table, a row per row of probabilities (n, classes): label, probability, unsure, best.
+
+    With `every_class` there is a column p(<class>) of each class, too. Of a row of NaN the label is missing and the
+    probability NaN, it is not unsure, and nothing is best.
+    """
+    import pandas as pd
+
+    rows = answers(classes, probabilities, threshold)
     found = pd.DataFrame(
         {
-            "label": pd.Series([classes[number] for number in order[:, 0]], dtype=str),
-            "probability": first,
-            "unsure": first < threshold if threshold is not None else np.zeros(len(first), bool),
-            "best": pd.Series([_best(classes, *row) for row in zip(order, ranked, strict=True)], dtype=object),
+            "label": pd.Series([row.label if row else None for row in rows], dtype=str),
+            "probability": np.array([row.probability if row else np.nan for row in rows], np.float64),
+            "unsure": np.array([row is not None and row.unsure for row in rows], bool),
+            "best": pd.Series([row.best if row else [] for row in rows], dtype=object),
         }
     )
     if not every_class:
@@ -36,7 +63,11 @@ def table(
     return pd.concat([found, each], axis=1)
 
 
-def _best(classes: Sequence[str], order: NDArray[np.int64], ranked: NDArray[np.float64]) -> list[dict[str, Any]]:
-    return [
+def _answer(
+    classes: Sequence[str], order: NDArray[np.int64], ranked: NDArray[np.float64], threshold: float | None
+) -> Answer:
+    best = [
         {"label": classes[number], "probability": float(value)} for number, value in zip(order, ranked, strict=True)
     ]
+    first = float(ranked[0])
+    return Answer(classes[order[0]], first, threshold is not None and first < threshold, best)

@@ -1,4 +1,7 @@
-"""What on a photo speaks for a class, as a picture."""
+"""What on a photo speaks for a class, as a picture, and a folder of such pictures."""
+
+from itertools import count
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -6,14 +9,47 @@ from flowers.errors import UserError
 from flowers.serving.stream import Model
 
 
+def check(model: Model) -> None:
+    """Raise UserError where the model is an exported network, which has no gradients."""
+    from flowers.network import classifier
+
+    if not isinstance(model, classifier.Classifier):
+        raise UserError("an exported network cannot be explained; ask the model that it was exported from")
+
+
 def picture(model: Model, pixels: np.ndarray, number: int) -> bytes:
     """A JPEG of a photo, uint8 RGB (224, 224, 3), in grey, under colour where it speaks for class `number` (Grad-CAM).
 
-    Raises UserError where the model is an exported network, which has no gradients.
+    Raises UserError where the model is an exported network.
     """
     from flowers.network import classifier, gradcam
     from flowers.reporting import thumbnails
 
-    if not isinstance(model, classifier.Classifier):
-        raise UserError("an exported network cannot be explained; ask the model that it was exported from")
+    check(model)
+    assert isinstance(model, classifier.Classifier)
     return thumbnails.jpeg(thumbnails.overlay(pixels, gradcam.maps(model, [pixels], [number])[0]))
+
+
+class Folder:
+    """A folder for pictures, each at the place of its photo."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UserError unless there is nothing at `path` yet, or an empty folder."""
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise UserError(f"{path} is not an empty folder: name one that does not exist yet, or empty it first")
+        self._path = path
+
+    def add(self, place: PurePath, content: bytes) -> Path:
+        """Write a JPEG: rose.jpg for rose.jpg, tulip.png.jpg for tulip.png; a second rose.jpg is `rose (2).jpg`."""
+        stem = place.stem if place.suffix.lower() in (".jpg", ".jpeg") else place.name
+        folder = self._path / place.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            file = folder / (f"{stem} ({number}).jpg" if number > 1 else f"{stem}.jpg")
+            try:
+                with file.open("xb") as target:
+                    target.write(content)
+            except FileExistsError:
+                continue
+            return file
+        raise AssertionError("numbers never end")

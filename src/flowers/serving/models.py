@@ -1,5 +1,7 @@
 """Which model is asked: the champion, a run's, the one that was trained last, or one in a folder."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +9,8 @@ from flowers import console, paths
 from flowers.errors import UserError
 from flowers.params import Params
 from flowers.serving.stream import Model
+
+Settings = Callable[[], Params]  # read only where the name of a run is looked for: a folder needs no checkout
 
 
 @dataclass(frozen=True)
@@ -17,24 +21,33 @@ class Chosen:
     name: str
 
 
-def choose(reference: str | None, params: Params) -> Chosen:
-    """The model that `reference` names: a run (by name, id or alias), or a folder.
+def choose(reference: str | None, settings: Settings) -> Chosen:
+    """The model that `reference` names, as `located` finds it. Raises UserError where there is no such model."""
+    with located(reference, settings) as (folder, name):
+        return Chosen(load(folder), name)
 
-    A folder is one that train wrote (build/model, with the weights of build/weights) or that MLflow did. Without a
-    reference it is the champion, and build/model as long as there is none. Raises UserError where there is no such
-    model.
+
+@contextlib.contextmanager
+def located(reference: str | None, settings: Settings) -> Iterator[tuple[Path, str]]:
+    """The folder of the model that `reference` names, for as long as it is needed, and how a message names it.
+
+    That is a run (by name, id or alias), or a folder that train, export --openvino or MLflow wrote; build/model is the
+    model that was trained last. Without a reference it is the champion, and build/model as long as there is none.
+    Raises UserError where there is no such run or folder.
     """
-    if reference is not None and Path(reference).is_dir():
-        return Chosen(load(Path(reference)), reference)
-    if chosen := _logged(reference, params):
-        return chosen
-    if reference is not None:
-        raise UserError(f"'{reference}' is neither a folder nor a run's name, id or alias; `make ui` shows the runs")
-    return Chosen(load(paths.MODEL), str(paths.MODEL))
+    # Path("") would be the current folder.
+    if reference and (Path(reference) == paths.MODEL or Path(reference).is_dir()):
+        yield Path(reference), reference
+        return
+    with contextlib.ExitStack() as held:
+        yield _logged(reference, settings(), held) or (paths.MODEL, str(paths.MODEL))
 
 
 def load(folder: Path) -> Model:
-    """The model in a folder that train, export --openvino or MLflow wrote. Raises UserError where it is none."""
+    """The model in a folder that train, export --openvino or MLflow wrote. Raises UserError where it is none.
+
+    The weights are those in the same checkout as the folder, else in this one; the model knows which ones it needs.
+    """
     from flowers.network import classifier
     from flowers.serving import openvino_model
 
@@ -43,21 +56,25 @@ def load(folder: Path) -> Model:
     if (folder / "MLmodel").exists():
         artifacts = folder / "artifacts"
         return classifier.load(artifacts / "model", artifacts / paths.WEIGHTS.name)
-    return classifier.load(folder, paths.WEIGHTS)
+    beside = folder.parent / paths.WEIGHTS.relative_to(paths.BUILD)
+    return classifier.load(folder, beside if beside.exists() else paths.WEIGHTS)
 
 
-def _logged(reference: str | None, params: Params) -> Chosen | None:
-    """The model of a run, or the champion; None where there is none of that name."""
+def _logged(reference: str | None, params: Params, held: contextlib.ExitStack) -> tuple[Path, str] | None:
+    """The folder of a run's model, or of the champion's; None where there is no champion that can be reached."""
     from flowers.tracking import StoreUnreachable, lookup, stored
 
     try:
-        with stored.model(reference or lookup.CHAMPION, params) as found:
-            if found is None:
-                return None
-            folder, name = found
-            return Chosen(load(folder), name if reference else f"{lookup.CHAMPION}, {name}")
+        found = held.enter_context(stored.model(lookup.CHAMPION if reference is None else reference, params))
     except StoreUnreachable as error:
         if reference is not None:
             raise
         console.warn(f"{error}. Using {paths.MODEL}")
         return None
+    if reference is not None:
+        if found is None:
+            raise UserError(
+                f"'{reference}' is neither a folder nor a run's name, id or alias; `make ui` shows the runs"
+            )
+        return found
+    return (found[0], f"the {lookup.CHAMPION}, {found[1]}") if found else None

@@ -6,6 +6,7 @@ flowers.tracking.model).
 
 import base64
 import binascii
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,17 @@ class FlowerClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 def _encoded(photo: Any) -> bytes:
     if isinstance(photo, np.ndarray):  # a row of an array with one column
         photo = photo.item()
+    if isinstance(photo, bytes | bytearray | memoryview):
+        content = bytes(photo)
+        if content.isascii():  # hardly a photo: MLflow's server hands base64 on as bytes in some forms of JSON
+            with contextlib.suppress(binascii.Error):
+                return base64.b64decode(content, validate=True)
+        return content
     if isinstance(photo, str):
         try:
             return base64.b64decode(photo, validate=True)
         except binascii.Error:
             raise ValueError("text that is not base64") from None
-    if isinstance(photo, bytes | bytearray | memoryview):
-        return bytes(photo)
     raise ValueError(f"bytes of an encoded photo, or base64 text, are wanted, not {type(photo).__name__}")
 
 

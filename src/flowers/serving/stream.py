@@ -1,7 +1,8 @@
 """Any number of photos through a model, in batches: decoded ahead in threads, within bounded memory."""
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,8 +17,7 @@ from flowers import images
 T = TypeVar("T")
 
 BATCH = 32  # as many as the trunk takes at a time
-_THREADS = 2  # a thread decodes several times as fast as the network on a core wants photos
-_AHEAD = 3 * BATCH  # photos decoded or being decoded: 15 MB, and the pixels of what is being decoded
+_AHEAD = 3 * BATCH  # photos decoded or waiting for it: 15 MB, and the pixels of what the threads are at
 
 
 class Model(Protocol):
@@ -35,23 +35,26 @@ class Model(Protocol):
 class Batch(Generic[T]):
     """Some of the items, in their order, and what came of them.
 
-    `errors` has the reason for each item that is no readable photo, else None; `probabilities` (items, classes)
-    float32 is all NaN in those rows.
+    `errors` has the reason for each item that is no readable photo, else None; `pixels`, uint8 RGB (224, 224, 3), are
+    None there, and `probabilities` (items, classes) float32 all NaN.
     """
 
     items: list[T]
     errors: list[str | None]
+    pixels: list[NDArray[np.uint8] | None]
     probabilities: NDArray[np.float32]
 
 
-def batches(model: Model, items: Iterable[T], read: Callable[[T], Path | bytes], size: int = BATCH) -> Iterator[Batch]:
+def batches(
+    model: Model, items: Iterable[T], read: Callable[[T], Path | bytes], size: int = BATCH
+) -> Generator[Batch[T]]:
     """Ask the model about every item, `size` at a time; `read` gives an item's file or its encoded bytes.
 
     `read` runs in threads; images.UnreadableImage, OSError and ValueError from it are the item's error. Items are
     drawn from the iterable as they are needed, so it may be endless.
     """
     source = iter(items)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(_cores(), thread_name_prefix="decode") as pool:
         waiting: deque[tuple[T, Future[NDArray[np.uint8] | str]]] = deque()
 
         def fill() -> None:
@@ -70,6 +73,11 @@ def batches(model: Model, items: Iterable[T], read: Callable[[T], Path | bytes],
                 future.cancel()
 
 
+def _cores() -> int:
+    """Large photos take longer to decode than to look at: then every core is wanted for it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _pixels(item: T, read: Callable[[T], Path | bytes]) -> NDArray[np.uint8] | str:
     try:
         return images.load(read(item))
@@ -86,4 +94,5 @@ def _asked(model: Model, items: list[T], decoded: list[NDArray[np.uint8] | str])
     probabilities = np.full((len(items), len(model.classes)), np.nan, np.float32)
     if good:
         probabilities[good] = model.probabilities(np.stack([decoded[row] for row in good]))
-    return Batch(items, [pixels if isinstance(pixels, str) else None for pixels in decoded], probabilities)
+    errors = [found if isinstance(found, str) else None for found in decoded]
+    return Batch(items, errors, [None if isinstance(found, str) else found for found in decoded], probabilities)

@@ -18,7 +18,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from flowers import console
 from flowers.errors import UserError
-from flowers.params import Params
 from flowers.serving import models
 from flowers.serving.http import app
 from flowers.serving.http.batching import Scorer
@@ -31,7 +30,7 @@ _ENDING = 10  # seconds for what is under way when the server is told to end
 _log = logging.getLogger("flowers.http")
 
 
-def serve(params: Params, reference: str | None, host: str, port: int, examples: Path | None) -> None:
+def serve(settings: models.Settings, reference: str | None, host: str, port: int, examples: Path | None) -> None:
     """Serve the model that `reference` names (see models.choose) until Ctrl-C or SIGTERM; see app.create.
 
     Raises UserError where the port is taken, or there is no such model.
@@ -39,7 +38,7 @@ def serve(params: Params, reference: str | None, host: str, port: int, examples:
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, lambda *_: sys.exit(0))
     with _bound(host, port) as door:
-        chosen = models.choose(reference, params)
+        chosen = models.choose(reference, settings)
         limits = Limits()
         with Scorer(chosen.model, limits) as scorer, Explainer(chosen.model, limits) as explainer:
             scorer.warm()  # before another thread asks: two that import TensorFlow at once break it

@@ -1,0 +1,153 @@
+"""Answers written to standard output as they come: as a table for people, as CSV, or as JSON lines."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowers.serving.answers import BEST, Answer
+
+Format = Literal["table", "csv", "jsonl"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A photo by its path, and either the answer, of probabilities (classes,), or the reason why there is none."""
+
+    path: str
+    answer: Answer | None
+    probabilities: NDArray[np.float32]
+    error: str | None
+
+
+Write = Callable[[Sequence[Row]], None]
+
+
+def writer(form: Format, classes: Sequence[str], every_class: bool) -> Write:
+    """What writes rows to standard output, some at a time.
+
+    `every_class` adds the probability of each class to CSV and JSON lines. Probabilities have six digits there.
+    """
+    if form == "table":
+        _encode("replace")
+        return _table(sys.stdout, classes)
+    # A file's name need not be valid UTF-8. CSV gets back the bytes that it has on disk; JSON knows an escape.
+    if form == "csv":
+        _encode("surrogateescape", "utf-8")
+        return _csv(sys.stdout, classes, every_class)
+    _encode("backslashreplace", "utf-8")
+    return _json_lines(sys.stdout, classes, every_class)
+
+
+def _encode(errors: str, encoding: str | None = None) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding=encoding, errors=errors)
+
+
+def _csv(out: TextIO, classes: Sequence[str], every_class: bool) -> Write:
+    ranks = range(2, min(BEST, len(classes)) + 1)
+    header = ["path", "label", "probability", "unsure"]
+    header += [name for rank in ranks for name in (f"label_{rank}", f"probability_{rank}")]
+    header += [f"p({name})" for name in classes] if every_class else []
+    lines = csv.writer(out, lineterminator="\n")
+    lines.writerow([*header, "error"])
+    out.flush()
+
+    def write(rows: Sequence[Row]) -> None:
+        for row in rows:
+            values: list[str] = []
+            if row.answer:
+                values = [row.answer.label, f"{row.answer.probability:.6g}", str(row.answer.unsure).lower()]
+                for other in row.answer.best[1:]:
+                    values += [other["label"], f"{other['probability']:.6g}"]
+                if every_class:
+                    values += [f"{value:.6g}" for value in row.probabilities]
+            lines.writerow([row.path, *(values or [""] * (len(header) - 1)), row.error or ""])
+        out.flush()
+
+    return write
+
+
+def _json_lines(out: TextIO, classes: Sequence[str], every_class: bool) -> Write:
+    def write(rows: Sequence[Row]) -> None:
+        for row in rows:
+            said = row.answer
+            content: dict[str, Any] = {
+                "path": row.path,
+                "label": None,
+                "probability": None,
+                "unsure": None,
+                "best": None,
+            }
+            if said:
+                best = [{**other, "probability": _rounded(other["probability"])} for other in said.best]
+                content |= {"label": said.label, "probability": _rounded(said.probability)}
+                content |= {"unsure": said.unsure, "best": best}
+            if every_class:
+                each = zip(classes, row.probabilities, strict=True)
+                content["probabilities"] = {name: _rounded(value) for name, value in each} if said else None
+            out.write(json.dumps({**content, "error": row.error}, ensure_ascii=False) + "\n")
+        out.flush()
+
+    return write
+
+
+def _rounded(probability: float) -> float:
+    return float(f"{probability:.6g}")
+
+
+def _table(out: TextIO, classes: Sequence[str]) -> Write:
+    """Each call prints a piece of the table; the columns are as wide as the first piece makes them."""
+    from rich import box
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = Console(file=out, highlight=False, emoji=False)
+    widest = max(cell_len(name) for name in classes)
+    flower, probability, next_best = widest + len("unsure: ?"), len("probability"), widest + len(" 99.9 %")
+    rest = max(terminal.width - flower - probability - next_best - 9, 16)  # 9: three gaps
+    file = 0
+
+    def piece(said: Sequence[tuple[str, Answer]], show_header: bool = False) -> Table:
+        found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=show_header)
+        found.add_column("file", width=file, overflow="fold")
+        found.add_column("flower", width=flower, overflow="fold")
+        found.add_column("probability", width=probability, justify="right")
+        found.add_column("next best", width=next_best, overflow="fold")
+        for path, answer in said:
+            label = Text(f"unsure: {answer.label}?", "yellow") if answer.unsure else Text(answer.label)
+            other = "".join(f"{each['label']} {100 * each['probability']:.1f} %" for each in answer.best[1:2])
+            found.add_row(Text(path), label, f"{100 * answer.probability:.1f} %", Text(other))
+        return found
+
+    def write(rows: Sequence[Row]) -> None:
+        nonlocal file
+        named = [(_printable(row.path), row) for row in rows]
+        if not file:
+            file = min(max(len("file"), *(cell_len(path) for path, _ in named)), rest)
+            terminal.print(piece([], show_header=True))
+        for bad, group in groupby(named, lambda pair: pair[1].answer is None):
+            if bad:  # a line of its own, because the columns are too narrow for reasons
+                for path, row in group:
+                    gap = " " * max(file - cell_len(path), 0)
+                    reason = Text(f"{path}{gap}   {_printable(row.error or '')}", "dim red")
+                    terminal.print(reason, soft_wrap=True)
+            else:
+                terminal.print(piece([(path, row.answer) for path, row in group if row.answer]))
+        out.flush()
+
+    return write
+
+
+def _printable(text: str) -> str:
+    """Text that cannot steer a terminal, whatever a file is called."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
