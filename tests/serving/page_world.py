@@ -61,7 +61,6 @@ def served(explain=painted, examples: Path | None = None, model=None, sent: list
     """The address of the server's application; `sent` gets the photos that were asked about."""
     bounds, model = limits.Limits(), model or ByColour()
     with Scorer(model, bounds) as scorer, Explainer(model, bounds, explain) as explainer:
-        explainer.warm()
         application = app.create(scorer, explainer, bounds, examples)
         with _listening(application if sent is None else _noting(application, sent)) as url:
             yield url

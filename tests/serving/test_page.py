@@ -224,12 +224,15 @@ class Gate:
         return photo("roses")
 
 
-def test_the_first_explanation_is_made_before_anybody_asks():
+def test_the_first_explanation_is_made_when_the_page_is_opened_before_anybody_asks_for_one():
     gate = Gate()
     with served(explain=gate) as url:
+        assert ask(url, "/ping").status == 200 and not gate.begun.is_set()
+        assert ask(url, "/").status == 200
         assert gate.begun.wait(20)
         assert ask(url, "/").status == 200  # the server answers meanwhile
         gate.may_end.set()
+    assert gate.made == 1
 
 
 def test_explanations_are_made_one_at_a_time_and_too_many_are_refused():
@@ -421,7 +424,7 @@ def test_without_explanations_the_page_does_without_their_place(browser, folder)
 def test_an_unsure_answer_and_a_dead_server_are_told(browser):
     model = ByColour()
     model.threshold = 1.0  # no answer is as sure
-    with served(model) as url:
+    with served(model=model) as url:
         visit = Visit(browser, url, **DESKTOP)
         visit.give(DROP, "a.png", photo("roses", "PNG", (1, 1)), "image/png")
         visit.answer("roses")

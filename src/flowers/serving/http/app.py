@@ -47,7 +47,7 @@ def create(scorer: Scorer, explainer: Explainer, limits: Limits, examples: Path 
         _answering(scorer, bodies, limits),
         explaining.router(explainer, bodies),
         _watching(scorer),
-        page.router(scorer.model, examples),
+        page.router(scorer.model, examples, explainer.warm),
     ):
         app.include_router(router)
 

@@ -31,7 +31,7 @@ class Explainer:
     def __init__(self, model: Model, limits: Limits, picture: Explain = explain.picture) -> None:
         self.model, self._limits, self._picture = model, limits, picture
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explain")
-        self._waiting = 0
+        self._waiting, self._warmed = 0, False
 
     def __enter__(self) -> Self:
         return self
@@ -40,11 +40,13 @@ class Explainer:
         self._thread.shutdown(cancel_futures=True)
 
     def warm(self) -> None:
-        """Begin a first explanation, for which TensorFlow traces the network for seconds; the model has answered.
+        """Begin a first explanation, for which TensorFlow traces the network for seconds, unless that was done.
 
         What goes wrong in it will go wrong again when somebody asks for one, and is told then.
         """
-        self._thread.submit(self._picture, self.model, np.zeros((images.SIZE, images.SIZE, 3), np.uint8), 0)
+        if not self._warmed:
+            self._warmed = True
+            self._thread.submit(self._picture, self.model, np.zeros((images.SIZE, images.SIZE, 3), np.uint8), 0)
 
     async def answer(self, photo: bytes, label: str | None) -> bytes:
         """A JPEG of what on an encoded photo speaks for a class, the most probable one without a label.

@@ -2,6 +2,7 @@
 
 import csv
 import html
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -36,11 +37,11 @@ class Example:
     label: str
 
 
-def router(model: Model, examples: Path | None = None) -> APIRouter:
+def router(model: Model, examples: Path | None, visited: Callable[[], None]) -> APIRouter:
     """The page at /, which asks /predict and /explain of the application that includes this router.
 
     Also /page/<asset>, /examples (a list of {"url", "label"}) and /examples/<n>.jpg. `examples` is a folder of photos,
-    <class>/<file>, as `choose` takes them.
+    <class>/<file>, as `choose` takes them. `visited` is called at each visit: there will be photos to explain.
     """
     pages, chosen = index(model).encode(), choose(examples) if examples else []
 
@@ -48,6 +49,7 @@ def router(model: Model, examples: Path | None = None) -> APIRouter:
 
     @routes.get("/", include_in_schema=False)
     def page() -> Response:
+        visited()
         return Response(pages, media_type="text/html", headers=_HEADERS | _PAGE_HEADERS)
 
     @routes.get("/page/{name}", include_in_schema=False)

@@ -42,7 +42,6 @@ def serve(settings: models.Settings, reference: str | None, host: str, port: int
         limits = Limits()
         with Scorer(chosen.model, limits) as scorer, Explainer(chosen.model, limits) as explainer:
             scorer.warm()  # before another thread asks: two that import TensorFlow at once break it
-            explainer.warm()
             warnings.filterwarnings("ignore", module="PIL")  # about damage: what matters of it, the client is told
             _listen(door, host, port)
             for end in (signal.SIGINT, signal.SIGTERM):  # uvicorn has its own, and raises the signal again at its end
