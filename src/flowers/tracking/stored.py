@@ -39,8 +39,7 @@ def _folder(client: "MlflowClient", run: "Run") -> Iterator[Path]:
     from mlflow.utils.file_utils import local_file_uri_to_path
 
     with store.explained("looking for the model in"):
-        model_id = registry.logged_model(client, run)
-        location = client.get_logged_model(model_id).artifact_location
+        location = client.get_logged_model(registry.logged_model(client, run)).artifact_location
     if location.startswith("file:"):
         folder = Path(local_file_uri_to_path(location))
         if not folder.is_dir():
@@ -52,5 +51,5 @@ def _folder(client: "MlflowClient", run: "Run") -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="flowers-model-") as temporary:
         with store.explained("fetching the model from"):
-            download_artifacts(f"models:/{model_id}", dst_path=temporary, tracking_uri=store.uri())
-        yield Path(temporary)
+            fetched = download_artifacts(location, dst_path=temporary, tracking_uri=store.uri())
+        yield Path(fetched)
