@@ -128,6 +128,10 @@ def test_help_imports_nothing_that_takes_seconds():
         ["ui", "--port", "http"],
         ["export"],
         ["serve", "--port", "0"],
+        ["predict"],
+        ["predict", "-", "-"],
+        ["predict", "rose.jpg", "--threshold", "1.5"],
+        ["predict", "rose.jpg", "--format", "xml"],
         ["draw-sample", "pictures", "--per-class", "0"],
         ["draw-sample", "pictures", "--seed", "-1"],
         ["cache", "--clear", "everything"],
@@ -172,6 +176,7 @@ def test_every_stage_tells_that_it_is_in_the_wrong_folder(flowers, checkout):
         (["check"], "build/split.csv"),
         (["scores"], "build/evaluation/metrics.json"),
         (["export", "model.keras"], "build/model/model.json"),
+        (["predict", "rose.jpg"], "build/model/model.json"),
     ],
 )
 def test_what_an_earlier_stage_has_not_made_is_named_with_what_makes_it(flowers, arguments, missing):

@@ -113,7 +113,7 @@ def _table(out: TextIO, classes: Sequence[str]) -> Write:
 
     terminal = Console(file=out, highlight=False, emoji=False)
     widest = max(cell_len(name) for name in classes)
-    flower, probability, next_best = widest + len("unsure: ?"), len("probability"), widest + len(" 99.9 %")
+    flower, probability, next_best = widest + len("unsure: ?"), len("probability"), widest + len(" < 0.1 %")
     rest = max(terminal.width - flower - probability - next_best - 9, 16)  # 9: three gaps
     file = 0
 
@@ -125,8 +125,8 @@ def _table(out: TextIO, classes: Sequence[str]) -> Write:
         found.add_column("next best", width=next_best, overflow="fold")
         for path, answer in said:
             label = Text(f"unsure: {answer.label}?", "yellow") if answer.unsure else Text(answer.label)
-            other = "".join(f"{each['label']} {100 * each['probability']:.1f} %" for each in answer.best[1:2])
-            found.add_row(Text(path), label, f"{100 * answer.probability:.1f} %", Text(other))
+            other = "".join(f"{each['label']} {_percent(each['probability'])}" for each in answer.best[1:2])
+            found.add_row(Text(path), label, _percent(answer.probability), Text(other))
         return found
 
     def write(rows: Sequence[Row]) -> None:
@@ -146,6 +146,12 @@ def _table(out: TextIO, classes: Sequence[str]) -> Write:
         out.flush()
 
     return write
+
+
+def _percent(probability: float) -> str:
+    """No answer is certain, and none is impossible."""
+    shown = f"{100 * probability:.1f} %"
+    return {"100.0 %": "> 99.9 %", "0.0 %": "< 0.1 %"}.get(shown, shown)
 
 
 def _printable(text: str) -> str:

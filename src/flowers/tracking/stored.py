@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowers.errors import UserError
 from flowers.params import Params
 from flowers.tracking import lookup, registry, store
 
@@ -34,16 +35,21 @@ def model(reference: str, params: Params) -> Iterator[tuple[Path, str] | None]:
 
 @contextlib.contextmanager
 def _folder(client: "MlflowClient", run: "Run") -> Iterator[Path]:
+    from mlflow.artifacts import download_artifacts
     from mlflow.utils.file_utils import local_file_uri_to_path
 
-    model_id = registry.logged_model(client, run)
-    location = client.get_logged_model(model_id).artifact_location
+    with store.explained("looking for the model in"):
+        location = client.get_logged_model(registry.logged_model(client, run)).artifact_location
     if location.startswith("file:"):
-        yield Path(local_file_uri_to_path(location))
+        folder = Path(local_file_uri_to_path(location))
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder}: the model of run {lookup.described(run)} is not there any more; "
+                "`flowers track --force` in its checkout logs it again"
+            )
+        yield folder
         return
-    import mlflow
-
-    with tempfile.TemporaryDirectory(prefix="flowers-model-") as folder:
+    with tempfile.TemporaryDirectory(prefix="flowers-model-") as temporary:
         with store.explained("fetching the model from"):
-            mlflow.artifacts.download_artifacts(f"models:/{model_id}", dst_path=folder, tracking_uri=store.uri())
-        yield Path(folder)
+            fetched = download_artifacts(location, dst_path=temporary, tracking_uri=store.uri())
+        yield Path(fetched)

@@ -1,5 +1,6 @@
 """What /openapi.json says beyond the types, and the page that shows it without a script or another server."""
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,4 +111,7 @@ def _template() -> "jinja2.Template":
     import jinja2
 
     text = (Path(__file__).parent / "docs.html").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    # Jinja's own filter writes JSON for a script, with \u0027 for a quote.
+    environment.filters["json"] = lambda value, indent=None: json.dumps(value, indent=indent, ensure_ascii=False)
+    return environment.from_string(text)

@@ -88,7 +88,7 @@ def router(explainer: Explainer, bodies: Bodies) -> APIRouter:
         openapi_extra=docs.PHOTO,
     )
     async def explanation(request: Request, label: str | None = None) -> Response:
-        """The body is the photo as it is, the answer a JPEG (Grad-CAM), without `label` of the most probable class."""
+        """The body is the photo as it is, the answer a JPEG (Grad-CAM): of the class `label`, else of the best one."""
         async with bodies.read(request) as photo:
             return Response(await explainer.answer(photo, label), media_type="image/jpeg")
 

@@ -1,0 +1,393 @@
+"""flowers predict: what it prints of which photos, in which form, and how it ends."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowers import cli
+from flowers.errors import UserError
+from flowers.serving import explain, models
+
+SHIPPED = Path(__file__).parents[2] / "params.yaml"
+HEADER = ["path", "label", "probability", "unsure", "label_2", "probability_2", "label_3", "probability_3", "error"]
+
+
+class ByColour:
+    """Stands in for the network: the share of red, green and blue in the photo."""
+
+    classes = ("rose", "café au lait", "NA")
+    threshold = 0.5
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        assert images.dtype == np.uint8 and images.shape[1:] == (224, 224, 3)
+        sums = images.sum(axis=(1, 2)).astype(np.float32)
+        return sums / sums.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(autouse=True)
+def loaded(tmp_path, monkeypatch) -> list[Path]:
+    """An empty checkout without a store, whose model is the stand-in; the folders that a model was loaded from."""
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    shutil.copy(SHIPPED, checkout / "params.yaml")
+    monkeypatch.chdir(checkout)
+    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    asked = []
+    monkeypatch.setattr(models, "load", lambda folder: asked.append(folder) or ByColour())
+    return asked
+
+
+@pytest.fixture
+def predict(monkeypatch, capsysbinary):
+    """Run `flowers predict ...` in this process."""
+
+    def run(*arguments: str | Path) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["flowers", "predict", *map(str, arguments)])
+        capsysbinary.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsysbinary.readouterr()
+        return SimpleNamespace(
+            status=int(end.value.code or 0), out=out.decode(errors="replace"), err=err.decode(), bytes=out
+        )
+
+    return run
+
+
+def photo(path: str | Path, colour: str = "#ff0000") -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 30), colour).save(path, "PNG")
+    return path
+
+
+def rows(done: SimpleNamespace) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(done.out)))
+
+
+def test_into_a_pipe_each_photo_is_a_row_of_csv(predict, loaded):
+    photo("a.png", "#cc3300"), photo("b.png", "#2020c0")
+    done = predict("a.png", "b.png")
+    header, first, second = csv.reader(io.StringIO(done.out))
+    assert header == HEADER
+    assert first == ["a.png", "rose", "0.8", "false", "café au lait", "0.2", "NA", "0", ""]
+    assert second == ["b.png", "NA", "0.75", "false", "rose", "0.125", "café au lait", "0.125", ""]
+    assert (done.status, done.err) == (0, "Asking build/model\n")
+    assert loaded == [Path("build/model")]
+
+
+def test_every_class_has_a_column_in_the_models_order(predict):
+    photo("b.png", "#2020c0")
+    done = predict("b.png", "--every-class")
+    assert list(rows(done)[0])[-4:] == ["p(rose)", "p(café au lait)", "p(NA)", "error"]
+    assert list(rows(done)[0].values())[-4:] == ["0.125", "0.125", "0.75", ""]
+
+
+def test_json_lines_hold_the_same_and_null_where_there_is_nothing(predict):
+    photo("a.png", "#cc3300")
+    done = predict("a.png", "lost.png", "--format", "jsonl", "--every-class")
+    good, bad = map(json.loads, done.out.splitlines())
+    assert good == {
+        "path": "a.png",
+        "label": "rose",
+        "probability": 0.8,
+        "unsure": False,
+        "best": [
+            {"label": "rose", "probability": 0.8},
+            {"label": "café au lait", "probability": 0.2},
+            {"label": "NA", "probability": 0.0},
+        ],
+        "probabilities": {"rose": 0.8, "café au lait": 0.2, "NA": 0.0},
+        "error": None,
+    }
+    assert bad == dict.fromkeys(good) | {"path": "lost.png", "error": "cannot be read: No such file or directory"}
+    assert '"café au lait"' in done.out
+    assert "probabilities" not in json.loads(predict("a.png", "--format", "jsonl").out)
+
+
+def test_bad_photos_stop_nobody_and_are_counted(predict):
+    photo("a.png"), photo("z.png")
+    Path("bad.png").write_bytes(b"not a photo")
+    Path("cut.png").write_bytes(Path("a.png").read_bytes()[:60])
+    done = predict("a.png", "lost.png", "bad.png", "cut.png", "z.png", "--every-class")
+    assert [row["label"] for row in rows(done)] == ["rose", "", "", "", "rose"]
+    assert [row["error"][:18] for row in rows(done)] == [
+        "",
+        "cannot be read: No",
+        "not an image of a ",
+        "truncated",
+        "",
+    ]
+    assert len({len(line) for line in csv.reader(io.StringIO(done.out))}) == 1
+    assert done.status == 1
+    assert done.err.splitlines()[1:] == ["warning: 3 of 5 could not be read"]
+
+
+def test_folders_are_walked_in_sorted_order_without_hidden_and_foreign_files(predict):
+    wanted = ["shots/a.png", "shots/b/1.JPG", "shots/b/c/0.tiff", "shots/b/c/1.webp", "shots/c.jpeg"]
+    for name in [
+        *wanted,
+        "shots/.hidden.png",
+        "shots/.cache/x.png",
+        "shots/b/notes.txt",
+        "shots/movie.mp4",
+        "named.dat",
+    ]:
+        photo(name)
+    done = predict("named.dat", "shots")
+    assert [row["path"] for row in rows(done)] == ["named.dat", *wanted]
+    assert (done.status, done.err.splitlines()[1:]) == (
+        0,
+        ["2 files were left out: the name does not end as an image's does"],
+    )
+
+
+def test_links_are_followed_but_not_in_circles(predict):
+    photo("elsewhere/1.png")
+    Path("shots/deep").mkdir(parents=True)
+    Path("shots/deep/back").symlink_to(Path("shots").resolve())
+    Path("shots/linked").symlink_to(Path("elsewhere").resolve())
+    Path("shots/itself").symlink_to("itself")
+    done = predict("shots")
+    assert [row["path"] for row in rows(done)] == ["shots/linked/1.png"]
+    assert done.status == 0
+
+
+def test_a_folder_without_a_photo_is_a_row_that_says_so(predict):
+    Path("empty/inner").mkdir(parents=True)
+    photo("a.png")
+    done = predict("empty", "a.png")
+    assert [(row["path"], row["error"]) for row in rows(done)] == [("empty", "no photo in this folder"), ("a.png", "")]
+    assert done.status == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_a_row_that_says_so(predict, monkeypatch):
+    photo("shots/a/1.png"), photo("shots/b/1.png")
+    listed = os.scandir
+
+    def scandir(folder):  # because root may list everything
+        if Path(folder).name == "a":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = [(row["path"], row["error"]) for row in rows(predict("shots"))]
+    assert found == [("shots/a", "cannot be read: Permission denied"), ("shots/b/1.png", "")]
+
+
+def test_one_photo_comes_from_standard_input(predict, monkeypatch):
+    content = photo("a.png", "#0000ff").read_bytes()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    assert [(row["path"], row["label"]) for row in rows(predict("-"))] == [("-", "NA")]
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
+    assert rows(predict("-"))[0]["error"] == "empty file"
+
+
+def test_an_empty_name_is_not_the_current_folder(predict):
+    photo("a.png")
+    done = predict("")
+    assert (len(rows(done)), done.status) == (1, 1)
+
+
+def test_below_the_threshold_an_answer_is_unsure(predict):
+    photo("a.png", "#cc3300")
+    assert rows(predict("a.png"))[0]["unsure"] == "false"
+    assert rows(predict("a.png", "--threshold", "0.9"))[0]["unsure"] == "true"
+    assert rows(predict("a.png", "--threshold", "0"))[0]["unsure"] == "false"
+    assert "unsure: rose?" in predict("a.png", "--threshold", "0.9", "--format", "table").out
+
+
+def test_a_table_is_one_table_however_many_photos(predict):
+    names = [f"shots/{number:03}.png" for number in range(70)]
+    for name in names:
+        photo(name, "#cc3300")
+    Path("shots/040.png").write_bytes(b"not a photo")
+    lines = predict("shots", "--format", "table").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["file", lines[1], *names]
+    assert lines[0].split() == ["file", "flower", "probability", "next", "best"]
+    good = [line for line in lines[2:] if "040" not in line]
+    assert {line[len(names[0]) :].rstrip() for line in good} == {
+        "   rose                         80.0 %   café au lait 20.0 %"
+    }
+    assert lines[42].startswith("shots/040.png   not an image of a known format (JPEG, PNG,")
+
+
+def test_a_name_in_a_table_cannot_steer_the_terminal(predict):
+    photo("red \x1b[31m\n [bold].png")
+    done = predict("red \x1b[31m\n [bold].png", "lost \x1b[31m", "--format", "table")
+    assert "\x1b" not in done.out
+    assert "red �[31m� [bold].png" in done.out and "lost �[31m" in done.out
+
+
+class Screen(io.StringIO):
+    """A terminal that both streams write to."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        """What stands there in the end: a carriage return goes back to the start of the line, and overwrites."""
+        found = []
+        for line in self.getvalue().split("\n"):
+            shown = ""
+            for part in line.split("\r"):
+                shown = part + shown[len(part) :]
+            found.append(shown.rstrip())
+        return found
+
+
+def test_on_a_terminal_a_table_stands_there_and_the_bar_does_not_get_into_it(monkeypatch):
+    for number in range(70):
+        photo(f"shots/{number:03}.png")
+    screen = Screen()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, screen)
+    monkeypatch.setattr(sys, "argv", ["flowers", "predict", "shots"])
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "/70 [" in screen.getvalue()
+    lines = screen.lines()
+    assert [line.split()[0] for line in lines if line][3:] == [f"shots/{number:03}.png" for number in range(70)]
+    assert not any("%|" in line for line in lines)
+
+
+def test_rows_come_while_photos_are_still_to_be_asked_about(predict, monkeypatch, capsysbinary):
+    for number in range(70):
+        photo(f"shots/{number:03}.png")
+    printed = []
+
+    def probabilities(images):
+        printed.append(capsysbinary.readouterr().out.count(b"\n"))
+        return ByColour().probabilities(images)
+
+    model = SimpleNamespace(classes=ByColour.classes, threshold=None, probabilities=probabilities)
+    monkeypatch.setattr(models, "load", lambda folder: model)
+    predict("shots")
+    assert printed == [1, 32, 32]  # the header, and each batch before the next
+
+
+def test_names_that_are_not_utf8_come_back_as_they_are(predict):
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        photo(name)
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    assert predict(name).bytes.splitlines()[1].startswith(b"caf\xe9.png,rose,")
+    assert json.loads(predict(name, "--format", "jsonl").out)["path"] == name
+    assert "caf�.png" in predict(name, "--format", "table").out
+
+
+def test_names_with_commas_and_line_breaks_stay_one_field(predict):
+    photo('a, "b"\nc.png')
+    assert [row["path"] for row in rows(predict('a, "b"\nc.png'))] == ['a, "b"\nc.png']
+
+
+@pytest.fixture
+def explained(monkeypatch):
+    """In the place of Grad-CAM, a picture is the number of the class it is of."""
+    monkeypatch.setattr(explain, "check", lambda model: None)
+    monkeypatch.setattr(explain, "picture", lambda model, pixels, number: str(number).encode())
+
+
+def test_explanations_lie_where_the_photos_lie(predict, explained):
+    photo("shots/a.png"), photo("shots/x/a.png", "#00ff00"), photo("other/a.png", "#0000ff"), photo("one/b.JPG")
+    Path("shots/bad.png").write_bytes(b"not a photo")
+    predict("shots", "other", "one/b.JPG", "--explain", "why/here")
+    assert {path.relative_to("why/here").as_posix(): path.read_bytes() for path in Path("why").rglob("*.jpg")} == {
+        "a.png.jpg": b"0",
+        "x/a.png.jpg": b"1",
+        "a.png (2).jpg": b"2",
+        "b.jpg": b"0",
+    }
+
+
+def test_explanations_take_no_other_files_place(predict, explained, loaded):
+    photo("a.png")
+    Path("why").mkdir()
+    assert predict("a.png", "--explain", "why").status == 0
+    Path("file").write_text("mine")
+    for folder in ("why", "file"):
+        done = predict("a.png", "--explain", folder)
+        assert done.err.startswith(f"error: {folder} is not an empty folder") and done.status == 1
+        assert done.out == ""
+    assert len(loaded) == 1  # said before the seconds that loading takes
+
+
+def test_a_model_without_gradients_is_told_before_the_first_photo(predict, monkeypatch):
+    photo("a.png")
+
+    def check(model):
+        raise UserError("cannot be explained")
+
+    monkeypatch.setattr(explain, "check", check)
+    done = predict("a.png", "--explain", "why")
+    assert (done.status, done.out, done.err) == (1, "", "error: cannot be explained\n")
+    assert not Path("why").exists()
+
+
+PROCESS = """
+import os, sys, time
+import numpy as np
+from types import SimpleNamespace
+from flowers import cli
+from flowers.serving import models
+
+naps = os.environ["NAPS"].split()
+
+def probabilities(images):
+    time.sleep(float(naps.pop(0)))
+    return np.full((len(images), 3), 1 / 3, np.float32)
+
+model = SimpleNamespace(classes=["a", "b", "c"], threshold=0.5, probabilities=probabilities)
+models.load = lambda folder: model
+try:
+    cli.main()
+finally:
+    heavy = {"mlflow", "pandas", "matplotlib", "tensorflow", "sklearn"} & set(sys.modules)
+    print("imported:", *heavy, file=sys.stderr)
+"""
+
+
+def process(*arguments: str, naps: str = "") -> subprocess.Popen:
+    """`flowers predict` whose model takes so many seconds for the first batch, the second, ..."""
+    command, environment = [sys.executable, "-c", PROCESS, "predict", *arguments], os.environ | {"NAPS": naps}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_a_reader_that_has_enough_ends_it_silently():
+    Path("shots").mkdir()
+    for number in range(1000):  # more than a pipe holds
+        (Path("shots") / f"{number:0200}.jpg").touch()
+    with process("shots", "--model", "shots") as running:
+        assert running.stdout.readline().startswith("path,")
+        running.stdout.close()
+        err = running.stderr.read()
+    assert err.splitlines() == ["Asking shots", "imported:"]  # nor is anything imported that only others need
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_an_interrupt_is_status_130_without_a_stack_trace():
+    for number in range(33):
+        photo(f"shots/{number:02}.png")
+    with process("shots", naps="0 30") as running:
+        while not running.stdout.readline().startswith("shots/31.png"):
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        err = running.stderr.read()
+    assert running.returncode == 130
+    assert "Traceback" not in err

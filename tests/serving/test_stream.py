@@ -1,0 +1,125 @@
+"""Photos through a model in batches: every item in its order, whatever becomes of it, and few at a time."""
+
+import io
+import threading
+from itertools import count
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowers import images
+from flowers.serving import stream
+
+
+class Brightness:
+    """Stands in for the network: how bright a photo is, and how dark."""
+
+    classes = ("bright", "dark")
+    threshold = None
+
+    def __init__(self) -> None:
+        self.asked = []
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        assert images.dtype == np.uint8 and images.shape[1:] == (224, 224, 3)
+        self.asked.append(len(images))
+        bright = images.mean(axis=(1, 2, 3), dtype=np.float32) / 255
+        return np.stack([bright, 1 - bright], axis=1)
+
+
+def photo(level: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (30, 20), level).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def levels(batch: stream.Batch) -> list[int]:
+    return [round(255 * float(value)) for value in batch.probabilities[:, 0]]
+
+
+def test_items_keep_their_order_and_come_in_full_batches():
+    model = Brightness()
+    found = list(stream.batches(model, range(70), photo))
+    assert [item for batch in found for item in batch.items] == list(range(70))
+    assert [level for batch in found for level in levels(batch)] == list(range(70))
+    assert model.asked == [32, 32, 6]
+    assert [len(batch.items) for batch in stream.batches(model, range(70), photo, size=50)] == [50, 20]
+
+
+def test_no_items_are_no_batches():
+    model = Brightness()
+    assert list(stream.batches(model, [], photo)) == [] and model.asked == []
+
+
+def test_a_photo_may_be_a_file(tmp_path):
+    (tmp_path / "7.png").write_bytes(photo(7))
+    (batch,) = stream.batches(Brightness(), [7], lambda level: tmp_path / f"{level}.png")
+    assert levels(batch) == [7]
+
+
+def read(item: object) -> bytes:
+    if isinstance(item, Exception):
+        raise item
+    return item if isinstance(item, bytes) else photo(item)
+
+
+def test_what_is_no_photo_has_its_reason_and_the_others_their_answers():
+    items = [5, b"", b"not a photo", 6, PermissionError(13, "Permission denied"), ValueError("why"), 7]
+    items.append(images.UnreadableImage("a known reason"))
+    model = Brightness()
+    (batch,) = stream.batches(model, items, read)
+    assert batch.items == items and model.asked == [3]
+    found = [None, "empty file", batch.errors[2], None, "cannot be read: Permission denied", "why", None]
+    assert batch.errors == [*found, "a known reason"]
+    assert batch.errors[2].startswith("not an image")
+    for row, error in enumerate(batch.errors):
+        assert np.isnan(batch.probabilities[row]).all() == (error is not None)
+        assert (batch.pixels[row] is None) == (error is not None)
+    assert [batch.pixels[row].mean() for row in (0, 3, 6)] == [5, 6, 7]
+
+
+def test_without_any_photo_the_model_is_not_asked():
+    model = Brightness()
+    (batch,) = stream.batches(model, [b"", b""], read)
+    assert batch.errors == ["empty file"] * 2 and batch.probabilities.shape == (2, 2) and model.asked == []
+
+
+def test_a_mistake_in_the_program_is_not_taken_for_a_bad_photo():
+    with pytest.raises(KeyError):
+        list(stream.batches(Brightness(), [KeyError("a bug")], read))
+
+
+def test_an_endless_stream_is_drawn_as_it_is_needed():
+    drawn = []
+
+    def items():
+        for number in count():
+            drawn.append(number)
+            yield number % 256
+
+    with_batches = stream.batches(Brightness(), items(), photo)
+    for number in range(1, 6):
+        assert levels(next(with_batches))[0] == 32 * (number - 1) % 256
+        assert len(drawn) <= 32 * number + 96
+    with_batches.close()
+    before = len(drawn)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    assert len(drawn) == before
+
+
+def test_photos_are_decoded_while_the_model_is_busy():
+    """The model waits for a photo of the next batch to be decoded: were that never, it would wait in vain."""
+    later = threading.Event()
+
+    def read(item):
+        if item >= 32:
+            later.set()
+        return photo(item)
+
+    class Waiting(Brightness):
+        def probabilities(self, images):
+            assert later.wait(20)
+            return super().probabilities(images)
+
+    assert sum(len(batch.items) for batch in stream.batches(Waiting(), range(33), read)) == 33
