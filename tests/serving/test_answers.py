@@ -39,6 +39,9 @@ def test_of_many_classes_the_five_best_are_named():
     values = np.arange(7, dtype=np.float32)[None] / 21
     (best,) = table([f"class {number}" for number in range(7)], values, None)["best"]
     assert [each["label"] for each in best] == [f"class {number}" for number in (6, 5, 4, 3, 2)]
+    values = np.resize(np.array([0.005, 0.015], np.float32), (1, 100))
+    (best,) = table([f"class {number}" for number in range(100)], values, None)["best"]
+    assert [each["label"] for each in best] == [f"class {number}" for number in (1, 3, 5, 7, 9)]
 
 
 def test_a_photo_without_an_answer_is_no_class():

@@ -1,5 +1,6 @@
 """flowers predict: what it prints of which photos, in which form, and how it ends."""
 
+import contextlib
 import csv
 import io
 import json
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -206,7 +208,9 @@ def test_below_the_threshold_an_answer_is_unsure(predict):
     photo("a.png", "#cc3300")
     assert rows(predict("a.png"))[0]["unsure"] == "false"
     assert rows(predict("a.png", "--threshold", "0.9"))[0]["unsure"] == "true"
-    assert rows(predict("a.png", "--threshold", "0"))[0]["unsure"] == "false"
+    photo("grey.png", "#555555")
+    assert rows(predict("grey.png"))[0]["unsure"] == "true"
+    assert rows(predict("grey.png", "--threshold", "0"))[0]["unsure"] == "false"
     assert "unsure: rose?" in predict("a.png", "--threshold", "0.9", "--format", "table").out
 
 
@@ -230,6 +234,16 @@ def test_a_name_in_a_table_cannot_steer_the_terminal(predict):
     done = predict("red \x1b[31m\n [bold].png", "lost \x1b[31m", "--format", "table")
     assert "\x1b" not in done.out
     assert "red �[31m� [bold].png" in done.out and "lost �[31m" in done.out
+
+
+def test_a_terminal_that_knows_no_accents_shows_the_rest(monkeypatch):
+    photo("a.png", "#00ff00")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "argv", ["flowers", "predict", "a.png", "--format", "table"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code and "caf? au lait" in out.buffer.getvalue().decode("ascii")
 
 
 class Screen(io.StringIO):
@@ -363,10 +377,17 @@ finally:
 """
 
 
-def process(*arguments: str, naps: str = "") -> subprocess.Popen:
+@contextlib.contextmanager
+def process(*arguments: str, naps: str = "") -> Iterator[subprocess.Popen]:
     """`flowers predict` whose model takes so many seconds for the first batch, the second, ..."""
     command, environment = [sys.executable, "-c", PROCESS, "predict", *arguments], os.environ | {"NAPS": naps}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    environment.pop("PYTHONUNBUFFERED", None)  # with it rows would come early whatever is done
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def test_a_reader_that_has_enough_ends_it_silently():
@@ -380,14 +401,15 @@ def test_a_reader_that_has_enough_ends_it_silently():
     assert err.splitlines() == ["Asking shots", "imported:"]  # nor is anything imported that only others need
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_an_interrupt_is_status_130_without_a_stack_trace():
     for number in range(33):
         photo(f"shots/{number:02}.png")
-    with process("shots", naps="0 30") as running:
+    with process("shots", naps="0 600") as running:
         while not running.stdout.readline().startswith("shots/31.png"):
             assert running.poll() is None
         running.send_signal(signal.SIGINT)
         err = running.stderr.read()
-    assert running.returncode == 130
+        assert running.wait(30) == 130
     assert "Traceback" not in err

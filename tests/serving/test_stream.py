@@ -109,11 +109,12 @@ def test_an_endless_stream_is_drawn_as_it_is_needed():
 
 
 def test_photos_are_decoded_while_the_model_is_busy():
-    """The model waits for a photo of the next batch to be decoded: were that never, it would wait in vain."""
-    later = threading.Event()
+    """The model waits until three more batches are decoded: were that not ahead of it, it would wait in vain."""
+    decoded, later = set(), threading.Event()
 
     def read(item):
-        if item >= 32:
+        decoded.add(item)
+        if len(decoded) == 128:
             later.set()
         return photo(item)
 
@@ -122,4 +123,4 @@ def test_photos_are_decoded_while_the_model_is_busy():
             assert later.wait(20)
             return super().probabilities(images)
 
-    assert sum(len(batch.items) for batch in stream.batches(Waiting(), range(33), read)) == 33
+    assert sum(len(batch.items) for batch in stream.batches(Waiting(), range(200), read)) == 200
