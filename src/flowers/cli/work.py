@@ -37,15 +37,11 @@ def predict(
     """Name the flowers on photos (status 1: some could not be read)."""
     if photos.count("-") > 1:
         raise typer.BadParameter("standard input (-) holds one photo", param_hint="PHOTOS")
-    import gc
-
     from flowers import params
     from flowers.serving import predict as serving
 
     options = serving.Options(model, format, threshold, every_class, explain)
-    status = serving.predict(photos, options, params.load)
-    gc.freeze()  # else Python looks through all of TensorFlow for garbage before it ends, which takes a second
-    raise typer.Exit(status)
+    raise typer.Exit(serving.predict(photos, options, params.load))
 
 
 @app.command(rich_help_panel=WORK)

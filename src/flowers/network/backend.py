@@ -1,6 +1,8 @@
 """TensorFlow and Keras, imported where they are needed (it takes seconds) and set up before they are."""
 
+import atexit
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -14,12 +16,25 @@ def tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # neither the processor's features nor the lack of a GPU is news
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if "tensorflow" not in sys.modules:
-        with _quiet():
+        with _quiet(), _without_collector():
             import tensorflow
 
             tensorflow.constant(0)  # the first operation has a say about the processor, too
             tensorflow.config.experimental.enable_tensor_float_32_execution(False)  # float32 is float32 on a GPU, too
     return sys.modules["tensorflow"]
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """No search for garbage in here, nor at the end among what stays: either would take a second and find none."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+        atexit.register(gc.freeze)
 
 
 @contextlib.contextmanager
