@@ -6,7 +6,6 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV := .venv
-PORT ?= 5000
 # What TensorFlow is for: GPU=1 or GPU=0 says so, once; later runs of make keep it.
 INSTALLED := $(shell cat $(VENV)/.installed 2>/dev/null)
 FLAVOUR := $(if $(filter 1,$(GPU)),gpu,$(if $(filter 0,$(GPU)),cpu,$(or $(INSTALLED),cpu)))
@@ -43,6 +42,10 @@ $(VENV)/.extras: requirements-extras.lock $(VENV)/.installed
 	@uv pip install --quiet --require-hashes --no-deps --compile-bytecode -r requirements-extras.lock
 	@touch $@
 
+ui: PORT := 5000
+serve demo: PORT := 8000
+dashboard: PORT := 8080
+
 repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print the scores
 	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)  # as is meant
 	@cp dvc.lock $(VENV)/dvc.lock.before 2>/dev/null || true
@@ -50,7 +53,8 @@ repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print th
 	@flowers scores
 	@cmp -s dvc.lock $(VENV)/dvc.lock.before || echo "dvc.lock has changed: other inputs than the last commit's, or another kind of processor, whose last bits differ."
 	@echo
-	@echo "Next: make ui            compare runs in MLflow"
+	@echo "Next: make demo          a web page that names the flower on a photo"
+	@echo "      make ui            compare runs in MLflow"
 	@echo "      dvc plots show     curves, confusion matrix, scores by class"
 	@echo "      dvc exp run -S head.dropout=0.3 && make experiments"
 	@echo "      open build/evaluation/report.html, the result on one page"
@@ -63,7 +67,7 @@ tune: $(VENV)/.installed  ## search for better parameters with Optuna (make tune
 
 dashboard: $(VENV)/.installed  ## open Optuna's pages on the studies (make dashboard STORAGE=postgresql://...)
 	@[ -n "$(STORAGE)" ] || [ -f tracking/studies.journal ] || { echo "no study yet: make tune"; exit 1; }
-	@optuna-dashboard --port $(or $(filter-out 5000,$(PORT)),8080) "$(or $(STORAGE),tracking/studies.journal)"
+	@optuna-dashboard --port $(PORT) "$(or $(STORAGE),tracking/studies.journal)"
 
 experiments: $(VENV)/.installed  ## compare DVC experiments: scores and the parameters that differ
 	@dvc exp show --no-pager --md --only-changed --drop '^(src|build|data\.yaml|pyproject|Created|State|Executor)'
@@ -78,10 +82,10 @@ ui: $(VENV)/.installed  ## open the MLflow UI on the local store (make ui PORT=5
 	@flowers ui --port $(PORT)
 
 serve: $(VENV)/.installed  ## answer photos over HTTP (make serve MODEL=champion PORT=8001)
-	@flowers serve $(if $(MODEL),--model "$(MODEL)") --port $(or $(filter-out 5000,$(PORT)),8000)
+	@flowers serve $(if $(MODEL),--model "$(MODEL)") --port $(PORT)
 
 demo: $(VENV)/.installed  ## a web page that names the flower on a photo (make demo MODEL=champion PORT=8001)
-	@flowers serve --examples build/images $(if $(MODEL),--model "$(MODEL)") --port $(or $(filter-out 5000,$(PORT)),8000)
+	@flowers serve --examples build/images $(if $(MODEL),--model "$(MODEL)") --port $(PORT)
 
 lint: $(VENV)/.installed  ## style and types
 	@ruff check --quiet

@@ -65,6 +65,12 @@ def test_the_threshold_is_the_lowest_probability_from_which_on_answers_are_right
     assert calibration.threshold(labels, probabilities) <= found
 
 
+def test_a_threshold_between_probabilities_that_are_all_close_to_one_keeps_them_apart():
+    first = np.array([0.99999] * 19 + [0.99992] * 10)
+    labels = np.array([0] * 19 + [1] * 10)
+    assert 0.99992 < calibration.threshold(labels, np.stack([first, 1 - first], axis=1)) < 0.99999
+
+
 def test_scaling_with_one_changes_nothing_and_no_temperature_changes_an_answer():
     _, probabilities = world(7, 300)
     np.testing.assert_allclose(calibration.scaled(probabilities, 1.0), probabilities, rtol=1e-5)

@@ -339,3 +339,15 @@ def test_the_command_scores_with_the_options_it_is_given(world, monkeypatch, cap
     assert not end.value.code
     assert "15 photos, 0 unsure, 3 unreadable" in capsys.readouterr().err
     assert "p(NA)" in answers().columns
+
+
+def test_answers_among_the_photos_are_refused(world):
+    with pytest.raises(UserError, match="outside of photos"):
+        score(output="photos/answers")
+    assert not (world / "photos" / "answers").exists()
+
+
+def test_a_link_to_itself_ends_nothing(world):
+    (world / "photos" / "loop").symlink_to("loop")
+    score()
+    assert len(answers()) == 15

@@ -136,3 +136,8 @@ def test_the_answer_is_that_of_mlflows_own_server(here, params, tmp_path, monkey
             json.dumps(asked), "application/json", model, model.metadata.get_input_schema()
         )
         assert server.invoke(asked).json == json.loads(theirs.response)
+
+
+def test_a_request_of_very_many_values_is_refused_before_they_are_read(here):
+    reply = here().invoke(b'{"instances": [' + b"[]," * 20_000 + b"[]]}")
+    assert (reply.status, reply.error) == (413, "more than 10,000 values in a request; at most 64 photos are taken")

@@ -105,6 +105,19 @@ def test_a_client_that_does_not_finish_its_first_lines_is_left(started, monkeypa
     assert raw(port, b"") == b""
 
 
+def test_more_connections_than_a_bound_are_closed_and_those_before_are_answered(started, monkeypatch):
+    port, _ = started
+    monkeypatch.setattr(server, "_CONNECTIONS", 2)
+    with contextlib.ExitStack() as held:
+        _, second, third = (
+            held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)) for _ in range(3)
+        )
+        assert third.recv(1) == b""
+        second.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert second.recv(12) == b"HTTP/1.1 200"
+    assert ask(port, "GET", "/version")[0] == 200
+
+
 def test_a_port_that_is_taken_is_one_line_before_a_model_is_loaded(monkeypatch):
     monkeypatch.setattr(models, "choose", lambda *_: pytest.fail("loaded a model"))
     monkeypatch.setattr(server.signal, "signal", lambda *_: None)

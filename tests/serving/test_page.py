@@ -7,7 +7,8 @@ import json
 import re
 import shutil
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote, urlsplit
@@ -25,11 +26,13 @@ FLAGS = (
 )
 
 
-def ask(url: str, path: str, body: bytes | None = None, method: str | None = None) -> SimpleNamespace:
+def ask(url: str, path: str, body: bytes | None = None, method: str | None = None, headers=None) -> SimpleNamespace:
     """An answer of the server; the path is sent as it is written."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
     try:
-        connection.request(method or ("GET" if body is None else "POST"), path, body)
+        connection.request(
+            method or ("GET" if body is None else "POST"), path, body, headers or {"Content-Type": "image/jpeg"}
+        )
         answer = connection.getresponse()
         content = answer.read()
         return SimpleNamespace(status=answer.status, headers=answer.headers, content=content)
@@ -201,6 +204,11 @@ def test_what_cannot_be_explained_is_told_in_a_line(url, path, body, status, rea
     assert len(line(answer)) < 250
 
 
+def test_what_says_that_it_is_no_photo_is_not_explained(url):
+    answer = ask(url, "/explain", photo("roses"), headers={"Content-Type": "text/plain"})
+    assert answer.status == 415 and "/explain" in line(answer)
+
+
 def test_a_network_that_cannot_be_explained_says_so():
     with served(explain=refused) as url:
         answer = ask(url, "/explain", photo("roses"))
@@ -233,6 +241,23 @@ def test_the_first_explanation_is_made_when_the_page_is_opened_before_anybody_as
         assert ask(url, "/").status == 200  # the server answers meanwhile
         gate.may_end.set()
     assert gate.made == 1
+
+
+def test_explanations_that_nobody_waits_for_give_their_places_back():
+    gate = Gate()
+    with served(explain=gate) as url, ThreadPoolExecutor(1) as client:
+        clients = [http.client.HTTPConnection(urlsplit(url).netloc, timeout=20) for _ in range(8)]
+        for each in clients:
+            each.request("POST", "/explain", photo("roses"), {"Content-Type": "image/jpeg"})
+        assert gate.begun.wait(20)
+        for each in clients[1:]:
+            each.close()
+        deadline = time.monotonic() + 20
+        while (late := client.submit(ask, url, "/explain", photo("roses"))) in wait([late], timeout=0.5).done:
+            assert late.result().status == 503 and time.monotonic() < deadline
+        gate.may_end.set()
+        assert late.result().status == 200 and clients[0].getresponse().status == 200
+    assert gate.made < 8
 
 
 def test_explanations_are_made_one_at_a_time_and_too_many_are_refused():

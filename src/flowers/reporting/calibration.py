@@ -48,7 +48,8 @@ def threshold(labels: Labels, probabilities: Probabilities, sure: float = SURE) 
 
     It is the lowest one that was given to any of these photos (n,), not trained on, such that a share `sure` of the
     answers (n, c) with at least that probability is right; 1 where even the surest are right less often (selective
-    classification: Geifman and El-Yaniv, arXiv 1705.08500, without their bound). Rounded down to 4 digits.
+    classification: Geifman and El-Yaniv, arXiv 1705.08500, without their bound). It lies a little below that one, so
+    that rounding does not matter, and above the next lower one. At a threshold of 1 every answer is unsure.
     """
     metrics.check(labels, probabilities)
     confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
@@ -57,7 +58,10 @@ def threshold(labels: Labels, probabilities: Probabilities, sure: float = SURE) 
     share = np.cumsum(right) / np.arange(1, len(right) + 1)
     ends = np.append(np.diff(confidence) != 0, True)  # equal probabilities come along or stay out together
     good = np.flatnonzero((share >= sure) & ends)
-    return float(np.floor(confidence[good[-1]] * 1e4) / 1e4) if len(good) else 1.0
+    if not len(good):
+        return 1.0
+    lowest, below = np.append(confidence, 0.0)[good[-1] : good[-1] + 2]
+    return float(max((lowest + below) / 2, lowest - 1e-4))
 
 
 def reliability(labels: Labels, probabilities: Probabilities, bins: int = BINS) -> pd.DataFrame:

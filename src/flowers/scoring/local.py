@@ -38,6 +38,9 @@ def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Coun
     with locks.held(output / _LOCK, f"Another flowers score writes into {output}; waiting for it"):
         _begin(job, output, force)
         counts: Counter[str] = Counter()
+        shards = sum(1 for _ in (output / jobs.PROGRESS).glob("[0-9]*.json"))
+        if shards and not (output / jobs.DONE).exists():
+            console.say(f"Going on after {shards * SHARD:,} photos that were scored before")
         with console.progress_bar(job.photos, "Scoring", "photos") as bar:
             for number, paths in enumerate(_shards(Path(job.input))):
                 marker = output / jobs.PROGRESS / f"{number:05d}.json"

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 from flowers import paths
+from flowers.serving import models
 
 _MLFLOW, _ARTIFACTS = "MLmodel", "artifacts"
 
@@ -29,7 +30,7 @@ def pack(folder: Path, archive: Path) -> None:
             name = file.relative_to(folder).as_posix()
             zipped.write(file, name if whole else f"{_ARTIFACTS}/model/{name}")
         if not whole:  # a folder of train, whose weights lie elsewhere: laid out as MLflow does
-            zipped.write(paths.WEIGHTS, f"{_ARTIFACTS}/{paths.WEIGHTS.name}")
+            zipped.write(models.weights_of(folder), f"{_ARTIFACTS}/{paths.WEIGHTS.name}")
             zipped.writestr(_MLFLOW, "")
 
 

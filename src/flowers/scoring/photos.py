@@ -47,7 +47,7 @@ def _in_order(folder: str) -> Iterator[tuple[str, bool]]:
     while True:
         with os.scandir(folder) as entries:
             later = (
-                (entry.name, entry.is_dir())
+                (entry.name, sources.is_folder(entry))
                 for entry in entries
                 if entry.name > last and not entry.name.startswith(".")
             )

@@ -36,14 +36,21 @@ def score(settings: models.Settings, request: Request) -> None:
     """
     if request.engine == "local" and request.master:
         raise UserError("--master names a Spark cluster; add --engine spark")
+    if request.engine == "local":
+        _require_folder(Path(request.input), Path(request.output))
     with models.located(request.model, settings) as (folder, name):
         (_local if request.engine == "local" else _spark)(request, folder, name)
 
 
-def _local(request: Request, folder: Path, name: str) -> None:
-    source = Path(request.input)
+def _require_folder(source: Path, output: Path) -> None:
     if not source.is_dir():
         raise UserError(f"{source}: no such folder")
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{output} lies among the photos; choose an --output outside of {source}")
+
+
+def _local(request: Request, folder: Path, name: str) -> None:
+    source = Path(request.input)
     model = models.load(folder)
     count = sum(1 for _ in photos.walk(source))
     job = _job(request, str(source.resolve()), count, folder)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from flowers import console
 from flowers.errors import UserError
 from flowers.scoring import job as jobs
 from flowers.scoring import model_folder, photos, schema, worker
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 TASK = 2048  # photos at most: a task writes a file for each label it sees, and is lost whole
-LARGEST = 64 * 2**20  # bytes of a photo's file; Java holds several copies of it at once
+LARGEST = 32 * 2**20  # bytes of a photo's file; Java holds several copies of it at once
 _MODEL = "flowers-model"
 
 
@@ -34,9 +35,8 @@ class Photos:
         if not self._folder.exists():
             raise UserError(f"{folder}: no such folder")
         self.folder = self._folder.path
-        escaped = "".join(f"\\{letter}" if letter in "\\{}[]*?" else letter for letter in self.folder)
         reader = session.read.format("binaryFile").option("recursiveFileLookup", True)
-        self._files = reader.option("pathGlobFilter", photos.GLOB).load(escaped)
+        self._files = reader.option("pathGlobFilter", photos.GLOB).load(_literally(self.folder))
         self._listed: Any = self._files._jdf.inputFiles()  # names, encoded; they stay in Java
         self.count = len(self._listed)
         self._largest = min(LARGEST, int(session.conf.get("spark.sql.sources.binaryFile.maxLength") or LARGEST))
@@ -89,6 +89,8 @@ def score(
     begun = any(name.startswith("label=") for name in place.names())
     before = _count(_written(session, place, columns)) if begun else Counter[str]()
     if before["photos"] < job.photos:
+        if before["photos"]:
+            console.say(f"Going on after {before['photos']:,} photos that were scored before")
         with tempfile.TemporaryDirectory(prefix="flowers-spark-") as packed:
             _ship(session, folder, Path(packed))
             content = source.content(_tasks(session, job.photos))
@@ -140,7 +142,12 @@ def _write(rows: "DataFrame", place: Folder) -> None:
 
 
 def _written(session: "SparkSession", place: Folder, columns: "StructType") -> "DataFrame":
-    return session.read.schema(columns).parquet(place.path)
+    return session.read.schema(columns).parquet(_literally(place.path))
+
+
+def _literally(path: str) -> str:
+    """A path for Spark's readers, which take some letters for patterns."""
+    return "".join(f"\\{letter}" if letter in "\\{}[]*?" else letter for letter in path)
 
 
 def _count(rows: "DataFrame") -> Counter[str]:

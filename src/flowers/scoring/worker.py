@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowers.scoring import schema
 from flowers.serving import models, stream
@@ -19,16 +19,17 @@ def answers(
     """Batches of path and content to batches of `flowers.scoring.schema.columns`; `archive` is the model's."""
     model = _model(archive)
     threshold = model.threshold if threshold is None else threshold
-    for batch in stream.batches(model, _photos(batches), lambda photo: photo[1]):
-        paths = [path for path, _ in batch.items]
+    for batch in stream.batches(model, _photos(batches), lambda photo: photo.pop()):  # once decoded it can go
+        paths = [path for (path,) in batch.items]
         found = schema.rows(model.classes, threshold, every_class, paths, batch.errors, batch.probabilities)
         yield from found.combine_chunks().to_batches()
 
 
-def _photos(batches: Iterator["pa.RecordBatch"]) -> Iterator[tuple[str, bytes]]:
+def _photos(batches: Iterator["pa.RecordBatch"]) -> Iterator[list[Any]]:
+    """Path and content of each photo."""
     for batch in batches:
         for path, content in zip(batch["path"], batch["content"], strict=True):
-            yield path.as_py(), content.as_py()
+            yield [path.as_py(), content.as_py()]
 
 
 @functools.cache

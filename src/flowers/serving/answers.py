@@ -17,9 +17,9 @@ BEST = 5  # classes named with their probabilities, fewer where there are fewer
 class Answer:
     """What is said of one photo.
 
-    label: the most probable class; probability; unsure: whether that is below the threshold (never without one); best:
-    {"label": ..., "probability": ...} of the five most probable classes, that one first. Ties go to the class that
-    comes first.
+    label: the most probable class; probability; unsure: whether that is below the threshold (never without one, always
+    at one of 1); best: {"label": ..., "probability": ...} of the five most probable classes, that one first. Ties go to
+    the class that comes first.
     """
 
     label: str
@@ -70,4 +70,5 @@ def _answer(
         {"label": classes[number], "probability": float(value)} for number, value in zip(order, ranked, strict=True)
     ]
     first = float(ranked[0])
-    return Answer(classes[order[0]], first, threshold is not None and first < threshold, best)
+    unsure = threshold is not None and (first < threshold or threshold >= 1)
+    return Answer(classes[order[0]], first, unsure, best)

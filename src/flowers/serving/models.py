@@ -44,20 +44,24 @@ def located(reference: str | None, settings: Settings) -> Iterator[tuple[Path, s
 
 
 def load(folder: Path) -> Model:
-    """The model in a folder that train, export --openvino or MLflow wrote. Raises UserError where it is none.
-
-    The weights are those in the same checkout as the folder, else in this one; the model knows which ones it needs.
-    """
+    """The model in a folder that train, export --openvino or MLflow wrote. Raises UserError where it is none."""
     from flowers.network import classifier
     from flowers.serving import openvino_model
 
+    if not (folder / classifier.DESCRIPTION).exists() and (folder / "model" / classifier.DESCRIPTION).exists():
+        raise UserError(f"{folder} holds no model itself; did you mean {folder / 'model'}?")
     if openvino_model.is_export(folder):
         return openvino_model.Exported(folder)
     if (folder / "MLmodel").exists():
         artifacts = folder / "artifacts"
         return classifier.load(artifacts / "model", artifacts / paths.WEIGHTS.name)
+    return classifier.load(folder, weights_of(folder))
+
+
+def weights_of(folder: Path) -> Path:
+    """The file with the weights of a model that train wrote: in the same checkout as the folder, else in this one."""
     beside = folder.parent / paths.WEIGHTS.relative_to(paths.BUILD)
-    return classifier.load(folder, beside if beside.exists() else paths.WEIGHTS)
+    return beside if beside.exists() else paths.WEIGHTS
 
 
 def _logged(reference: str | None, params: Params, held: contextlib.ExitStack) -> tuple[Path, str] | None:
@@ -72,6 +76,8 @@ def _logged(reference: str | None, params: Params, held: contextlib.ExitStack) -
         console.warn(f"{error}. Using {paths.MODEL}")
         return None
     if reference is not None:
+        if found is None and reference == lookup.CHAMPION:
+            raise UserError("there is no champion yet; `flowers promote RUN` makes one")
         if found is None:
             raise UserError(
                 f"'{reference}' is neither a folder nor a run's name, id or alias; `make ui` shows the runs"

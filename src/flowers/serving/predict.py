@@ -57,6 +57,8 @@ def predict(names: Sequence[str], options: Options, settings: models.Settings) -
             unreadable += sum(error is not None for error in batch.errors)
     if photos.left_out:
         console.say(f"{_files(photos.left_out)} left out: the name does not end as an image's does")
+    if pictures:
+        console.say(f"Pictures of what spoke for the answers are in {options.explain}")
     if unreadable:
         console.warn(f"{unreadable:,} of {asked:,} could not be read")
     return int(unreadable > 0)

@@ -82,15 +82,15 @@ class Photos:
         try:
             status = folder.stat()
             with os.scandir(folder) as entries:
-                inside = sorted((entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith("."))
+                inside = sorted((entry.name, is_folder(entry)) for entry in entries if not entry.name.startswith("."))
         except OSError as error:
             yield Photo(str(folder), place, error)
             return
         identity = (status.st_dev, status.st_ino)
         if identity in above:
             return
-        for name, is_folder in inside:
-            if is_folder:
+        for name, nested in inside:
+            if nested:
                 yield from self._below(folder / name, place / name, above | {identity})
             elif is_photo(name):
                 yield Photo(str(folder / name), place / name, folder / name)
@@ -98,7 +98,8 @@ class Photos:
                 self.left_out += 1
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself

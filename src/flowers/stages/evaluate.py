@@ -98,7 +98,7 @@ def _calibration(
         "threshold": model.threshold,
     }
     if model.threshold is not None:
-        sure = probabilities.max(axis=1) >= model.threshold
+        sure = (probabilities.max(axis=1) >= model.threshold) & (model.threshold < 1)
         right = probabilities.argmax(axis=1) == test.labels
         found |= {"sure": float(sure.mean()), "sure_accuracy": float(right[sure].mean()) if sure.any() else None}
     return found

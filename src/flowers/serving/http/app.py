@@ -2,9 +2,8 @@
 
 import asyncio
 import importlib.metadata
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,12 +14,9 @@ from starlette.requests import ClientDisconnect
 from flowers.serving.http import docs, explaining, page, protocol
 from flowers.serving.http.batching import Scorer, Unreadable
 from flowers.serving.http.explaining import Explainer
-from flowers.serving.http.limits import Bodies, Gone, Limits, Refused
-
-T = TypeVar("T")
+from flowers.serving.http.limits import Bodies, Gone, Limits, Refused, media_type, require_photo, unless_gone
 
 HUNG_UP = 499  # for the log: nobody is left to read it
-_KINDS = "send the photo as it is: curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' .../predict"
 
 
 def create(scorer: Scorer, explainer: Explainer, limits: Limits, examples: Path | None = None) -> FastAPI:
@@ -73,11 +69,9 @@ def _answering(scorer: Scorer, bodies: Bodies, limits: Limits) -> APIRouter:
     )
     async def predict(request: Request, asked: Annotated[protocol.Asked, Query()]) -> JSONResponse:
         """The body is the photo as it is: JPEG, PNG, WebP, TIFF, BMP, GIF or PPM."""
-        kind = _kind(request)
-        if not kind.startswith("image/") and kind != "application/octet-stream":
-            raise Refused(415, _KINDS)
+        require_photo(request)
         async with bodies.read(request) as photo:
-            (row,) = await _unless_gone(request, scorer.ask([photo]))
+            (row,) = await unless_gone(request, scorer.ask([photo]))
         threshold = model.threshold if asked.threshold is None else asked.threshold
         return JSONResponse(protocol.answer(model.classes, row, threshold, asked.every_class))
 
@@ -90,12 +84,12 @@ def _answering(scorer: Scorer, bodies: Bodies, limits: Limits) -> APIRouter:
     )
     async def invocations(request: Request) -> JSONResponse:
         """The body has one of MLflow's JSON forms, with photos in base64; the answers come in their order."""
-        if _kind(request) != "application/json":
+        if media_type(request) != "application/json":
             raise Refused(415, "send JSON, and say so: -H 'Content-Type: application/json'")
         async with bodies.read(request) as body:
             async with parsing:
                 asked = await asyncio.to_thread(protocol.invocation, body, limits)
-            probabilities = await _unless_gone(request, scorer.ask(asked.photos))
+            probabilities = await unless_gone(request, scorer.ask(asked.photos))
         threshold = model.threshold if asked.threshold is None else asked.threshold
         found = protocol.predictions(model.classes, probabilities, threshold, asked.every_class)
         return JSONResponse({"predictions": found})
@@ -121,29 +115,6 @@ def _watching(scorer: Scorer) -> APIRouter:
         return importlib.metadata.version("mlflow")
 
     return router
-
-
-def _kind(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled once the client hangs up: Gone is raised. The body has been read."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise Gone
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def failure(refused: Refused) -> JSONResponse:

@@ -13,7 +13,7 @@ from flowers import images
 from flowers.errors import UserError
 from flowers.serving import explain
 from flowers.serving.http import batching, docs
-from flowers.serving.http.limits import Bodies, Limits, Refused, busy
+from flowers.serving.http.limits import Bodies, Limits, Refused, busy, require_photo, unless_gone
 from flowers.serving.stream import Model
 
 Explain = Callable[[Model, np.ndarray, int], bytes]  # model, pixels, class number: a JPEG
@@ -89,7 +89,9 @@ def router(explainer: Explainer, bodies: Bodies) -> APIRouter:
     )
     async def explanation(request: Request, label: str | None = None) -> Response:
         """The body is the photo as it is, the answer a JPEG (Grad-CAM): of the class `label`, else of the best one."""
+        require_photo(request)
         async with bodies.read(request) as photo:
-            return Response(await explainer.answer(photo, label), media_type="image/jpeg")
+            made = await unless_gone(request, explainer.answer(photo, label))
+        return Response(made, media_type="image/jpeg")
 
     return routes

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from fastapi import Request
+
+T = TypeVar("T")
 
 _SHOWN = 300  # characters of a message: it may quote what the client sent
 
@@ -34,6 +37,38 @@ class Refused(Exception):
 
 class Gone(Exception):
     """The client has hung up."""
+
+
+def require_photo(request: Request) -> None:
+    """Raise Refused unless the request says that its body is a photo."""
+    kind = media_type(request)
+    if not kind.startswith("image/") and kind != "application/octet-stream":
+        line = "send the photo as it is: curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' "
+        raise Refused(415, f"{line}.../{request.url.path.lstrip('/')}")
+
+
+def media_type(request: Request) -> str:
+    """What the request says of its body's type, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled once the client hangs up: Gone is raised. The body has been read."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Gone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class Bodies:

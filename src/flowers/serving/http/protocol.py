@@ -96,12 +96,17 @@ def answer(
     return found
 
 
+_VALUES = 10_000  # told by their commas: reading more would hold up everybody for seconds
+
+
 def invocation(body: bytes, limits: Limits) -> Invocation:
     """Read a request in one of MLflow's JSON forms (https://mlflow.org/docs/latest/ml/deployment/).
 
     Photos are base64 text: the column `image` of a data frame, the rows of instances or inputs, or their `image`.
     Raises Refused with the reason.
     """
+    if body.count(b",") > _VALUES:
+        raise Refused(413, f"more than {_VALUES:,} values in a request; at most {limits.photos} photos are taken")
     try:
         content = pydantic_core.from_json(body)
     except ValueError as error:

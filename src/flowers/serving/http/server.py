@@ -25,6 +25,7 @@ from flowers.serving.http.explaining import Explainer
 from flowers.serving.http.limits import Limits, Refused
 
 _HEADERS = 30  # seconds for a request's first lines to arrive
+_CONNECTIONS = 500  # at a time
 _ENDING = 10  # seconds for what is under way when the server is told to end
 
 _log = logging.getLogger("flowers.http")
@@ -33,10 +34,12 @@ _log = logging.getLogger("flowers.http")
 def serve(settings: models.Settings, reference: str | None, host: str, port: int, examples: Path | None) -> None:
     """Serve the model that `reference` names (see models.choose) until Ctrl-C or SIGTERM; see app.create.
 
-    Raises UserError where the port is taken, or there is no such model.
+    Raises UserError where the port is taken, or there is no such model or folder of examples.
     """
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, lambda *_: sys.exit(0))
+    if examples is not None and not examples.is_dir():
+        raise UserError(f"{examples}: no such folder; build/images is there after `dvc repro`")
     with _bound(host, port) as door:
         chosen = models.choose(reference, settings)
         limits = Limits()
@@ -127,6 +130,8 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.server_state.connections) > _CONNECTIONS:
+            transport.close()  # rather than run out of descriptors, of which many systems give a thousand
         self._watch()
 
     def data_received(self, data: bytes) -> None:

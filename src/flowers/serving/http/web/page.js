@@ -3,7 +3,7 @@
 
 const LONGEST = 1024; // pixels; the network sees 224
 const QUALITY = 0.92;
-const LARGEST = 16 * 2 ** 20; // bytes, as the server has it
+const LARGEST = 16e6; // bytes, as the server has it
 const threshold = parseFloat(document.documentElement.dataset.threshold); // NaN: no answer is called unsure
 
 const at = (id) => document.getElementById(id);
@@ -26,7 +26,7 @@ async function ask(source, caption, button) {
     file = await source;
     const { blob, shown } = await small(file);
     if (mine !== turn) return;
-    if (blob.size > LARGEST) throw new Error(`larger than ${LARGEST / 2 ** 20} MB`);
+    if (blob.size > LARGEST) throw new Error(`larger than ${LARGEST / 1e6} MB`);
     photo = blob;
     lay(blob, caption, shown);
     const answer = await (await post("predict", blob)).json();
