@@ -159,15 +159,15 @@ def test_what_a_killed_run_has_written_is_not_scored_again(scored, capsys):
     lost = sorted(Path(OUTPUTS["spark"]).glob("label=*/part-00001-*.parquet"))
     kept = {path: path.stat().st_mtime_ns for path in Path(OUTPUTS["spark"]).glob("label=*/part-00000-*.parquet")}
     assert lost and kept
-    for path in (*lost, Path("spark/_SUCCESS")):
+    for path in (*lost, Path(OUTPUTS["spark"], "_SUCCESS")):
         path.unlink()
-    Path("spark/_temporary/0/task").mkdir(parents=True)
+    Path(OUTPUTS["spark"], "_temporary/0/task").mkdir(parents=True)
     there = len(answers(OUTPUTS["spark"]))
     score("spark")
     assert f"{there:,} of them before" in capsys.readouterr().err
     pd.testing.assert_frame_equal(answers(OUTPUTS["spark"]).drop(columns="best"), before.drop(columns="best"))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert Path("spark/_SUCCESS").exists() and not Path("spark/_temporary").exists()
+    assert Path(OUTPUTS["spark"], "_SUCCESS").exists() and not Path(OUTPUTS["spark"], "_temporary").exists()
 
 
 @pytest.mark.slow
