@@ -188,8 +188,8 @@ function element(name, properties, ...children) {
 }
 
 function percent(share) {
-  if (share > 0.999 && share < 1) return ">\u00a099.9\u00a0%";
-  return share < 0.001 && share > 0 ? "<\u00a00.1\u00a0%" : `${(100 * share).toFixed(1)}\u00a0%`;
+  if (share > 0.999) return ">\u00a099.9\u00a0%";
+  return share < 0.001 ? "<\u00a00.1\u00a0%" : `${(100 * share).toFixed(1)}\u00a0%`;
 }
 
 async function listExamples() {
