@@ -351,3 +351,7 @@ def test_a_link_to_itself_ends_nothing(world):
     (world / "photos" / "loop").symlink_to("loop")
     score()
     assert len(answers()) == 15
+
+
+def test_what_spark_would_pass_over_is_counted():
+    assert photos.unseen_by_spark(["a.jpg", "_b.jpg", "c_d/e_.jpg", "c/_d/e.jpg", "_c/_d.jpg"]) == 3

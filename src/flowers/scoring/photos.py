@@ -2,7 +2,7 @@
 
 import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flowers.serving import sources
@@ -22,6 +22,11 @@ def walk(folder: Path) -> Iterator[str]:
     are followed, but not round in circles. However many there are, few names are held.
     """
     return _walk(str(folder), "", ())
+
+
+def unseen_by_spark(names: Iterable[str]) -> int:
+    """How many of these paths Spark's readers pass over: a file or a folder in them begins with an underscore."""
+    return sum(any(part.startswith("_") for part in name.split("/")) for name in names)
 
 
 def shown(path: str) -> str:

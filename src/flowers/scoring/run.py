@@ -66,6 +66,10 @@ def _spark(request: Request, folder: Path, name: str) -> None:
     model = models.load(folder)
     with spark_session.session(request.master) as session:
         source = spark.Photos(session, request.input)
+        # Elsewhere than on this machine's disks it would take another listing to know.
+        local = source.folder.removeprefix("file:") if source.folder.startswith("file:") else None
+        if unseen := photos.unseen_by_spark(photos.walk(Path(local))) if local else 0:
+            console.warn(f"Spark does not see {unseen:,} photos: they, or their folders, have names that begin with _")
         job = _job(request, source.folder, source.count, folder)
         console.say(f"Scoring {job.photos:,} photos of {job.input} with {name} on Spark, {session.sparkContext.master}")
         start = time.monotonic()

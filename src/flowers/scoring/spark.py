@@ -125,7 +125,7 @@ def _begin(job: jobs.Job, place: Folder, output: str, force: bool) -> None:
 
 def _tasks(session: "SparkSession", count: int) -> int:
     """As many tasks as give each core the same number of photos, TASK at most at a time."""
-    cores = max(1, session.sparkContext.defaultParallelism // int(session.conf.get("spark.task.cpus", "1") or 1))
+    cores = max(1, int(session.sparkContext.defaultParallelism) // int(session.conf.get("spark.task.cpus", "1") or 1))
     return cores * math.ceil(count / (cores * TASK))
 
 
