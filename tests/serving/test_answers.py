@@ -63,3 +63,8 @@ def test_one_by_one_it_is_the_same():
     rows = [(answer.label, answer.probability, answer.unsure, answer.best) for answer in each[:3]]
     assert rows == list(table(CLASSES, ROWS, 0.45).itertuples(index=False, name=None))
     assert type(rows[0][1]) is float and type(rows[0][2]) is bool  # as JSON wants them
+
+
+def test_at_a_threshold_of_one_even_a_certain_answer_is_unsure():
+    certain = np.array([[1, 0, 0]], np.float32)
+    assert [bool(table(CLASSES[:3], certain, threshold)["unsure"][0]) for threshold in (0.9999, 1.0)] == [False, True]

@@ -45,10 +45,8 @@ class Batch(Generic[T]):
     probabilities: NDArray[np.float32]
 
 
-def batches(
-    model: Model, items: Iterable[T], read: Callable[[T], Path | bytes], size: int = BATCH
-) -> Generator[Batch[T]]:
-    """Ask the model about every item, `size` at a time; `read` gives an item's file or its encoded bytes.
+def batches(model: Model, items: Iterable[T], read: Callable[[T], Path | bytes]) -> Generator[Batch[T]]:
+    """Ask the model about every item, BATCH at a time; `read` gives an item's file or its encoded bytes.
 
     `read` runs in threads; images.UnreadableImage, OSError and ValueError from it are the item's error. Items are
     drawn from the iterable as they are needed, so it may be endless.
@@ -64,7 +62,7 @@ def batches(
         try:
             fill()
             while waiting:
-                taken = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+                taken = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
                 decoded = [future.result() for _, future in taken]
                 fill()  # the threads go on while the network computes
                 yield _asked(model, [item for item, _ in taken], decoded)
