@@ -82,7 +82,7 @@ def test_a_missing_section_is_named(file, section):
     [
         ("train", "learning_rat", "did you mean 'learning_rate'?"),
         ("head", "drop_out", "did you mean 'dropout'?"),
-        ("head", "qqq", "known here: units, dropout"),
+        ("head", "qqq", "known here: units, dropout, normalization, initialization, penalty"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_one(file, section, typo, remedy):
@@ -124,6 +124,16 @@ def test_a_folder_elsewhere_is_named_absolutely(file, tmp_path):
         ("model.unfreeze_blocks", "3"),
         ("model.unfreeze_blocks", True),
         ("model.precision", "float16"),
+        ("model.mirror", "yes"),
+        ("head.normalization", "l2"),
+        ("head.initialization", "zeros"),
+        ("head.penalty", 0),
+        ("train.optimizer", "adam"),
+        ("train.schedule", "linear"),
+        ("train.warmup_epochs", -1),
+        ("train.block_rate", 0),
+        ("train.block_rate", 1.1),
+        ("train.mixup", -0.1),
         ("head.units", 256),
         ("head.units", [0]),
         ("head.units", [256.5]),
@@ -139,7 +149,7 @@ def test_a_folder_elsewhere_is_named_absolutely(file, tmp_path):
         ("augmentation.min_area", 1.01),
         ("augmentation.min_area", float("nan")),
         ("train.on", "val"),
-        ("train.epochs", 0),
+        ("train.epochs", -1),
         ("train.epochs", 2.5),
         ("train.fine_tune_epochs", -1),
         ("train.batch_size", 0),
@@ -182,6 +192,10 @@ def test_a_wrong_type_or_a_value_out_of_range_is_one_line_with_file_key_and_valu
         ("train.on", "train+val"),
         ("train.fine_tune_epochs", 0),
         ("train.weight_decay", 0),
+        ("train.warmup_epochs", 0),
+        ("train.warmup_epochs", 0.5),
+        ("train.block_rate", 1),
+        ("train.mixup", 0),
         ("split.seed", 2**31 - 1),
     ],
 )
@@ -231,9 +245,26 @@ def test_a_rate_may_be_written_as_anybody_writes_numbers(tmp_path, written, valu
     assert params.load(path).train.learning_rate == value
 
 
+def test_a_regression_makes_a_linear_head(file):
+    file.set("head.initialization", "regression")
+    said = file.complaint()
+    assert said == f"{file.path}: head: initialization: regression makes a linear head; it needs units: []"
+    file.set("head.units", [])
+    assert file.load().head.initialization == "regression"
+
+
+def test_a_head_without_epochs_needs_a_regression(file):
+    file.set("train.epochs", 0)
+    said = file.complaint()
+    assert said == f"{file.path}: train.epochs: 0 trains no head; it needs head.initialization: regression"
+    file.set("head.units", [])
+    file.set("head.initialization", "regression")
+    assert file.load().train.epochs == 0
+
+
 def test_every_mistake_of_a_file_is_told_at_once(file):
     file.set("head.dropout", 1.0)
-    file.set("train.epochs", 0)
+    file.set("train.epochs", -1)
     lines = file.complaint().splitlines()
     assert [line.split(": ")[1] for line in lines] == ["head.dropout", "train.epochs"]
 

@@ -60,14 +60,28 @@ class ModelParams(_Section):
     weights: str
     unfreeze_blocks: Annotated[int, Field(ge=0, le=16)]
     train_batch_norm: bool
+    mirror: bool
     precision: Literal["auto", "float32", "bfloat16"]
 
 
 class HeadParams(_Section):
-    """The classifier on the pooled features: hidden Dense layers with ReLU, each followed by dropout, then softmax."""
+    """The classifier on the pooled features: hidden Dense layers with ReLU, each followed by dropout, then softmax.
+
+    What the features go through before, and what the last kernel is to begin with: drawn, or by a regression with a
+    penalty.
+    """
 
     units: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    normalization: Literal["none", "root"]
+    initialization: Literal["random", "regression"]
+    penalty: Positive
+
+    @model_validator(mode="after")
+    def _regression_is_linear(self) -> "HeadParams":
+        if self.initialization == "regression" and self.units:
+            raise ValueError("initialization: regression makes a linear head; it needs units: []")
+        return self
 
 
 class AugmentationParams(_Section):
@@ -83,13 +97,18 @@ class TrainParams(_Section):
     """The two phases of training: the head alone, then head and unfrozen blocks at a lower rate."""
 
     on: Literal["train", "train+val"]
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=0)]
     fine_tune_epochs: Annotated[int, Field(ge=0)]
     batch_size: Annotated[int, Field(ge=1, le=4096)]
+    optimizer: Literal["adamw", "sgd"]
     learning_rate: Positive
     fine_tune_learning_rate: Positive
+    schedule: Literal["constant", "cosine"]
+    warmup_epochs: NonNegative
+    block_rate: Annotated[float, Field(gt=0, le=1)]
     weight_decay: NonNegative
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    mixup: NonNegative
     class_weights: bool
     patience: Annotated[int, Field(ge=1)]
     seed: Seed
@@ -177,6 +196,12 @@ class Params(_Section):
     promote: PromoteParams
     tune: TuneParams
 
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> "Params":
+        if self.train.epochs == 0 and self.head.initialization == "random":
+            raise ValueError("train.epochs: 0 trains no head; it needs head.initialization: regression")
+        return self
+
 
 def load(path: Path = paths.PARAMS) -> Params:
     """Read and check a parameter file; raises UserError that names the file, the key and what is wrong with it."""
@@ -218,7 +243,7 @@ def _explain(path: Path, item: Mapping[str, Any]) -> str:
         return f"{path}: {key or 'the file'} must hold keys and their values, not {item['input']!r}"
     message = item["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
-    return f"{path}: {key}: {message}{shown}"
+    return f"{path}: {key + ': ' if key else ''}{message}{shown}"
 
 
 def _suggestion(location: tuple[str | int, ...]) -> str:

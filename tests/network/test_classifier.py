@@ -66,6 +66,21 @@ def test_raw_photos_and_their_activations_get_the_same_answer(saved, cheap_trunk
     np.testing.assert_array_equal(model.probabilities_at_cut(values), model.probabilities(pixels))
 
 
+def test_a_photo_and_its_mirror_image_get_the_answer_that_is_between_theirs(head, cheap_trunk, pixels):
+    one = classifier.Classifier(description(temperature=2.0), head, PRETRAINED)
+    both = classifier.Classifier(description(temperature=2.0, mirror=True), head, PRETRAINED)
+    mirrored = pixels[:, :, ::-1]
+    found = both.probabilities(pixels)
+    between = np.sqrt(one.probabilities(pixels) * one.probabilities(mirrored))  # of logits the mean
+    np.testing.assert_allclose(found, between / between.sum(axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(both.probabilities(mirrored), found, atol=1e-6)
+    assert np.abs(found - one.probabilities(pixels)).max() > 1e-3
+    looks = np.concatenate([pixels, mirrored])  # in the order of Photos.looks
+    at_cut = cheap_trunk({}, [both.cut], "float32")(looks)[both.cut]
+    np.testing.assert_array_equal(both.probabilities_at_cut(at_cut), found)
+    assert both.probabilities(pixels[:0]).shape == (0, 3)
+
+
 @pytest.mark.parametrize("missing", ["model/model.json", "model/trained.npz", "weights.npz"])
 def test_a_missing_file_is_named_with_the_remedy(saved, tmp_path, missing):
     (tmp_path / missing).unlink()
@@ -102,19 +117,22 @@ def test_an_exported_file_needs_its_ending(saved, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_export_agrees_with_trunk_tail_and_head(tensors, pixels, tmp_path, monkeypatch):
+@pytest.mark.parametrize("changes", [{}, {"normalization": "root", "mirror": True}])
+def test_the_export_agrees_with_trunk_tail_and_head(tensors, pixels, tmp_path, monkeypatch, changes):
     """Trained blocks differ from the pretrained ones, as after fine-tuning."""
     monkeypatch.setattr(trunk, "BATCH", 2)
     names = resnet.block_tensors(trunk.Cut(1).blocks)
     block = {name: tensors[name] * (0.9 if name.endswith("kernel") else 1) for name in names}
     head = Top(trunk.Cut(0), {}, keras_model.head(3, (), 0.0, seed=5)).get_tensors()
-    head["head_logits/kernel"] /= 1500  # answers that are neither 0 nor 1
-    shape = description(head_units=[], unfreeze_blocks=1, weights_digest=weights.digest(tensors), temperature=1.5)
+    head["head_logits/kernel"] /= 15 if changes else 1500  # answers that are neither 0 nor 1
+    digest = weights.digest(tensors)
+    shape = description(head_units=[], unfreeze_blocks=1, weights_digest=digest, temperature=1.5, **changes)
     classifier.save(tmp_path / "model", shape, block | head)
     weights.write(tensors, tmp_path / "weights.npz")
     model = classifier.load(tmp_path / "model", tmp_path / "weights.npz")
     wanted = model.probabilities(pixels)
-    at_cut = trunk.Trunk(tensors, [model.cut], "float32")(pixels)[model.cut]
+    looks = [pixels, pixels[:, :, ::-1]] if changes else [pixels]
+    at_cut = np.concatenate([trunk.Trunk(tensors, [model.cut], "float32")(look)[model.cut] for look in looks])
     np.testing.assert_allclose(model.probabilities_at_cut(at_cut), wanted, atol=1e-5)
     assert wanted.min() > 0.01 and np.abs(wanted[0] - wanted[1]).max() > 1e-3
 

@@ -76,6 +76,14 @@ def test_views_follow_the_content_and_stay_when_more_are_wanted():
     }
 
 
+def test_looks_are_the_plain_views_and_then_their_mirror_images():
+    chosen = photos.read("train")
+    assert chosen.looks(mirror=False) == chosen.plain()
+    assert chosen.looks(mirror=True)[:3] == chosen.plain()
+    for plain, mirrored in zip(chosen.plain(), chosen.looks(mirror=True)[3:], strict=True):
+        assert mirrored.path == plain.path and mirrored.view == images.View(flip=True)
+
+
 def test_without_views_there_is_the_plain_one():
     assert [len(of_photo) for of_photo in photos.read("train").augmented(augmentation(views=0))] == [1, 1, 1]
 

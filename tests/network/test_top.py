@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from schedules import schedule
 
 from flowers.network import backend, keras_model, resnet, training
+from flowers.network.epochs import TrainingSet
 from flowers.network.top import Top
 from flowers.network.trunk import Cut
 
@@ -15,15 +17,11 @@ def make_top(cut: Cut, tensors, **options) -> Top:
     return Top(cut, tensors, keras_model.head(3, (), 0.0, seed=0), **options)
 
 
-def schedule(**changes) -> training.Schedule:
-    settings = {"phase": "fine_tune", "epochs": 1, "batch_size": 2, "learning_rate": RATE, "weight_decay": DECAY}
-    return training.Schedule(**settings | {"label_smoothing": 0.0, "patience": 9, "seed": 0} | changes)
-
-
 def trained(top: Top, activations: np.ndarray, epochs: int = 1) -> dict[str, np.ndarray]:
     """The tensors of `top` after some epochs of one step on two photos."""
-    data = training.TrainingSet(activations, np.arange(2)[:, None], LABELS, np.ones(2, np.float32))
-    training.train(top, data, None, schedule(epochs=epochs), training.Progress())
+    data = TrainingSet(activations, np.arange(2)[:, None], LABELS, np.ones(2, np.float32))
+    one_step = schedule(phase="fine_tune", epochs=epochs, batch_size=2, learning_rate=RATE, weight_decay=DECAY)
+    training.train(top, data, None, one_step, training.Progress())
     return top.get_tensors()
 
 
@@ -159,3 +157,10 @@ def test_bfloat16_answers_as_float32_does(tensors, run_trunk, pixels):
     )
     for one, other in zip(exact, rounded, strict=True):
         assert 0.9995 <= one @ other / np.linalg.norm(one) / np.linalg.norm(other) < 1 - 1e-9
+
+
+def test_rates_fall_from_block_to_block(tensors):
+    rates = make_top(Cut(3), tensors).rates(0.5)
+    found = {name.split("_block")[1][0]: rate for name, rate in rates.items()}
+    assert found == {"3": 0.5, "2": 0.25, "1": 0.125}
+    assert rates["conv5_block1_0_conv/kernel"] == 0.125 and not any(name.startswith("head") for name in rates)

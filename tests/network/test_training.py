@@ -6,31 +6,19 @@ import sys
 
 import numpy as np
 import pytest
+from schedules import schedule
 
 from flowers.network import backend, keras_model, training
 from flowers.network.checkpoint import Checkpoint
+from flowers.network.epochs import TrainingSet
 from flowers.network.top import Top
-from flowers.network.training import Progress, Schedule, TrainingSet, ValidationSet
+from flowers.network.training import Progress, ValidationSet
 from flowers.network.trunk import Cut
 
 
 @pytest.fixture(autouse=True)
 def settled():
     backend.settle(0)
-
-
-def schedule(**changes) -> Schedule:
-    settings = {
-        "phase": "head",
-        "epochs": 10,
-        "batch_size": 32,
-        "learning_rate": 0.01,
-        "weight_decay": 0.0,
-        "label_smoothing": 0.0,
-        "patience": 100,
-        "seed": 0,
-    }
-    return Schedule(**settings | changes)
 
 
 def examples(rows, labels, weights=None) -> TrainingSet:
@@ -311,16 +299,17 @@ def test_a_training_that_goes_on_from_any_epoch_ends_with_the_same_bits(tmp_path
 TRAIN = """
 import sys
 import numpy as np
-from flowers.network import backend, keras_model, training
+from flowers.network import backend, epochs, keras_model, training
+from flowers.network.schedule import Schedule
 from flowers.network.top import Top
 from flowers.network.trunk import Cut
 
 backend.settle(3)
 random = np.random.default_rng(0)
 values, labels = random.normal(size=(60, 2048)).astype(np.float32), random.integers(0, 3, 20).astype(np.int32)
-data = training.TrainingSet(values, np.arange(60).reshape(20, 3), labels, np.ones(20, np.float32))
+data = epochs.TrainingSet(values, np.arange(60).reshape(20, 3), labels, np.ones(20, np.float32))
 validation = training.ValidationSet(values[:20], labels)
-schedule = training.Schedule("head", 4, 8, 0.01, 0.01, 0.1, 10, 3)
+schedule = Schedule("head", 4, 8, "adamw", 0.01, "cosine", 1, 0.9, 0.01, 0.1, 0.2, 10, 3)
 progress = training.Progress()
 top = Top(Cut(0), {}, keras_model.head(3, (16, 8), 0.3, seed=3))
 training.train(top, data, validation, schedule, progress)
@@ -331,7 +320,7 @@ result = repr(progress.rows).encode() + b"".join(progress.best[name].tobytes() f
 def test_two_processes_train_to_the_same_bits_and_another_seed_to_others():
     here, other = {}, {}
     exec(TRAIN, here)
-    exec(TRAIN.replace("0.1, 10, 3)", "0.1, 10, 4)"), other)
+    exec(TRAIN.replace("0.2, 10, 3)", "0.2, 10, 4)"), other)
     assert here["result"] != other["result"]
     command = [sys.executable, "-c", TRAIN + "sys.stdout.buffer.write(result)"]
     there = subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "1"}, capture_output=True, check=True).stdout

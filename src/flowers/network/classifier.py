@@ -14,7 +14,7 @@ import numpy as np
 
 from flowers import console
 from flowers.errors import UserError
-from flowers.network import keras_model, training, weights
+from flowers.network import epochs, keras_model, training, weights
 from flowers.network.top import Top
 from flowers.network.trunk import Cut, Trunk
 
@@ -39,6 +39,8 @@ class Description:
     precision: str
     weights_digest: str
     temperature: float = 1.0  # what the logits are divided by, so that probabilities mean what they say
+    normalization: str = "none"  # of the features before the head
+    mirror: bool = False  # logits are the mean of those of a photo and of its mirror image
     threshold: float | None = None  # an answer of a lower probability is unsure; None where no photo was held out
     input: str = INPUT
 
@@ -61,7 +63,7 @@ class Classifier:
     @cached_property
     def _head(self) -> "keras.Model":
         shape = self.description
-        model = keras_model.head(len(self.classes), shape.head_units, shape.dropout, seed=0)
+        model = keras_model.head(len(self.classes), shape.head_units, shape.dropout, 0, shape.normalization)
         keras_model.set_tensors(model, self._trained)
         return model
 
@@ -80,17 +82,23 @@ class Classifier:
         Computed 32 at a time. What one photo gets depends on its neighbours in the last bits at most.
         """
         size = self._to_features.batch
-        found = [self._to_features(images[start : start + size])[Cut(0)] for start in range(0, len(images), size)]
+        found = [
+            self._to_features(look[start : start + size])[Cut(0)]
+            for look in ([images, images[:, :, ::-1]] if self.description.mirror else [images])
+            for start in range(0, len(images), size)
+        ]
         if not found:
             return np.empty((0, len(self.classes)), np.float32)
         return self._calibrated(self._features_to_logits.logits(np.concatenate(found).astype(np.float32)))
 
-    def probabilities_at_cut(self, activations: training.Examples) -> np.ndarray:
-        """Probabilities (n, classes) float32 of the trunk's activations at `cut`."""
+    def probabilities_at_cut(self, activations: epochs.Examples) -> np.ndarray:
+        """Probabilities (n, classes) float32 of the trunk's activations at `cut`, of what `Photos.looks` gives."""
         return self._calibrated(self.top.logits(activations))
 
     def _calibrated(self, logits: np.ndarray) -> np.ndarray:
-        return training.softmax(logits / self.description.temperature)
+        """Of all photos, and where it is asked for, then of all mirror images."""
+        looks = logits.reshape(2 if self.description.mirror else 1, -1, logits.shape[1])
+        return training.softmax(looks.mean(axis=0) / self.description.temperature)
 
     def feature_maps(self, image: np.ndarray) -> np.ndarray:
         """The last convolution's output, (7, 7, 2048) float32, for one image, uint8 RGB (224, 224, 3)."""
@@ -108,7 +116,8 @@ class Classifier:
 
     def export(self) -> "keras.Model":
         """The whole network as one Keras model: uint8 (n, 224, 224, 3) to probabilities, in float32."""
-        return keras_model.whole({**self.pretrained, **self._trained}, self._head, self.description.temperature)
+        said = self.description
+        return keras_model.whole({**self.pretrained, **self._trained}, self._head, said.temperature, said.mirror)
 
 
 def save(folder: Path, description: Description, trained: weights.Tensors) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 
 from flowers import paths
 from flowers.errors import UserError
-from flowers.network import activations, backend, keras_model, photos, training, weights
+from flowers.network import activations, backend, epochs, keras_model, photos, regression, training, weights
+from flowers.network.schedule import Schedule
 from flowers.network.top import Top
 from flowers.network.trunk import Cut, best_precision
 from flowers.params import AugmentationParams, HeadParams, ModelParams, TrainParams
@@ -36,9 +37,9 @@ class Data:
         items = [item for of_photo in views for item in of_photo] + (self.val.plain() if self.val else [])
         stored = activations.stored(items, [Cut(0), *cuts], self.tensors, self.precision)
         # Pooled features are small enough to be held in memory.
-        self._examples: dict[Cut, training.Examples] = {**stored, Cut(0): stored[Cut(0)][:]}
+        self._examples: dict[Cut, epochs.Examples] = {**stored, Cut(0): stored[Cut(0)][:]}
 
-    def at(self, cut: Cut, class_weights: bool) -> tuple[training.TrainingSet, training.ValidationSet | None]:
+    def at(self, cut: Cut, class_weights: bool) -> tuple[epochs.TrainingSet, training.ValidationSet | None]:
         """Both sets with their activations at one of the cuts; with or without a weight a class."""
         examples = self._examples[cut]
         labels, val = self.train.labels, None
@@ -47,7 +48,7 @@ class Data:
             weighed = np.ones_like(weighed)
         if self.val is not None:
             val = training.ValidationSet(_Rows(examples, self._val_rows), self.val.labels)
-        return training.TrainingSet(examples, self._rows, labels, weighed), val
+        return epochs.TrainingSet(examples, self._rows, labels, weighed), val
 
 
 def fit(
@@ -59,12 +60,18 @@ def fit(
     on_epoch: training.OnEpoch | None = None,
     save: Callable[[training.Progress], None] | None = None,
 ) -> None:
-    """Train for both phases, or for what is left of them; `progress` is updated. Raises training.Diverged."""
+    """Train for all phases, or for what is left of them; `progress` is updated. Raises training.Diverged."""
     backend.settle(train.seed)
-    head_model = keras_model.head(len(data.train.classes), head.units, head.dropout, train.seed)
+    head_model = keras_model.head(len(data.train.classes), head.units, head.dropout, train.seed, head.normalization)
+    if progress.best:  # of an earlier phase; within a phase, its state is put back
+        keras_model.set_tensors(head_model, progress.best)
     if progress.phase != "fine_tune":
-        top = Top(Cut(0), data.tensors, head_model)
-        training.train(top, *data.at(top.cut, train.class_weights), _schedule(train, "head"), progress, on_epoch, save)
+        top, sets = Top(Cut(0), data.tensors, head_model), data.at(Cut(0), train.class_weights)
+        if head.initialization == "regression" and not progress.rows:
+            regression.initialize(head_model, sets[0], head.penalty)
+            training.note_start(top, "regression", *sets, progress, on_epoch, save)
+        if train.epochs:
+            training.train(top, *sets, _schedule(train, "head"), progress, on_epoch, save)
     if model.unfreeze_blocks and train.fine_tune_epochs:
         keras_model.set_tensors(head_model, progress.best)
         top = Top(Cut(model.unfreeze_blocks), data.tensors, head_model, data.precision, model.train_batch_norm)
@@ -85,7 +92,7 @@ def read_weights() -> weights.Tensors:
 class _Rows:
     """Some rows of a set of examples, as a set of examples."""
 
-    def __init__(self, examples: training.Examples, rows: np.ndarray) -> None:
+    def __init__(self, examples: epochs.Examples, rows: np.ndarray) -> None:
         self._examples, self._rows = examples, rows
 
     def __len__(self) -> int:
@@ -95,15 +102,20 @@ class _Rows:
         return self._examples[self._rows[rows]]
 
 
-def _schedule(train: TrainParams, phase: str) -> training.Schedule:
+def _schedule(train: TrainParams, phase: str) -> Schedule:
     fine = phase == "fine_tune"
-    return training.Schedule(
+    return Schedule(
         phase=phase,
         epochs=train.fine_tune_epochs if fine else train.epochs,
         batch_size=train.batch_size,
+        optimizer=train.optimizer,
         learning_rate=train.fine_tune_learning_rate if fine else train.learning_rate,
+        shape=train.schedule,
+        warmup_epochs=train.warmup_epochs,
+        block_rate=train.block_rate,
         weight_decay=train.weight_decay,
         label_smoothing=train.label_smoothing,
+        mixup=train.mixup,
         patience=train.patience,
         seed=train.seed,
     )

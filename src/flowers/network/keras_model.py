@@ -10,12 +10,22 @@ from flowers.network.weights import Tensors
 if TYPE_CHECKING:
     import keras
 
+SMALLEST = 1e-6  # feature that `root` tells from 0
 
-def head(classes: int, units: Sequence[int], dropout: float, seed: int) -> "keras.Model":
-    """Pooled features (n, 2048) to logits (n, classes): Dense layers with ReLU, each followed by dropout."""
+
+def head(classes: int, units: Sequence[int], dropout: float, seed: int, normalization: str = "none") -> "keras.Model":
+    """Pooled features (n, 2048) to logits (n, classes): Dense layers with ReLU, each followed by dropout.
+
+    With the normalization `root` features are first divided by their mean, and their square roots taken: of length 1
+    but for a factor (RootSIFT: Arandjelović and Zisserman, "Three things everyone should know to improve object
+    retrieval", CVPR 2012).
+    """
     keras = backend.keras()
     initializers = (keras.initializers.GlorotUniform(seed=seed + number) for number in range(len(units) + 1))
     inputs = x = keras.Input((resnet.FEATURES,))
+    if normalization == "root":
+        x = keras.ops.maximum(x, SMALLEST)  # the root's slope is infinite at 0
+        x = keras.ops.sqrt(x / keras.ops.mean(x, axis=-1, keepdims=True))
     for number, width in enumerate(units, start=1):
         x = keras.layers.Dense(
             width, activation="relu", kernel_initializer=next(initializers), name=f"head_dense{number}"
@@ -25,18 +35,21 @@ def head(classes: int, units: Sequence[int], dropout: float, seed: int) -> "kera
     return keras.Model(inputs, logits, name="head")
 
 
-def whole(tensors: Tensors, head_model: "keras.Model", temperature: float = 1.0) -> "keras.Model":
+def whole(tensors: Tensors, head_model: "keras.Model", temperature: float = 1.0, mirror: bool = False) -> "keras.Model":
     """Raw images, uint8 RGB (n, 224, 224, 3), to probabilities (n, classes): one Keras model that needs nothing else.
 
     It is Keras's own ResNet50 with `tensors`, its preprocessing in front and the trained head behind; the head's logits
-    are divided by the temperature.
+    are divided by the temperature. With `mirror` they are the mean of those of the image and of its mirror image.
     """
     keras = backend.keras()
     base = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(224, 224, 3))
     set_tensors(base, tensors)
     inputs = keras.Input((224, 224, 3), dtype="uint8", name="image")
     x = keras.layers.Rescaling(1.0, offset=(-BGR_MEANS).tolist())(keras.ops.flip(inputs, axis=-1))
-    logits = keras.layers.Rescaling(1 / temperature, name="temperature")(head_model(base(x)))
+    logits = head_model(base(x))
+    if mirror:
+        logits = keras.layers.Average()([logits, head_model(base(keras.ops.flip(x, axis=2)))])
+    logits = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
     return keras.Model(inputs, keras.layers.Softmax(name="probability")(logits), name="flowers")
 
 

@@ -1,6 +1,6 @@
 """The photos of a split as the network's stages see them: files, labels, and items of the activation store."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,11 @@ class Photos:
     def plain(self) -> list[Item]:
         """The plain view of every photo."""
         return [Item(paths.IMAGES / row["path"], row["sha256"]) for row in self._rows()]
+
+    def looks(self, mirror: bool) -> list[Item]:
+        """The plain view of every photo, then, if it is asked for, the mirror image of every one."""
+        plain = self.plain()
+        return plain + [replace(item, view=images.View(flip=True)) for item in plain if mirror]
 
     def augmented(self, params: AugmentationParams) -> list[list[Item]]:
         """For every photo its plain view and its random ones."""

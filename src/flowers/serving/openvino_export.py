@@ -93,7 +93,7 @@ def _write_network(model: classifier.Classifier, calibration: Sequence[Item], fo
     tensors, said = _tensors(model), model.description
     with ThreadPoolExecutor(2) as pool:
         images = list(pool.map(pixels, calibration))
-    network = quantised(openvino_network.build(tensors, said.temperature), images)
+    network = quantised(openvino_network.build(tensors, said.temperature, said.normalization, said.mirror), images)
     openvino_model.runtime().save_model(network, folder / NETWORK, compress_to_fp16=False)
     return asdict(
         Description(

@@ -5,23 +5,31 @@ from typing import Any
 import numpy as np
 
 from flowers.network import resnet
+from flowers.network.keras_model import SMALLEST
 from flowers.network.trunk import BGR_MEANS, folded_weights
 from flowers.network.weights import Tensors
 from flowers.serving import openvino_model
 
 
-def build(tensors: Tensors, temperature: float) -> Any:
+def build(tensors: Tensors, temperature: float, normalization: str = "none", mirror: bool = False) -> Any:
     """An `openvino.Model` from uint8 RGB images (n, 224, 224, 3), any n, to probabilities (n, classes) float32.
 
-    `tensors` are those of ResNet50 and of the head, by the names that Keras's layers have. BatchNorm is folded into the
-    convolutions and the temperature, by which logits are divided, into the last layer.
+    `tensors` are those of ResNet50 and of the head, by the names that Keras's layers have; the rest is as in
+    model.json. BatchNorm is folded into the convolutions, and the temperature, by which logits are divided, into the
+    last layer.
     """
     ov = openvino_model.runtime()
     import openvino.opset13 as op
 
     image = op.parameter([-1, 224, 224, 3], np.uint8, name="image")
     channels_first = op.transpose(op.convert(image, np.float32), op.constant(np.array([0, 3, 1, 2])))
-    logits = _head(op, _trunk(op, channels_first, folded_weights(tensors)), tensors, temperature)
+    if mirror:
+        backwards = op.constant(np.arange(223, -1, -1))
+        channels_first = op.concat([channels_first, op.gather(channels_first, backwards, op.constant(3))], 0)
+    logits = _head(op, _trunk(op, channels_first, folded_weights(tensors)), tensors, temperature, normalization)
+    if mirror:
+        one, other = op.split(logits, op.constant(0), 2).outputs()
+        logits = op.multiply(op.add(one, other), op.constant(np.float32(0.5)))
     return ov.Model([op.softmax(logits, 1)], [image], "flowers")
 
 
@@ -48,8 +56,11 @@ def _trunk(op: Any, x: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]]) -
     return op.reduce_mean(x, op.constant(np.array([2, 3])), keep_dims=False)
 
 
-def _head(op: Any, x: Any, tensors: Tensors, temperature: float) -> Any:
+def _head(op: Any, x: Any, tensors: Tensors, temperature: float, normalization: str) -> Any:
     """Logits (n, classes), divided by the temperature, of features (n, 2048)."""
+    if normalization == "root":
+        x = op.maximum(x, op.constant(np.float32(SMALLEST)))
+        x = op.sqrt(op.divide(x, op.reduce_mean(x, op.constant(np.array([1])), keep_dims=True)))
 
     def dense(x: Any, layer: str, divisor: float = 1.0) -> Any:
         kernel, bias = (tensors[f"{layer}/{name}"] / np.float32(divisor) for name in ("kernel", "bias"))

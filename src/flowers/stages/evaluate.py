@@ -58,7 +58,8 @@ def run(evaluate: EvaluateParams) -> None:
 
 
 def _probabilities(model: classifier.Classifier, chosen: photos.Photos) -> np.ndarray:
-    stored = activations.stored(chosen.plain(), [model.cut], model.pretrained, model.description.precision)
+    looks = chosen.looks(model.description.mirror)
+    stored = activations.stored(looks, [model.cut], model.pretrained, model.description.precision)
     return model.probabilities_at_cut(stored[model.cut])
 
 

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 
 from flowers import console, paths
-from flowers.network import backend, classifier, fitting, resnet, training, weights
+from flowers.network import activations, backend, classifier, fitting, resnet, training, weights
 from flowers.network.checkpoint import Checkpoint
 from flowers.network.trunk import Cut
 from flowers.params import AugmentationParams, HeadParams, ModelParams, TrainParams
@@ -57,6 +57,8 @@ def run(
         classes=data.train.classes,
         head_units=list(head.units),
         dropout=head.dropout,
+        normalization=head.normalization,
+        mirror=model.mirror,
         unfreeze_blocks=model.unfreeze_blocks,
         precision=data.precision,
         weights_digest=weights.digest(data.tensors),
@@ -71,12 +73,13 @@ def run(
 
 def _calibrated(model: classifier.Classifier, data: fitting.Data) -> classifier.Description:
     """The model's description with the temperature and the threshold that the validation photos ask for."""
-    _, val = data.at(model.cut, class_weights=False)
-    if val is None:
+    if data.val is None:
         return model.description
-    probabilities = model.probabilities_at_cut(val.examples)
-    temperature = calibration.temperature(val.labels, probabilities)
-    threshold = calibration.threshold(val.labels, calibration.scaled(probabilities, temperature))
+    looks = data.val.looks(model.description.mirror)
+    stored = activations.stored(looks, [model.cut], data.tensors, data.precision)
+    probabilities = model.probabilities_at_cut(stored[model.cut])
+    temperature = calibration.temperature(data.val.labels, probabilities)
+    threshold = calibration.threshold(data.val.labels, calibration.scaled(probabilities, temperature))
     return replace(model.description, temperature=temperature, threshold=threshold)
 
 

@@ -76,7 +76,11 @@ def run_name(params: Params) -> str:
     """What a person tells runs apart by, in a line that MLflow's table cuts off after some twenty characters."""
     units = "-".join(str(width) for width in params.head.units)
     parts = [f"{units} dropout {params.head.dropout:g}" if units else "linear"]
-    parts.append(f"unfreeze {params.model.unfreeze_blocks} lr {params.train.learning_rate:g}")
+    if params.head.initialization == "regression":
+        parts.append("from a regression")
+    parts.append(f"unfreeze {params.model.unfreeze_blocks}")
+    if params.train.epochs:
+        parts.append(f"lr {params.train.learning_rate:g}")
     if params.model.unfreeze_blocks:
         parts.append(f"then {params.train.fine_tune_learning_rate:g}")
     if params.train.label_smoothing:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("model", "head", "augmentation", "train")
 _FIXED = {
+    "model.mirror": "epochs are scored without it",
     "model.weights": "the download stage decides it",
     "train.on": "without validation photos a trial has no score",
     "train.seed": "a lucky seed is no better model; tune.repeats averages over seeds",

@@ -1,0 +1,38 @@
+"""How one phase of a training goes: its length, its rates, what it does to labels and examples."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One phase: `epochs` at most, ended `patience` epochs after the best one where there is validation."""
+
+    phase: str
+    epochs: int
+    batch_size: int
+    optimizer: Literal["adamw", "sgd"]
+    learning_rate: float
+    shape: Literal["constant", "cosine"]
+    warmup_epochs: float
+    block_rate: float
+    weight_decay: float
+    label_smoothing: float
+    mixup: float
+    patience: int
+    seed: int
+
+    def rates(self, epoch: int, steps: int) -> np.ndarray:
+        """The learning rates of the `steps` steps of an epoch, counted from the phase's first: (steps,) float64.
+
+        They rise in a straight line over the warm-up. Then they stay, or fall to 0 at the end of the last epoch along a
+        half wave of the cosine (Loshchilov and Hutter, arXiv 1608.03983, without restarts).
+        """
+        step = epoch * steps + np.arange(steps)
+        warmup, total = self.warmup_epochs * steps, self.epochs * steps
+        rates = np.full(steps, self.learning_rate)
+        if self.shape == "cosine":
+            rates *= (1 + np.cos(np.pi * np.clip((step - warmup) / max(total - warmup, 1), 0, 1))) / 2
+        return np.where(step < warmup, self.learning_rate * (step + 1) / (warmup + 1), rates)
