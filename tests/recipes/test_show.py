@@ -15,7 +15,7 @@ OXFORD = """\
   seeds: 3
   gain: {gain}
   wall_s: 1295
-  memory_mib: 2100
+  memory_mib: 2560
   machine: AMD EPYC (Zen 5, bfloat16), 2 cores
   date: 2026-11-21
   command: make bench-recipes OXFORD=/photos/oxford102 RECIPES=linear
@@ -61,8 +61,8 @@ def test_the_list_shows_every_recipe_and_under_its_photos_the_best_first(measure
     assert found[4].endswith("   Brackets [red] and :rose: stay")
     oxford = found.index("Oxford 102, 89 of its classes, train and val: mean per-class accuracy")
     assert found[oxford + 1].split() == ["recipe", "score", "over", "seeds", "gain", "time", "memory"]
-    assert found[oxford + 3].split(maxsplit=1) == [LONG_NAME, "95.1 %   93.9 – 95.3 of 3   -3.0   1,295 s   2.1 GiB"]
-    assert found[oxford + 4].split(maxsplit=1) == ["linear", "94.1 %   93.9 – 95.3 of 3   +1.2   1,295 s   2.1 GiB"]
+    assert found[oxford + 3].split(maxsplit=1) == [LONG_NAME, "95.1 %   93.9 – 95.3 of 3   -3.0   1,295 s   2.5 GiB"]
+    assert found[oxford + 4].split(maxsplit=1) == ["linear", "94.1 %   93.9 – 95.3 of 3   +1.2   1,295 s   2.5 GiB"]
     five = found.index("five classes: accuracy")
     assert found[five + 3].split() == ["linear", "90.5", "%", "one", "seed", "38", "s", "1.0", "GiB"]
     assert done.out.count("tried-by-nobody") == 1
@@ -73,7 +73,7 @@ def test_names_and_figures_stay_whole_at_every_width(measured, flowers, monkeypa
     monkeypatch.setenv("COLUMNS", width)
     done = flowers("list")
     assert max(map(len, lines(done.out))) <= int(width)
-    for whole in ("tried-by-nobody", "94.1 %", "-3.0", "1,295 s", "2.1 GiB"):
+    for whole in ("tried-by-nobody", "94.1 %", "-3.0", "1,295 s", "2.5 GiB"):
         assert whole in done.out
     assert done.out.count(LONG_NAME) == 2
     for line in flowers("show", LONG_NAME).out.splitlines():
@@ -92,6 +92,12 @@ def test_into_a_pipe_nothing_is_cut(measured):
     assert f"  {whole}\n" in done.stdout
 
 
+def test_a_word_that_is_wider_than_its_column_is_folded(checkout, flowers, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    checkout.recipe(LONG_NAME, {}, "backpropagation")
+    assert "".join(line.split()[-1] for line in lines(flowers("list").out)[2:]) == "backpropagation"
+
+
 def test_without_measurements_the_list_is_names_and_descriptions(checkout, flowers):
     checkout.recipe("mine", {}, "Nothing special")
     assert [line.split() for line in lines(flowers("list").out)[2:]] == [["mine", "Nothing", "special"]]
@@ -108,7 +114,7 @@ def test_a_recipe_in_full(measured, flowers):
         "Oxford 102, 89 of its classes, train and val: mean per-class accuracy",
         "  score    94.1 %, 93.9 – 95.3 of 3 seeds",
         "  gain     +1.2 points over a plain logistic regression on the same photos",
-        "  took     1,295 s and 2.1 GiB, a whole `dvc repro` that found no activations",
+        "  took     1,295 s and 2.5 GiB, a whole `dvc repro` that found no activations",
         "  machine  AMD EPYC (Zen 5, bfloat16), 2 cores",
         "  date     2026-11-21",
         "  command  make bench-recipes OXFORD=/photos/oxford102 RECIPES=linear",
