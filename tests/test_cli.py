@@ -18,10 +18,11 @@ from flowers import cli
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 STAGES = ("download", "split", "train", "evaluate", "track")
 TASKS = (
-    *("check", "tune", "compare", "report", "promote", "reproduce", "scores", "ui"),
+    *("check", "tune", "compare", "report", "promote", "reproduce", "scores", "ui", "recipe"),
     *("predict", "serve", "score", "export"),
     *("draw-sample", "cache", "clean", "project"),
 )
+RECIPE = ("list", "show", "use")
 HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sklearn", "matplotlib", "dvc", "optuna", "scipy")
 
 
@@ -96,6 +97,12 @@ def test_each_command_has_help(flowers, name):
     assert re.search(rf"Usage: .* {name}\b", done.out)
 
 
+@pytest.mark.parametrize("name", RECIPE)
+def test_each_command_on_recipes_has_help(flowers, name):
+    assert re.search(rf"Usage: .* recipe {name}\b", flowers("recipe", name, "--help").out)
+    assert re.search(rf"^│ {name} ", flowers("recipe", "--help").out, re.MULTILINE)
+
+
 def test_without_a_command_help_is_shown(flowers):
     done = flowers()
     assert done.status == 2
@@ -136,6 +143,10 @@ def test_help_imports_nothing_that_takes_seconds():
         ["draw-sample", "pictures", "--seed", "-1"],
         ["cache", "--clear", "everything"],
         ["project"],
+        ["recipe", "bogus"],
+        ["recipe", "list", "extra"],
+        ["recipe", "show"],
+        ["recipe", "use"],
     ],
 )
 def test_a_wrong_use_is_status_2_and_says_how_to_use_it(flowers, checkout, arguments):

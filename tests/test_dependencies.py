@@ -174,6 +174,12 @@ def test_no_stage_depends_on_what_decides_nothing(modules, stage):
     assert [file for file in idle if covered(file, sources(stage))] == []
 
 
+def test_no_stage_depends_on_a_recipe():
+    """Its values are in params.yaml, key by key; what was measured of it decides nothing."""
+    files = [path for stage in STAGES for path in pipeline()["stages"][stage]["deps"]]
+    assert [path for path in files if Path(path).is_relative_to(paths.RECIPES)] == []
+
+
 def test_every_template_belongs_to_a_module(modules):
     """Else no stage could be found to depend on it."""
     named = {file for module in modules.files for file in modules.templates(module)}
@@ -275,6 +281,7 @@ def test_what_computes_depends_on_the_versions_of_the_numeric_packages(stage):
 def test_every_output_has_its_place_in_paths():
     files = {value for name, value in vars(paths).items() if isinstance(value, Path) and name.isupper()}
     files -= {paths.PARAMS, paths.BUILD, paths.EVALUATION, paths.TRACKING}  # no output, or the folder of several
+    files -= {paths.RECIPES}  # written by hand
     files -= {paths.CHECKPOINT, paths.STUDIES}  # gone when the stage ends; of no stage
     files -= {paths.CHECK_PAGE, paths.DOUBTFUL}  # of no stage: `flowers check` writes them
     made = [Path(out) for stage in STAGES for out in outputs(stage)]

@@ -7,7 +7,7 @@ this module only checks and never decides a result.
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -18,6 +18,8 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 DECIDE_NO_RESULT = ("promote", "tune")  # sections about results, of which no stage reads anything
 
@@ -183,6 +185,15 @@ class PromoteParams(_Section):
     probe_photos: Annotated[int, Field(ge=1, le=1000)]
 
 
+class Training(_Section):
+    """The sections that decide a training: a study searches in them, a recipe sets them."""
+
+    model: ModelParams
+    head: HeadParams
+    augmentation: AugmentationParams
+    train: TrainParams
+
+
 class Params(_Section):
     """All of params.yaml."""
 
@@ -205,38 +216,52 @@ class Params(_Section):
 
 def load(path: Path = paths.PARAMS) -> Params:
     """Read and check a parameter file; raises UserError that names the file, the key and what is wrong with it."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run this from the root of the checkout") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    except YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    try:
-        params = Params.model_validate(document)
-    except ValidationError as error:
-        raise UserError("\n".join(_explanations(path, error))) from None
+    params = checked(Params, read(path), path)
     folder = params.dataset.path
     if params.dataset.name == "local" and folder != "data.yaml" and not Path(folder).is_absolute():
         raise UserError(f"{path}: dataset.path: '{folder}' must be data.yaml or an absolute path")
     return params
 
 
-def _explanations(path: Path, error: ValidationError) -> list[str]:
+def read(path: Path) -> Any:
+    """What a YAML file of the checkout holds, not yet checked; raises UserError that names the file."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run this from the root of the checkout") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def checked(model: type[Checked], document: Any, path: Path) -> Checked:
+    """What was read from `path`, typed; raises UserError that names the file, the keys and what is wrong with them."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise UserError("\n".join(_explanations(model, path, error))) from None
+
+
+def training_values(settings: Params | Training) -> dict[str, Any]:
+    """The values of all keys that decide a training, by dotted names such as 'head.units'."""
+    return {f"{section}.{key}": value for section in Training.model_fields for key, value in getattr(settings, section)}
+
+
+def _explanations(model: type[BaseModel], path: Path, error: ValidationError) -> list[str]:
     """A line a mistake; a key that is missing because it is mistyped is not named twice."""
     items = error.errors()
-    meant = {(*item["loc"][:-1], _closest(item["loc"])) for item in items if item["type"] == "extra_forbidden"}
-    return [_explain(path, item) for item in items if item["type"] != "missing" or item["loc"] not in meant]
+    meant = {(*item["loc"][:-1], _closest(model, item["loc"])) for item in items if item["type"] == "extra_forbidden"}
+    return [_explain(model, path, item) for item in items if item["type"] != "missing" or item["loc"] not in meant]
 
 
-def _explain(path: Path, item: Mapping[str, Any]) -> str:
+def _explain(model: type[BaseModel], path: Path, item: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        return f"{path}: unknown key '{key}'{_suggestion(item['loc'])}"
+        return f"{path}: unknown key '{key}'{_suggestion(model, item['loc'])}"
     if item["type"] == "missing":
         return f"{path}: key '{key}' is missing"
     if item["type"] == "model_type":
@@ -246,26 +271,27 @@ def _explain(path: Path, item: Mapping[str, Any]) -> str:
     return f"{path}: {key + ': ' if key else ''}{message}{shown}"
 
 
-def _suggestion(location: tuple[str | int, ...]) -> str:
-    close = _closest(location)
-    return f"; did you mean '{close}'?" if close else f"; known here: {', '.join(_section(location).model_fields)}"
+def _suggestion(model: type[BaseModel], location: tuple[str | int, ...]) -> str:
+    close = _closest(model, location)
+    known = ", ".join(_section(model, location).model_fields)
+    return f"; did you mean '{close}'?" if close else f"; known here: {known}"
 
 
-def _closest(location: tuple[str | int, ...]) -> str | None:
+def _closest(model: type[BaseModel], location: tuple[str | int, ...]) -> str | None:
     """The key that exists where an unknown one stands, and is like it."""
     import difflib
 
-    return next(iter(difflib.get_close_matches(str(location[-1]), _section(location).model_fields, n=1)), None)
+    return next(iter(difflib.get_close_matches(str(location[-1]), _section(model, location).model_fields, n=1)), None)
 
 
-def _section(location: tuple[str | int, ...]) -> type[BaseModel]:
-    section: type[BaseModel] = Params
+def _section(model: type[BaseModel], location: tuple[str | int, ...]) -> type[BaseModel]:
+    """The model that a key belongs to."""
     parts = iter(location[:-1])
     for part in parts:
-        annotation = section.model_fields[str(part)].annotation
-        if get_origin(annotation) is dict:
-            next(parts)  # whatever its key
-            annotation = get_args(annotation)[1]
+        annotation = model.model_fields[str(part)].annotation
+        if get_origin(annotation) in (dict, tuple):
+            next(parts)  # whatever its key or number
+            annotation = next(kind for kind in get_args(annotation) if kind is not str)
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        section = annotation
-    return section
+        model = annotation
+    return model

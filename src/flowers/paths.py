@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+RECIPES = Path("recipes")
 
 BUILD = Path("build")
 

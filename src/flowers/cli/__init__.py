@@ -7,7 +7,7 @@ from flowers.cli.app import app
 from flowers.errors import UserError
 
 # isort: off
-from flowers.cli import stages, experiments, work, house  # noqa: F401 - registers the commands, in this order
+from flowers.cli import stages, experiments, recipes, work, house  # noqa: F401 - registers the commands, in this order
 # isort: on
 
 __all__ = ["app", "main"]

@@ -4,12 +4,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowers import console
+from flowers import console, params_file
 from flowers.errors import UserError
 from flowers.params import Params
 from flowers.reporting import study_figures
 from flowers.tracking import StudyFacts, StudyRuns
-from flowers.tuning import apply, crew, screen, states, summary, verdict, worker
+from flowers.tuning import crew, screen, states, summary, verdict, worker
 from flowers.tuning.space import Space, decoded
 from flowers.tuning.storage import Storage
 from flowers.tuning.study import Study
@@ -41,7 +41,7 @@ def tune(settings: Params, options: Options) -> int:
         raise UserError("params.yaml: train.on must be 'train' for a study: its scores are those of validation photos")
     space = Space(settings)
     if options.apply and not options.force:
-        _refuse_edits(space)
+        params_file.refuse_edits(space.names)
     study = Study(Storage(options.storage), space, options.study, options.new)
     trainer, stop = Trainer(space), Stop()
     if not study.finished(options.n_trials):
@@ -94,14 +94,8 @@ def _publish(study: Study, n_trials: int) -> None:
         study_runs(study).finish(states.facts(trials, study.space), {"trials": table}, folder, status, importances)
 
 
-def _refuse_edits(space: Space) -> None:
-    if edits := apply.uncommitted(space.names):
-        changes = ", ".join(f"{name} ({before!r}, now {now!r})" for name, (before, now) in edits.items())
-        raise UserError(f"params.yaml has edits that no commit holds: {changes}. Commit them, or add --force")
-
-
 def _apply(study: Study, found: verdict.Verdict) -> None:
     if found.is_current:
         return
-    apply.write({name: decoded(value) for name, value in found.winner.params.items()})
+    params_file.write({name: decoded(value) for name, value in found.winner.params.items()})
     console.say("params.yaml now holds the winner. Train it: dvc repro")

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ValidationError
 
 from flowers import paths
 from flowers.errors import UserError
-from flowers.params import Dimension, Params
+from flowers.params import Dimension, Params, Training
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-SECTIONS = ("model", "head", "augmentation", "train")
+SECTIONS = tuple(Training.model_fields)
 _FIXED = {
     "model.mirror": "epochs are scored without it",
     "model.weights": "the download stage decides it",

@@ -1,4 +1,4 @@
-"""Put found values into params.yaml: theirs are the only bytes that change; and tell what git does not hold yet."""
+"""Put values into params.yaml: theirs are the only bytes that change; and tell what git does not hold yet."""
 
 import re
 import shutil
@@ -57,6 +57,13 @@ def uncommitted(names: Iterable[str], path: Path = paths.PARAMS) -> dict[str, tu
     now = _parsed(_read(path), path)
     pairs = {name: (_value(committed, name), _value(now, name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def refuse_edits(names: Iterable[str], path: Path = paths.PARAMS) -> None:
+    """Raise UserError, which names them, if some of these keys hold what no commit does."""
+    if edits := uncommitted(names, path):
+        changes = ", ".join(f"{name} ({before!r}, now {now!r})" for name, (before, now) in edits.items())
+        raise UserError(f"{path} has edits that no commit holds: {changes}. Commit them, or add --force")
 
 
 def _places(text: str, names: Iterable[str], path: Path) -> dict[str, tuple[Node, Node]]:

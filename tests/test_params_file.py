@@ -1,4 +1,4 @@
-"""Found values in params.yaml: theirs are the only bytes that change; and what git does not hold yet is told."""
+"""New values in params.yaml: theirs are the only bytes that change; and what git does not hold yet is told."""
 
 import os
 import shutil
@@ -9,11 +9,10 @@ import pytest
 import yaml as pyyaml
 from ruamel.yaml import YAML
 
-from flowers import params
+from flowers import params, params_file
 from flowers.errors import UserError
-from flowers.tuning import apply
 
-SHIPPED = Path(__file__).parents[2] / "params.yaml"
+SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
 SMALL = """\
 # A file with everything around its values.
@@ -42,7 +41,7 @@ def path(tmp_path) -> Path:
 def written(path: Path, text: str, values: dict) -> str:
     """The file's text after the values are in it."""
     path.write_bytes(text.encode())
-    apply.write(values, path)
+    params_file.write(values, path)
     return path.read_bytes().decode()
 
 
@@ -50,7 +49,7 @@ def refused(path: Path, values: dict) -> str:
     """What is said of values that cannot be written; the file, and its folder, stay as they are."""
     before = path.read_bytes()
     with pytest.raises(UserError) as error:
-        apply.write(values, path)
+        params_file.write(values, path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
     return str(error.value)
@@ -160,7 +159,7 @@ def test_strings_are_quoted_where_they_must_be(path, value, shown):
 def test_a_value_that_stands_there_already_is_not_touched(path):
     path.write_text("split:\n  train: 0.70\n  seed: 0x10\n")
     before = path.stat()
-    apply.write({"split.train": 0.7, "split.seed": 16}, path)
+    params_file.write({"split.train": 0.7, "split.seed": 16}, path)
     assert path.read_text() == "split:\n  train: 0.70\n  seed: 0x10\n"
     assert path.stat() == before
 
@@ -230,7 +229,7 @@ def test_a_file_that_is_not_yaml_is_one_line(path):
 
 def test_a_missing_file_is_named(path):
     with pytest.raises(UserError, match="cannot be read") as error:
-        apply.write({"head.units": []}, path)
+        params_file.write({"head.units": []}, path)
     assert str(path) in str(error.value)
 
 
@@ -262,7 +261,7 @@ def test_the_mode_stays_and_a_link_stays_a_link(path, tmp_path):
     real.write_text(SMALL)
     real.chmod(0o640)
     path.symlink_to(real)
-    apply.write({"head.last": 4}, path)
+    params_file.write({"head.last": 4}, path)
     assert path.is_symlink()
     assert real.read_text() == SMALL.replace("last: 3", "last: 4")
     assert real.stat().st_mode & 0o777 == 0o640
@@ -300,27 +299,27 @@ NAMES = ("train.dropout", "head.dropout", "head.units", "head.mirror")
 
 def test_the_asked_keys_that_differ_from_the_commit_are_told(git, monkeypatch):
     git.commit()
-    assert apply.uncommitted(NAMES, git.path) == {}
-    apply.write({"head.dropout": 0.5, "head.units": [], "head.last": 9}, git.path)
+    assert params_file.uncommitted(NAMES, git.path) == {}
+    params_file.write({"head.dropout": 0.5, "head.units": [], "head.last": 9}, git.path)
     git.run("add", ".")  # staged is not committed
     expected = {"head.dropout": (0.2, 0.5), "head.units": ([256, 128], [])}
-    assert apply.uncommitted(NAMES, git.path) == expected
+    assert params_file.uncommitted(NAMES, git.path) == expected
     monkeypatch.chdir(git.path.parent)
-    assert apply.uncommitted(NAMES) == expected
+    assert params_file.uncommitted(NAMES) == expected
     git.commit()
-    assert apply.uncommitted(NAMES) == {}
+    assert params_file.uncommitted(NAMES) == {}
 
 
 def test_another_way_to_write_a_value_is_no_difference(git):
     git.commit()
     git.path.write_text(SMALL.replace("0.2  ", "0.20 ").replace("\n  - 256\n  - 128\n", " [256, 128]\n# new\n"))
-    assert apply.uncommitted(NAMES, git.path) == {}
+    assert params_file.uncommitted(NAMES, git.path) == {}
 
 
 def test_a_key_that_is_new_or_gone_is_told(git):
     git.commit()
     git.path.write_text("head:\n  new: 1\n")
-    assert apply.uncommitted(["head.new", "head.last", "train.dropout", "no.key"], git.path) == {
+    assert params_file.uncommitted(["head.new", "head.last", "train.dropout", "no.key"], git.path) == {
         "head.new": (None, 1),
         "head.last": (3, None),
         "train.dropout": (0.1, None),
@@ -328,27 +327,27 @@ def test_a_key_that_is_new_or_gone_is_told(git):
 
 
 def test_nothing_is_told_without_a_commit_that_has_the_file(git):
-    assert apply.uncommitted(NAMES, git.path) == {}
+    assert params_file.uncommitted(NAMES, git.path) == {}
     git.path.rename(git.folder / "away")
     git.commit()
     (git.folder / "away").rename(git.path)
-    assert apply.uncommitted(NAMES, git.path) == {}
+    assert params_file.uncommitted(NAMES, git.path) == {}
 
 
 def test_nothing_is_told_outside_git_or_without_it(git, monkeypatch):
     git.commit()
     git.path.write_text(SMALL.replace("0.2", "0.3"))
-    assert apply.uncommitted(NAMES, git.path) == {"head.dropout": (0.2, 0.3)}
+    assert params_file.uncommitted(NAMES, git.path) == {"head.dropout": (0.2, 0.3)}
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(git.folder))
-        assert apply.uncommitted(NAMES, git.path) == {}
+        assert params_file.uncommitted(NAMES, git.path) == {}
     shutil.rmtree(git.folder / ".git")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(git.folder.parent))
-    assert apply.uncommitted(NAMES, git.path) == {}
+    assert params_file.uncommitted(NAMES, git.path) == {}
 
 
 def test_a_commit_that_is_not_yaml_tells_nothing(git):
     git.path.write_text("head: [")
     git.commit()
     git.path.write_text(SMALL)
-    assert apply.uncommitted(NAMES, git.path) == {}
+    assert params_file.uncommitted(NAMES, git.path) == {}

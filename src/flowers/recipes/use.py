@@ -1,0 +1,50 @@
+"""Put a recipe to use: its values into params.yaml, or as options of `dvc exp run`."""
+
+import re
+from typing import Any
+
+from flowers import params, params_file, paths
+from flowers.errors import UserError
+from flowers.recipes import recipe as recipes
+from flowers.recipes.recipe import Recipe, written
+
+# Strings that the shell and DVC's grammar of overrides both take as they are, without quotes.
+_PLAIN = re.compile(r"(?!(?:true|false|null|inf|nan)$)[a-z_/][\w/.+-]*", re.IGNORECASE | re.ASCII)
+
+
+def use(name: str, force: bool) -> None:
+    """Write a recipe's values into params.yaml, and print what changed.
+
+    Raises UserError where the recipe or params.yaml cannot be used; without `force`, where a value would be lost that
+    no commit holds.
+    """
+    changes = _changes(recipes.load(name))
+    if not changes:
+        print(f"{paths.PARAMS} holds '{name}' already: nothing to change")
+        return
+    if not force:
+        params_file.refuse_edits(changes)
+    params_file.write({key: new for key, (_, new) in changes.items()})
+    for key, (old, new) in changes.items():
+        print(f"{key}: {written(old)} -> {written(new)}")
+    print("Next: dvc repro")
+
+
+def print_options(name: str) -> None:
+    """Print what makes `dvc exp run` a run of the recipe, whatever params.yaml holds: nothing where it holds that.
+
+    Raises UserError where the recipe or params.yaml cannot be used, or a value is no single word.
+    """
+    print(*(f"-S {key}={_word(name, key, new)}" for key, (_, new) in _changes(recipes.load(name)).items()))
+
+
+def _changes(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The keys in which params.yaml is not the recipe: what it holds, and what the recipe does."""
+    now = params.training_values(params.load())
+    return {key: (now[key], new) for key, new in recipes.values(recipe).items() if now[key] != new}
+
+
+def _word(name: str, key: str, value: Any) -> str:
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        raise UserError(f"{key}: {value!r} is no single word to a shell; type flowers recipe use {name}")
+    return written(value).replace(" ", "")
