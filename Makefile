@@ -15,10 +15,10 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install extras repro tune dashboard ui experiments scores report serve demo lint test test-slow bench lock clean
+.PHONY: help install extras repro tune dashboard ui experiments scores report serve demo lint test test-slow bench bench-recipes lock clean
 
 help:  ## this list
-	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed  ## make .venv with the locked packages (for an NVIDIA GPU: make install GPU=1)
 
@@ -105,6 +105,10 @@ bench: $(VENV)/.installed  ## measure against the usual way with Keras (make ben
 	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)
 	@python benchmarks/bench.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(OPTIONS)
 	@python benchmarks/work.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(filter --quick,$(OPTIONS))
+
+bench-recipes: $(VENV)/.installed  ## measure recipes on real photos (make bench-recipes OXFORD=/photos/a FIVE=/photos/b RECIPES=fast,linear)
+	@python benchmarks/recipes.py $(if $(OXFORD),--oxford "$(OXFORD)") $(if $(FIVE),--five "$(FIVE)") $(if $(RECIPES),--recipes "$(RECIPES)")
+	@python benchmarks/results_page.py
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 

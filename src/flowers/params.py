@@ -185,6 +185,12 @@ class PromoteParams(_Section):
     probe_photos: Annotated[int, Field(ge=1, le=1000)]
 
 
+def _something_is_trained(sections: Any) -> Any:
+    if sections.train.epochs == 0 and sections.head.initialization == "random":
+        raise ValueError("train.epochs: 0 trains no head; it needs head.initialization: regression")
+    return sections
+
+
 class Training(_Section):
     """The sections that decide a training: a study searches in them, a recipe sets them."""
 
@@ -192,6 +198,8 @@ class Training(_Section):
     head: HeadParams
     augmentation: AugmentationParams
     train: TrainParams
+
+    _something_is_trained = model_validator(mode="after")(_something_is_trained)
 
 
 class Params(_Section):
@@ -207,11 +215,7 @@ class Params(_Section):
     promote: PromoteParams
     tune: TuneParams
 
-    @model_validator(mode="after")
-    def _something_is_trained(self) -> "Params":
-        if self.train.epochs == 0 and self.head.initialization == "random":
-            raise ValueError("train.epochs: 0 trains no head; it needs head.initialization: regression")
-        return self
+    _something_is_trained = model_validator(mode="after")(_something_is_trained)
 
 
 def load(path: Path = paths.PARAMS) -> Params:

@@ -116,6 +116,15 @@ def test_a_value_that_no_commit_holds_is_not_written_over(checkout, flowers, com
     assert flowers("use", "deep").status == 0
 
 
+def test_one_recipe_after_another_needs_no_commit_between_them(checkout, flowers, commit):
+    assert flowers("use", "wide").status == 0
+    assert flowers("use", "deep").status == 0
+    assert now() == wanted("deep")
+    checkout.edit("  dropout: 0.5 ", "  dropout: 0.6 ")
+    done = flowers("use", "wide")
+    assert done.status == 1 and "head.dropout (0.2, now 0.6)" in done.err
+
+
 def test_edits_of_what_stays_are_nobodys_business(checkout, flowers, commit):
     checkout.edit("  dropout: 0.2 ", "  dropout: 0.4 ")  # as the recipe has it
     checkout.edit("gallery: 12 ", "gallery: 13 ")

@@ -16,14 +16,15 @@ def use(name: str, force: bool) -> None:
     """Write a recipe's values into params.yaml, and print what changed.
 
     Raises UserError where the recipe or params.yaml cannot be used; without `force`, where a value would be lost that
-    no commit holds.
+    no commit and no recipe holds.
     """
-    changes = _changes(recipes.load(name))
+    now = params.training_values(params.load())
+    changes = _changes(recipes.load(name), now)
     if not changes:
         print(f"{paths.PARAMS} holds '{name}' already: nothing to change")
         return
-    if not force:
-        params_file.refuse_edits(changes)
+    if not force and not any(now == recipes.values(recipes.load(other)) for other in recipes.names()):
+        params_file.refuse_edits(changes)  # those of another recipe are not lost
     params_file.write({key: new for key, (_, new) in changes.items()})
     for key, (old, new) in changes.items():
         print(f"{key}: {written(old)} -> {written(new)}")
@@ -35,12 +36,12 @@ def print_options(name: str) -> None:
 
     Raises UserError where the recipe or params.yaml cannot be used, or a value is no single word.
     """
-    print(*(f"-S {key}={_word(name, key, new)}" for key, (_, new) in _changes(recipes.load(name)).items()))
-
-
-def _changes(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
-    """The keys in which params.yaml is not the recipe: what it holds, and what the recipe does."""
     now = params.training_values(params.load())
+    print(*(f"-S {key}={_word(name, key, new)}" for key, (_, new) in _changes(recipes.load(name), now).items()))
+
+
+def _changes(recipe: Recipe, now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys in which params.yaml, whose values are `now`, is not the recipe: what it holds, and the recipe."""
     return {key: (now[key], new) for key, new in recipes.values(recipe).items() if now[key] != new}
 
 

@@ -1,0 +1,157 @@
+"""Every recipe on real photos: the whole pipeline in a fresh clone with an empty cache, from one seed after another.
+
+    python benchmarks/recipes.py --oxford /photos/oxford102 --five /photos/five_class [--recipes linear,fast]
+
+Of Oxford 102 the official split is used, and seeds are those of views and training; the five classes are split 70/15/15
+by each seed, too. The ImageNet weights come from the usual cache, so that no download is timed. What was measured of
+the same code already is not measured again, so it may be stopped at any time. Writes benchmarks/results/recipes.json
+and, of recipes that were measured in full, the part `measured` of their files; then: python benchmarks/results_page.py
+"""
+
+import argparse
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scratch
+from ruamel.yaml import YAML
+
+from flowers import paths, recipes
+
+RESULT = scratch.ROOT / "benchmarks" / "results" / "recipes.json"
+SEEDS = 3
+BASELINE = "plain"  # the recipe that gains are over
+PAIRS = 10  # confusions that are kept
+
+# What is measured on which photos, and how the command names their folder.
+PHOTOS = {
+    "oxford": ("Oxford 102, 89 of its classes, official split", "mean_per_class_accuracy"),
+    "five": ("Five classes, 2,032 photos, 70/15/15", "accuracy"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--oxford", type=Path, help="folder train/, val/ and test/ of one folder a class")
+    parser.add_argument("--five", type=Path, help="folder of one folder a class")
+    parser.add_argument("--recipes", help="names with commas between them, instead of all")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    options = parser.parse_args()
+    folders = {"oxford": options.oxford, "five": options.five}
+    found = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else []
+    for name in options.recipes.split(",") if options.recipes else recipes.names():
+        for data, folder in folders.items():
+            for seed in range(options.seeds if folder else 0):
+                what = {"recipe": name, "photos": data, "seed": seed, "params": _params(name)}
+                if any(row.items() >= what.items() for row in found):
+                    continue
+                row = what | measure(name, folder.resolve(), seed)
+                print({key: row[key] for key in (*what, "scores", "wall_s", "memory_mib")}, flush=True)
+                # The same recipe with other values is another one.
+                found = [old for old in found if old["recipe"] != name or old["params"] == row["params"]] + [row]
+                RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for name in recipes.names():
+        note(name, found)
+
+
+def measure(name: str, folder: Path, seed: int) -> dict:
+    """One run of a recipe, cold: its scores, its time, its memory, its curves and what it confuses."""
+    with tempfile.TemporaryDirectory(prefix="flowers-recipes-") as work:
+        cache, clone = Path(work) / "cache", Path(work) / "clone"
+        shutil.copytree(paths.cache_folder() / "weights", cache / "weights")
+        subprocess.run(["git", "clone", "--quiet", scratch.ROOT, clone], check=True)
+        for who in ("name", "email"):
+            subprocess.run(["git", "config", f"user.{who}", "bench@localhost"], cwd=clone, check=True)
+        variables = scratch.environment(cache) | {"PYTHONPATH": str(clone / "src"), "FLOWERS_CACHE_LIMIT": "40GB"}
+        recipe = [sys.executable, "-m", "flowers", "recipe", "show", name, "--set"]
+        changes = scratch.run(recipe, clone, variables).split()
+        seeds = ("train.seed", "augmentation.seed", "split.seed")
+        changes += [word for key in seeds for word in ("-S", f"{key}={seed}")]
+        command = ["dvc", "exp", "run", "-S", f"dataset.path={folder}", *changes]
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=clone, env=variables, stdout=sys.stderr)
+        _, status, usage = os.wait4(process.pid, 0)  # of its children, too
+        seconds = time.perf_counter() - start
+        if status:
+            raise SystemExit(f"{' '.join(command)} failed")
+        predictions = pd.read_csv(clone / paths.PREDICTIONS)
+        wrong = predictions[predictions["label"] != predictions["predicted"]]
+        pairs = wrong.groupby(["label", "predicted"]).size().sort_values(ascending=False, kind="stable")
+        history = pd.read_csv(clone / paths.HISTORY)
+        return {
+            "scores": json.loads((clone / paths.METRICS).read_text(encoding="utf-8")),
+            "split": json.loads((clone / paths.SPLIT_REPORT).read_text(encoding="utf-8"))["totals"],
+            "wall_s": round(seconds, 1),
+            "memory_mib": usage.ru_maxrss // 1024,  # resident, of the largest process
+            "curve": history[["phase", "loss", "accuracy"]].round(4).to_dict("list"),
+            "confusions": [[*pair, int(count)] for pair, count in pairs.head(PAIRS).items()],
+            "machine": machine(),
+            "date": str(datetime.date.today()),
+            "commit": scratch.run(["git", "rev-parse", "--short", "HEAD"], clone, variables).strip(),
+        }
+
+
+def machine() -> str:
+    """The processor in words."""
+    from flowers.network.trunk import best_precision
+
+    model = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    return f"{model.split(':')[1].strip()}, {os.cpu_count()} cores, {best_precision()}"
+
+
+def note(name: str, found: list[dict]) -> None:
+    """Write into a recipe's file what was measured of it, with the values that it has now."""
+    measured = []
+    for data, (photos, measure) in PHOTOS.items():
+        rows = [row for row in found if (row["recipe"], row["photos"], row["params"]) == (name, data, _params(name))]
+        if not rows:
+            continue
+        scores = [row["scores"][measure] for row in rows]
+        plain = {
+            row["seed"]: row["scores"][measure]
+            for row in found
+            if (row["recipe"], row["photos"], row["params"]) == (BASELINE, data, _params(BASELINE))
+        }
+        gains = [score - plain[row["seed"]] for score, row in zip(scores, rows, strict=True) if row["seed"] in plain]
+        entry = {
+            "photos": photos,
+            "measure": measure,
+            "score": round(float(np.mean(scores)), 4),
+            "range": [round(min(scores), 4), round(max(scores), 4)],
+            "seeds": len(rows),
+            "gain": round(float(np.mean(gains)), 4),
+            "wall_s": round(float(np.median([row["wall_s"] for row in rows]))),
+            "memory_mib": max(row["memory_mib"] for row in rows),
+            "machine": rows[-1]["machine"],
+            "date": datetime.date.fromisoformat(rows[-1]["date"]),
+            "command": f"make bench-recipes {data.upper()}=/photos RECIPES={name}",
+        }
+        if name == BASELINE or not gains:
+            del entry["gain"]
+        measured.append(entry)
+    if not measured:
+        return
+    yaml, path = YAML(), paths.RECIPES / f"{name}.yaml"
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=2, offset=0)
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    document.pop("measured", None)
+    document.insert(1, "measured", measured)
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
+
+
+def _params(name: str) -> dict:
+    return json.loads(json.dumps(recipes.load(name).params))
+
+
+if __name__ == "__main__":
+    main()
