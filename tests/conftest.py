@@ -44,7 +44,6 @@ SMALL = {
         "block_rate": 1.0,
         "weight_decay": 0.0001,
         "label_smoothing": 0.0,
-        "mixup": 0.0,
         "class_weights": True,
         "patience": 10,
         "seed": 0,

@@ -133,7 +133,6 @@ def test_a_folder_elsewhere_is_named_absolutely(file, tmp_path):
         ("train.warmup_epochs", -1),
         ("train.block_rate", 0),
         ("train.block_rate", 1.1),
-        ("train.mixup", -0.1),
         ("head.units", 256),
         ("head.units", [0]),
         ("head.units", [256.5]),
@@ -195,7 +194,6 @@ def test_a_wrong_type_or_a_value_out_of_range_is_one_line_with_file_key_and_valu
         ("train.warmup_epochs", 0),
         ("train.warmup_epochs", 0.5),
         ("train.block_rate", 1),
-        ("train.mixup", 0),
         ("split.seed", 2**31 - 1),
     ],
 )

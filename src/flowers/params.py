@@ -110,7 +110,6 @@ class TrainParams(_Section):
     block_rate: Annotated[float, Field(gt=0, le=1)]
     weight_decay: NonNegative
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    mixup: NonNegative
     class_weights: bool
     patience: Annotated[int, Field(ge=1)]
     seed: Seed

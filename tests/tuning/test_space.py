@@ -19,7 +19,7 @@ TUNABLE = (
     *("augmentation.views", "augmentation.flip", "augmentation.min_area", "augmentation.seed"),
     *("train.epochs", "train.fine_tune_epochs", "train.batch_size", "train.optimizer", "train.learning_rate"),
     *("train.fine_tune_learning_rate", "train.schedule", "train.warmup_epochs", "train.block_rate"),
-    *("train.weight_decay", "train.label_smoothing", "train.mixup", "train.class_weights"),
+    *("train.weight_decay", "train.label_smoothing", "train.class_weights"),
     "train.patience",
 )
 

@@ -115,7 +115,6 @@ def _schedule(train: TrainParams, phase: str) -> Schedule:
         block_rate=train.block_rate,
         weight_decay=train.weight_decay,
         label_smoothing=train.label_smoothing,
-        mixup=train.mixup,
         patience=train.patience,
         seed=train.seed,
     )

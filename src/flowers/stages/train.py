@@ -85,7 +85,9 @@ def _calibrated(model: classifier.Classifier, data: fitting.Data) -> classifier.
 
 def _say_result(progress: training.Progress) -> None:
     epochs, score = len(progress.rows), progress.best_score[0]
-    if score >= 0:
+    if progress.phase == "regression":
+        console.say("A regression: " + (f"validation {score:.1%} mean per class" if score >= 0 else "no validation photos"))
+    elif score >= 0:
         console.say(f"Best of {epochs} epochs: number {progress.best_epoch}, validation {score:.1%} mean per class")
     else:
         console.say(f"Trained for {epochs} epochs, without validation photos")
