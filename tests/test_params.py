@@ -125,6 +125,9 @@ def test_a_folder_elsewhere_is_named_absolutely(file, tmp_path):
         ("model.unfreeze_blocks", True),
         ("model.precision", "float16"),
         ("model.mirror", "yes"),
+        ("model.input_size", 230),
+        ("model.input_size", 64),
+        ("model.input_size", 672),
         ("head.normalization", "l2"),
         ("head.initialization", "zeros"),
         ("head.penalty", 0),
@@ -184,6 +187,8 @@ def test_a_wrong_type_or_a_value_out_of_range_is_one_line_with_file_key_and_valu
     [
         ("dataset.mirror", "/mnt/archives"),
         ("model.unfreeze_blocks", 16),
+        ("model.input_size", 96),
+        ("model.input_size", 640),
         ("head.units", []),
         ("head.dropout", 0),
         ("augmentation.views", 0),

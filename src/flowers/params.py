@@ -63,6 +63,7 @@ class ModelParams(_Section):
     unfreeze_blocks: Annotated[int, Field(ge=0, le=16)]
     train_batch_norm: bool
     mirror: bool
+    input_size: Annotated[int, Field(ge=96, le=640, multiple_of=32)]
     precision: Literal["auto", "float32", "bfloat16"]
 
 
