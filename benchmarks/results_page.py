@@ -132,7 +132,8 @@ def pieces(ablations: dict) -> str:
         gain, low, high = (100 * number for number in row["gain"])
         words = "" if row is base else f"{gain:+.1f} ({low:+.1f} … {high:+.1f})"
         score = f"{100 * row['scores']['mean_per_class_accuracy']:.1f} %"
-        lines.append(f"| {row['what']} | {score} | {words} | {row['seconds']:.0f} s |")
+        what = f"{row['what']} (taken out after {row['commit']})" if "commit" in row else row["what"]
+        lines.append(f"| {what} | {score} | {words} | {row['seconds']:.0f} s |")
     return "\n".join(lines) + f"\n\n{base['machine']}, {base['date']}; times beside other work."
 
 

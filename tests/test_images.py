@@ -310,6 +310,16 @@ def test_a_view_shows_its_box_of_the_upright_photo_and_mirrors_it():
     assert (images.load(content, images.View(flip=True)) == plain[:, ::-1]).all()
 
 
+def test_a_view_may_have_more_pixels_or_fewer():
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8))
+    content = io.BytesIO()
+    photo.save(content, "PNG")
+    found = images.load(content.getvalue(), images.View(size=96))
+    wanted = photo.resize((96, 96), Image.Resampling.BICUBIC, box=(15, 0, 75, 60))
+    np.testing.assert_array_equal(found, np.asarray(wanted))
+    assert images.View(size=96).key == "plain,96px" and images.View(flip=True, size=320).key == "plain,flip,320px"
+
+
 def test_view_keys_are_short_stable_and_different():
     view = images.View((0.1, 0.2, 0.9, 0.8), flip=True)
     assert view.key == "0.100000,0.200000,0.900000,0.800000,flip"

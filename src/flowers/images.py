@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-SIZE = 224  # side of the network's input, in pixels
+SIZE = 224  # side of the network's input, in pixels, where no other is asked for
 MAX_PIXELS = 100_000_000  # a file may claim any size: above this it is refused by its header alone
 
 # A fixed list, because Pillow also knows formats that start other programs (EPS runs Ghostscript). JPEG stands for MPO
@@ -37,7 +37,7 @@ class UnreadableImage(Exception):
 
 @dataclass(frozen=True)
 class View:
-    """One look at a photo: a crop box and whether it is mirrored.
+    """One look at a photo: a crop box, whether it is mirrored, and how many pixels its sides have.
 
     `box` is (left, top, right, bottom) in fractions of the upright photo, rounded to 6 decimals; None is the plain
     view, the whole photo resized so that its short side fits and cut to its centre.
@@ -45,12 +45,14 @@ class View:
 
     box: tuple[float, float, float, float] | None = None
     flip: bool = False
+    size: int = SIZE
 
     @property
     def key(self) -> str:
-        """A short stable name: 'plain', or '0.100000,0.200000,0.900000,0.800000,flip'."""
+        """A short stable name: 'plain', '0.100000,0.200000,0.900000,0.800000,flip', or 'plain,288px'."""
         parts = ["plain"] if self.box is None else [f"{edge:.6f}" for edge in self.box]
-        return ",".join([*parts, "flip"] if self.flip else parts)
+        parts += ["flip"] if self.flip else []
+        return ",".join([*parts, f"{self.size}px"] if self.size != SIZE else parts)
 
 
 PLAIN = View()
@@ -72,7 +74,7 @@ class Measured:
 
 
 def load(source: Path | bytes, view: View = PLAIN) -> np.ndarray:
-    """Decode a photo and return one view of it: uint8, (224, 224, 3), RGB.
+    """Decode a photo and return one view of it: uint8, (view.size, view.size, 3), RGB.
 
     EXIF orientation is honoured and transparency is laid on white. The view is cut and resized in one step, bicubic
     with antialiasing. Raises UnreadableImage.
@@ -81,7 +83,7 @@ def load(source: Path | bytes, view: View = PLAIN) -> np.ndarray:
     _draft(image, view)
     upright = _upright(image)
     box = _pixel_box(view, *upright.size)
-    cut = upright.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box)
+    cut = upright.resize((view.size, view.size), Image.Resampling.BICUBIC, box=box)
     return np.array(ImageOps.mirror(cut) if view.flip else cut)
 
 
@@ -205,8 +207,8 @@ def _draft(image: Image.Image, view: View) -> None:
     # The box is of the upright photo; whether it lies on its side is not known yet, so its smaller share counts.
     share = min(right - left, bottom - top)
     smallest = min(image.size) * share
-    if smallest >= 4 * SIZE:
-        factor = 2 * SIZE / smallest
+    if smallest >= 4 * view.size:
+        factor = 2 * view.size / smallest
         image.draft(None, (math.ceil(image.width * factor), math.ceil(image.height * factor)))
 
 

@@ -63,6 +63,7 @@ class ModelParams(_Section):
     unfreeze_blocks: Annotated[int, Field(ge=0, le=16)]
     train_batch_norm: bool
     mirror: bool
+    input_size: Annotated[int, Field(ge=96, le=640, multiple_of=32)]
     precision: Literal["auto", "float32", "bfloat16"]
 
 
@@ -110,7 +111,6 @@ class TrainParams(_Section):
     block_rate: Annotated[float, Field(gt=0, le=1)]
     weight_decay: NonNegative
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    mixup: NonNegative
     class_weights: bool
     patience: Annotated[int, Field(ge=1)]
     seed: Seed

@@ -15,7 +15,6 @@ def schedule(**changes) -> Schedule:
         "block_rate": 1.0,
         "weight_decay": 0.0,
         "label_smoothing": 0.0,
-        "mixup": 0.0,
         "patience": 100,
         "seed": 0,
     }

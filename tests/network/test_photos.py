@@ -1,5 +1,7 @@
 """The photos of a split: their order, their numbers, their views, and what a missing file means."""
 
+from dataclasses import replace
+
 import pytest
 
 from flowers import images, paths
@@ -82,6 +84,15 @@ def test_looks_are_the_plain_views_and_then_their_mirror_images():
     assert chosen.looks(mirror=True)[:3] == chosen.plain()
     for plain, mirrored in zip(chosen.plain(), chosen.looks(mirror=True)[3:], strict=True):
         assert mirrored.path == plain.path and mirrored.view == images.View(flip=True)
+
+
+def test_all_views_are_of_the_size_that_is_asked_for():
+    chosen, changes = photos.read("train"), {"size": 96}
+    of_usual = [item.view for item in chosen.looks(mirror=True)]
+    assert [item.view for item in chosen.looks(mirror=True, size=96)] == [replace(v, **changes) for v in of_usual]
+    augmented = (chosen.augmented(augmentation()), chosen.augmented(augmentation(), size=96))
+    usual, small = ([item.view for of_photo in views for item in of_photo] for views in augmented)
+    assert small == [replace(view, **changes) for view in usual]
 
 
 def test_without_views_there_is_the_plain_one():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flowers.network import backend, trunk
+from flowers.network import backend, keras_model, trunk
 from flowers.network.trunk import Cut
 
 SUBSAMPLED = (3, 9, 13)  # below conv5, conv4 and conv3, whose first blocks stride
@@ -23,6 +23,20 @@ def test_the_trunk_says_what_keras_says_at_the_cut(outputs, keras_outputs, unfre
     assert outputs[cut].shape == wanted.shape == (2, *cut.shape)
     assert np.abs(outputs[cut] - wanted).max() <= 1e-4 * np.abs(wanted).max()
     assert wanted.std() > 0.1 and np.abs(wanted[0] - wanted[1]).max() > 0.1  # else anything might be equal
+
+
+def test_photos_of_another_size_go_through_the_same_network(tensors, monkeypatch):
+    monkeypatch.setattr(trunk, "BATCH", 2)
+    keras = backend.keras()
+    photos = np.random.default_rng(3).integers(0, 256, (2, 96, 96, 3), np.uint8)
+    reference = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(96, 96, 3))
+    keras_model.set_tensors(reference, tensors)
+    wanted = np.asarray(reference(keras.applications.resnet50.preprocess_input(photos.astype(np.float32))))
+    cuts = [Cut(0, 96), Cut(2, 96), Cut(3, 96), Cut(9, 96)]
+    found = trunk.Trunk(tensors, cuts, "float32")(photos)
+    assert np.abs(found[Cut(0, 96)] - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    assert [found[cut].shape for cut in cuts] == [(2, *cut.shape) for cut in cuts]
+    assert [cut.name for cut in cuts[:2]] == ["pooled-96px", "conv5_block1_out-96px"] and Cut(0).name == "pooled"
 
 
 def test_only_the_cuts_below_a_striding_block_are_subsampled():

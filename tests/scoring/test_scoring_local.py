@@ -31,6 +31,7 @@ class ByColour:
 
     classes = ("rosé: 1/2", "NA", "blue")
     threshold = 0.9
+    size = 224
     asked = 0
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:

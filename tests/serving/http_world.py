@@ -30,6 +30,7 @@ class ByColour:
 
     classes = ["rose", "leaf", "NA"]  # noqa: RUF012 - as the protocol has it
     threshold = 0.6
+    size = 224
 
     def __init__(self) -> None:
         self.batches: list[int] = []

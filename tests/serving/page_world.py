@@ -30,7 +30,7 @@ class ByColour:
     """Stands in for the network: the nearer the mean colour to that of a class, the more probable it is."""
 
     def __init__(self) -> None:
-        self.classes, self.threshold = list(COLOURS), 0.6
+        self.classes, self.threshold, self.size = list(COLOURS), 0.6, 224
 
     def probabilities(self, photos: np.ndarray) -> np.ndarray:
         assert photos.dtype == np.uint8 and photos.shape[1:] == (224, 224, 3)

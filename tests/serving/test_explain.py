@@ -37,7 +37,7 @@ def test_a_picture_is_the_photo_in_grey_under_colour_where_it_speaks_for_the_cla
 
 
 class Exported:
-    classes, threshold = ("rose",), None
+    classes, threshold, size = ("rose",), None, 224
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         return np.ones((len(images), 1), np.float32)

@@ -45,6 +45,7 @@ class ByBrightness:
 
     classes = ("dark", "bright")
     threshold = None
+    size = 224
 
     def __init__(self, limit: float) -> None:
         self.limit = limit

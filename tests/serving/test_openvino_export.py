@@ -112,7 +112,7 @@ def test_what_holds_something_is_left_alone(world, stand_in, place):
 
 def test_any_beginning_of_the_calibration_photos_holds_all_classes_alike(world):
     train = photos.read("train", "val")
-    found = openvino_export.spread(train)
+    found = openvino_export.spread(train, 224)
     assert {item.path for item in found} == {item.path for item in train.plain()}
     for count in (3, 6, 9):
         assert len({*Counter(item.path.parent.name for item in found[:count]).values()}) == 1

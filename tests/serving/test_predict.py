@@ -30,6 +30,7 @@ class ByColour:
 
     classes = ("rose", "café au lait", "NA")
     threshold = 0.5
+    size = 224
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         assert images.dtype == np.uint8 and images.shape[1:] == (224, 224, 3)

@@ -30,6 +30,7 @@ class ByColour:
     """Stands in for the network: the share of red, green and blue in the photo."""
 
     threshold = 0.4
+    size = 224
 
     def __init__(self) -> None:
         self.classes = ["rose", "leaf", "NA"]

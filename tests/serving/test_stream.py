@@ -17,6 +17,7 @@ class Brightness:
 
     classes = ("bright", "dark")
     threshold = None
+    size = 224
 
     def __init__(self) -> None:
         self.asked = []

@@ -55,6 +55,19 @@ def test_it_writes_a_model_that_loads_and_a_history_of_every_epoch(world, cheap_
     assert model.description.weights_digest == weights.digest(weights.read(paths.WEIGHTS))
 
 
+def test_a_model_with_everything_that_a_recipe_may_ask_for_is_what_evaluate_scores(world, cheap_trunk):
+    head = {"units": [], "initialization": "regression", "normalization": "root"}
+    network = {"unfreeze_blocks": 1, "mirror": True, "input_size": 96, "train_batch_norm": True}
+    phases = {"epochs": 0, "optimizer": "sgd", "schedule": "cosine", "warmup_epochs": 0.5, "block_rate": 0.5}
+    world.train(head=head, model=network, train=phases)
+    assert [row["phase"] for row in history(world)] == ["regression", "fine_tune", "fine_tune"]
+    said = classifier.load(paths.MODEL, paths.WEIGHTS).description
+    assert (said.normalization, said.mirror, said.size) == ("root", True, 96) and "(n, 96, 96, 3)" in said.input
+    assert said.temperature != 1 and said.threshold is not None
+    world.evaluate()  # which refuses a model that says other things of raw photos than of stored activations
+    assert paths.METRICS.exists()
+
+
 def test_the_model_is_that_of_the_best_epoch(world, cheap_trunk):
     """Checked from outside: the stored model's own score on the validation photos is the best of the history."""
     from flowers.network import photos

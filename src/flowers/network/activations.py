@@ -185,7 +185,7 @@ def stored(
 
 
 def pixels(item: Item) -> np.ndarray:
-    """The view, uint8 (224, 224, 3), of the very bytes that the item's key is made of.
+    """The view, uint8 (size, size, 3), of the very bytes that the item's key is made of.
 
     A wrong activation would stay in the store for ever, so a photo that changed since it was listed is refused. Raises
     UserError.

@@ -14,6 +14,7 @@ import numpy as np
 
 from flowers import console
 from flowers.errors import UserError
+from flowers.images import SIZE
 from flowers.network import epochs, keras_model, training, weights
 from flowers.network.top import Top
 from flowers.network.trunk import Cut, Trunk
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "model.json"
 TRAINED = "trained.npz"
-INPUT = (
-    "uint8 RGB (n, 224, 224, 3): upright, short side resized to 224 (bicubic), centre cut; BGR means subtracted inside"
-)
+
+
+def input_words(size: int) -> str:
+    """What a model of this input size takes."""
+    return (
+        f"uint8 RGB (n, {size}, {size}, 3): upright, short side resized to {size} (bicubic), centre cut; "
+        "BGR means subtracted inside"
+    )
 
 
 @dataclass(frozen=True)
@@ -41,18 +47,20 @@ class Description:
     temperature: float = 1.0  # what the logits are divided by, so that probabilities mean what they say
     normalization: str = "none"  # of the features before the head
     mirror: bool = False  # logits are the mean of those of a photo and of its mirror image
+    size: int = SIZE  # of the images, on each side
     threshold: float | None = None  # an answer of a lower probability is unsure; None where no photo was held out
-    input: str = INPUT
+    input: str = input_words(SIZE)
 
 
 class Classifier:
-    """A trained model, whole: `classes`, `threshold`, and `probabilities(images)`, which are calibrated."""
+    """A trained model, whole: `classes`, `threshold`, `size`, and `probabilities(images)`, which are calibrated."""
 
     def __init__(self, description: Description, trained: weights.Tensors, pretrained: weights.Tensors) -> None:
         """`trained` are the tensors of tail and head, `pretrained` those of the ImageNet network."""
         self.description = description
         self.classes, self.threshold = description.classes, description.threshold
-        self.cut = Cut(description.unfreeze_blocks)
+        self.size = description.size
+        self.cut = Cut(description.unfreeze_blocks, self.size)
         self._trained, self.pretrained = trained, pretrained
 
     @cached_property
@@ -70,20 +78,21 @@ class Classifier:
     @cached_property
     def _to_features(self) -> Trunk:
         """The whole network up to the pooling, the trained blocks folded like the others."""
-        return Trunk({**self.pretrained, **self._trained}, [Cut(0)], self.description.precision, padded=False)
+        tensors = {**self.pretrained, **self._trained}
+        return Trunk(tensors, [Cut(0, self.size)], self.description.precision, padded=False)
 
     @cached_property
     def _features_to_logits(self) -> Top:
         return Top(Cut(0), {}, self._head)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) float32 of images, uint8 RGB (n, 224, 224, 3) as `images.load` returns them.
+        """Probabilities (n, classes) float32 of images, uint8 RGB (n, size, size, 3) as `images.load` returns them.
 
         Computed 32 at a time. What one photo gets depends on its neighbours in the last bits at most.
         """
         size = self._to_features.batch
         found = [
-            self._to_features(look[start : start + size])[Cut(0)]
+            self._to_features(look[start : start + size])[Cut(0, self.size)]
             for look in ([images, images[:, :, ::-1]] if self.description.mirror else [images])
             for start in range(0, len(images), size)
         ]
@@ -101,7 +110,7 @@ class Classifier:
         return training.softmax(looks.mean(axis=0) / self.description.temperature)
 
     def feature_maps(self, image: np.ndarray) -> np.ndarray:
-        """The last convolution's output, (7, 7, 2048) float32, for one image, uint8 RGB (224, 224, 3)."""
+        """The last convolution's output, (size/32, size/32, 2048) float32, for an image, uint8 RGB (size, size, 3)."""
         trunk, tail = self._to_maps
         (values,) = trunk(image[None]).values()
         maps: np.ndarray = tail.maps(values.astype(np.float32))[0].numpy()
@@ -111,13 +120,13 @@ class Classifier:
     def _to_maps(self) -> tuple[Trunk, Top]:
         """A trunk that does not pool, and the blocks above it; for single images, which would fill no batch."""
         precision = self.description.precision
-        tail = self.top if self.cut.blocks else Top(Cut(1), self.pretrained, self._head, precision)
+        tail = self.top if self.cut.blocks else Top(Cut(1, self.size), self.pretrained, self._head, precision)
         return Trunk(self.pretrained, [tail.cut], precision, batch=1), tail
 
     def export(self) -> "keras.Model":
-        """The whole network as one Keras model: uint8 (n, 224, 224, 3) to probabilities, in float32."""
-        said = self.description
-        return keras_model.whole({**self.pretrained, **self._trained}, self._head, said.temperature, said.mirror)
+        """The whole network as one Keras model: uint8 (n, size, size, 3) to probabilities, in float32."""
+        said, tensors = self.description, {**self.pretrained, **self._trained}
+        return keras_model.whole(tensors, self._head, said.temperature, said.mirror, said.size)
 
 
 def save(folder: Path, description: Description, trained: weights.Tensors) -> None:
@@ -159,12 +168,12 @@ def export(classifier: Classifier, destination: Path) -> None:
     Raises UserError.
     """
     check_name(destination)
-    model, classes = classifier.export(), classifier.classes
+    model, classes, size = classifier.export(), classifier.classes, classifier.size
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         model.save(destination)
         console.say(
-            f"wrote {destination}: uint8 images (n, 224, 224, 3) to the probabilities of {len(classes)} classes"
+            f"wrote {destination}: uint8 images (n, {size}, {size}, 3) to the probabilities of {len(classes)} classes"
         )
     except OSError as error:
         raise UserError(f"{destination}: cannot be written ({error.strerror or error})") from None

@@ -48,11 +48,8 @@ def runner(
         order = random.permutation(len(training.labels))
         rows = training.views[order, random.integers(0, training.views.shape[1], len(order))]
         top.reseed(random)
-        shares = random.beta(schedule.mixup, schedule.mixup, steps) if schedule.mixup else np.ones(steps)
         rates = schedule.rates(of_phase, steps)
-        loss, hits = run(
-            rows, training.labels[order], training.weights[order], rates.astype(np.float32), shares.astype(np.float32)
-        )
+        loss, hits = run(rows, training.labels[order], training.weights[order], rates.astype(np.float32))
         return {
             "learning_rate": float(rates[-1]),
             "loss": float(loss) / len(order),
@@ -67,13 +64,9 @@ def _step_function(top: Top, optimizer: Optimizer, schedule: Schedule) -> Any:
     tf = backend.tensorflow()
 
     @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
-    def step(batch: Any, labels: Any, weights: Any, rate: Any, share: Any) -> Any:
-        targets = tf.one_hot(labels, top.classes)
-        if schedule.mixup:
-            # The order is random, so the batch backwards is as good a partner as any.
-            batch = share * batch + (1 - share) * batch[::-1]
-            targets = share * targets + (1 - share) * targets[::-1]
-        targets = targets * (1 - schedule.label_smoothing) + schedule.label_smoothing / top.classes
+    def step(batch: Any, labels: Any, weights: Any, rate: Any) -> Any:
+        smoothing, classes = schedule.label_smoothing, top.classes
+        targets = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
         with tf.GradientTape() as tape:
             scores = top(batch, training=True)
             losses = weights * tf.nn.softmax_cross_entropy_with_logits(targets, scores)
@@ -90,24 +83,22 @@ def _fused(step: Any, examples: Examples, batch_size: int) -> Any:
     held = tf.constant(examples)
 
     @tf.function  # type: ignore[untyped-decorator]
-    def run(rows: Any, labels: Any, weights: Any, rates: Any, shares: Any) -> Any:
+    def run(rows: Any, labels: Any, weights: Any, rates: Any) -> Any:
         sums = tf.zeros(2, tf.float64)
         for number in tf.range(tf.size(rates)):
             batch = slice(number * batch_size, (number + 1) * batch_size)
-            sums += step(tf.gather(held, rows[batch]), labels[batch], weights[batch], rates[number], shares[number])
+            sums += step(tf.gather(held, rows[batch]), labels[batch], weights[batch], rates[number])
         return sums
 
     return run
 
 
 def _streamed(step: Any, examples: Examples, batch_size: int) -> Any:
-    def run(
-        rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, rates: np.ndarray, shares: np.ndarray
-    ) -> np.ndarray:
+    def run(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> np.ndarray:
         sums = np.zeros(2)
         for number, values in enumerate(_ahead(examples, rows, batch_size)):
             batch = slice(number * batch_size, (number + 1) * batch_size)
-            sums += step(values, labels[batch], weights[batch], rates[number], shares[number]).numpy()
+            sums += step(values, labels[batch], weights[batch], rates[number]).numpy()
         return sums
 
     return run

@@ -3,7 +3,7 @@
 The stage `train` and the trials of a study both train through `fit`, so equal parameters give equal bits.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,9 +20,11 @@ class Data:
     """The weights, and training and validation photos with their activations at some cuts and the pooled features."""
 
     def __init__(
-        self, precision: str, augmentation: AugmentationParams, cuts: Iterable[Cut], with_validation: bool = True
+        self, precision: str, augmentation: AugmentationParams, cuts: Sequence[Cut], with_validation: bool = True
     ) -> None:
         """Without validation its photos are trained on, too. Computes what the store of activations lacks.
+
+        The cuts, one at least, are of one size.
 
         Raises UserError where the outputs of download or split cannot be used.
         """
@@ -30,14 +32,15 @@ class Data:
         self.precision = best_precision() if precision == "auto" else precision
         self.train = photos.read(*(["train"] if with_validation else ["train", "val"]))
         self.val = photos.read("val") if with_validation else None
-        views = self.train.augmented(augmentation)
+        pooled = Cut(0, cuts[0].size)
+        views = self.train.augmented(augmentation, pooled.size)
         count = augmentation.views + 1
         self._rows = np.arange(len(views) * count).reshape(-1, count)
         self._val_rows = np.arange(self._rows.size, self._rows.size + (len(self.val) if self.val else 0))
-        items = [item for of_photo in views for item in of_photo] + (self.val.plain() if self.val else [])
-        stored = activations.stored(items, [Cut(0), *cuts], self.tensors, self.precision)
+        items = [item for of_photo in views for item in of_photo] + (self.val.plain(pooled.size) if self.val else [])
+        stored = activations.stored(items, [pooled, *cuts], self.tensors, self.precision)
         # Pooled features are small enough to be held in memory.
-        self._examples: dict[Cut, epochs.Examples] = {**stored, Cut(0): stored[Cut(0)][:]}
+        self._examples: dict[Cut, epochs.Examples] = {**stored, pooled: stored[pooled][:]}
 
     def at(self, cut: Cut, class_weights: bool) -> tuple[epochs.TrainingSet, training.ValidationSet | None]:
         """Both sets with their activations at one of the cuts; with or without a weight a class."""
@@ -66,7 +69,8 @@ def fit(
     if progress.best:  # of an earlier phase; within a phase, its state is put back
         keras_model.set_tensors(head_model, progress.best)
     if progress.phase != "fine_tune":
-        top, sets = Top(Cut(0), data.tensors, head_model), data.at(Cut(0), train.class_weights)
+        pooled = Cut(0, model.input_size)
+        top, sets = Top(pooled, data.tensors, head_model), data.at(pooled, train.class_weights)
         if head.initialization == "regression" and not progress.rows:
             regression.initialize(head_model, sets[0], head.penalty)
             training.note_start(top, "regression", *sets, progress, on_epoch, save)
@@ -74,9 +78,10 @@ def fit(
             training.train(top, *sets, _schedule(train, "head"), progress, on_epoch, save)
     if model.unfreeze_blocks and train.fine_tune_epochs:
         keras_model.set_tensors(head_model, progress.best)
-        top = Top(Cut(model.unfreeze_blocks), data.tensors, head_model, data.precision, model.train_batch_norm)
+        cut = Cut(model.unfreeze_blocks, model.input_size)
+        top = Top(cut, data.tensors, head_model, data.precision, model.train_batch_norm)
         schedule = _schedule(train, "fine_tune")
-        training.train(top, *data.at(top.cut, train.class_weights), schedule, progress, on_epoch, save)
+        training.train(top, *data.at(cut, train.class_weights), schedule, progress, on_epoch, save)
 
 
 def read_weights() -> weights.Tensors:
@@ -115,7 +120,6 @@ def _schedule(train: TrainParams, phase: str) -> Schedule:
         block_rate=train.block_rate,
         weight_decay=train.weight_decay,
         label_smoothing=train.label_smoothing,
-        mixup=train.mixup,
         patience=train.patience,
         seed=train.seed,
     )

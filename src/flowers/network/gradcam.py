@@ -14,12 +14,13 @@ from flowers.network.classifier import Classifier
 
 
 def maps(model: Classifier, images: Sequence[np.ndarray], classes: Sequence[int] | np.ndarray) -> np.ndarray:
-    """How much each place of an image speaks for its class: (n, 7, 7) float32, from 0 to 1 at the strongest place.
+    """How much each place of an image speaks for its class, from 0 to 1 at the strongest one: float32 (n, k, k).
 
-    `images` are n of uint8 RGB (224, 224, 3) as `images.load` returns them, `classes` n class numbers. A map is all 0
-    where no place speaks for the class.
+    k is size/32. `images` are n of uint8 RGB (size, size, 3) as `images.load` returns them, `classes` n class numbers.
+    A map is all 0 where no place speaks for the class.
     """
-    heat = np.zeros((len(images), 7, 7), np.float32)
+    places = model.size // 32
+    heat = np.zeros((len(images), places, places), np.float32)
     for row, (image, number) in enumerate(zip(images, classes, strict=True)):
         features = model.feature_maps(image)
         weighted = np.maximum(features @ _weights(model, features.mean(axis=(0, 1)), int(number)), 0)

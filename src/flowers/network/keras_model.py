@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from flowers.images import SIZE
 from flowers.network import backend, resnet
 from flowers.network.trunk import BGR_MEANS
 from flowers.network.weights import Tensors
@@ -35,16 +36,18 @@ def head(classes: int, units: Sequence[int], dropout: float, seed: int, normaliz
     return keras.Model(inputs, logits, name="head")
 
 
-def whole(tensors: Tensors, head_model: "keras.Model", temperature: float = 1.0, mirror: bool = False) -> "keras.Model":
-    """Raw images, uint8 RGB (n, 224, 224, 3), to probabilities (n, classes): one Keras model that needs nothing else.
+def whole(
+    tensors: Tensors, head_model: "keras.Model", temperature: float = 1.0, mirror: bool = False, size: int = SIZE
+) -> "keras.Model":
+    """Raw images, uint8 RGB (n, size, size, 3), to probabilities (n, classes): one Keras model that needs nothing else.
 
     It is Keras's own ResNet50 with `tensors`, its preprocessing in front and the trained head behind; the head's logits
     are divided by the temperature. With `mirror` they are the mean of those of the image and of its mirror image.
     """
     keras = backend.keras()
-    base = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(224, 224, 3))
+    base = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3))
     set_tensors(base, tensors)
-    inputs = keras.Input((224, 224, 3), dtype="uint8", name="image")
+    inputs = keras.Input((size, size, 3), dtype="uint8", name="image")
     x = keras.layers.Rescaling(1.0, offset=(-BGR_MEANS).tolist())(keras.ops.flip(inputs, axis=-1))
     logits = head_model(base(x))
     if mirror:

@@ -23,20 +23,21 @@ class Photos:
     def __len__(self) -> int:
         return len(self.table)
 
-    def plain(self) -> list[Item]:
-        """The plain view of every photo."""
-        return [Item(paths.IMAGES / row["path"], row["sha256"]) for row in self._rows()]
+    def plain(self, size: int = images.SIZE) -> list[Item]:
+        """The plain view of every photo, `size` pixels on each side."""
+        return [Item(paths.IMAGES / row["path"], row["sha256"], images.View(size=size)) for row in self._rows()]
 
-    def looks(self, mirror: bool) -> list[Item]:
+    def looks(self, mirror: bool, size: int = images.SIZE) -> list[Item]:
         """The plain view of every photo, then, if it is asked for, the mirror image of every one."""
-        plain = self.plain()
-        return plain + [replace(item, view=images.View(flip=True)) for item in plain if mirror]
+        plain = self.plain(size)
+        return plain + [replace(item, view=images.View(flip=True, size=size)) for item in plain if mirror]
 
-    def augmented(self, params: AugmentationParams) -> list[list[Item]]:
+    def augmented(self, params: AugmentationParams, size: int = images.SIZE) -> list[list[Item]]:
         """For every photo its plain view and its random ones."""
+        views = [[images.View(), *_views(row, params)] for row in self._rows()]
         return [
-            [Item(paths.IMAGES / row["path"], row["sha256"], view) for view in (images.PLAIN, *_views(row, params))]
-            for row in self._rows()
+            [replace(item, view=replace(view, size=size)) for view in of_photo]
+            for item, of_photo in zip(self.plain(), views, strict=True)
         ]
 
     def _rows(self) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""How one phase of a training goes: its length, its rates, what it does to labels and examples."""
+"""How one phase of a training goes: its length, its rates, and what it does to labels."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +20,6 @@ class Schedule:
     block_rate: float
     weight_decay: float
     label_smoothing: float
-    mixup: float
     patience: int
     seed: int
 

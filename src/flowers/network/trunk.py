@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from flowers.images import SIZE
 from flowers.network import backend, folded, resnet
 from flowers.network.weights import Tensors
 
@@ -22,6 +23,7 @@ class Cut:
     """Where the network is cut: below the `unfreeze_blocks` blocks that are trained; at 0, after the pooling."""
 
     unfreeze_blocks: int
+    size: int = SIZE  # side of the network's input, in pixels: a multiple of 32
 
     @property
     def blocks(self) -> tuple[resnet.Block, ...]:
@@ -39,13 +41,14 @@ class Cut:
         if not self.blocks:
             return (resnet.FEATURES,)
         block = self.blocks[0]
-        side = 56 // 2 ** (int(block.name[4]) - 2)  # of the block's output, which is what a subsampled cut has too
+        side = self.size // 2 ** int(block.name[4])  # of the block's output, which is what a subsampled cut has too
         return (side, side, block.inputs)
 
     @property
     def name(self) -> str:
         """A short name for messages and folders."""
-        return "pooled" if self.unfreeze_blocks == 0 else resnet.cut_layer(self.unfreeze_blocks)
+        layer = "pooled" if self.unfreeze_blocks == 0 else resnet.cut_layer(self.unfreeze_blocks)
+        return layer if self.size == SIZE else f"{layer}-{self.size}px"
 
 
 def best_precision() -> str:
@@ -88,6 +91,7 @@ class Trunk:
     ) -> None:
         """`precision` is `float32` or `bfloat16`; activations come out in it. `batch`: photos at a time, else BATCH.
 
+        The cuts are of one size, which is that of the images.
         Not `padded`, a smaller batch is computed as it is: sooner, and with other last bits in float32.
         """
         tf = backend.tensorflow()
@@ -95,13 +99,14 @@ class Trunk:
         self.precision, self.batch, self._padded = precision, batch or BATCH, padded
         self._dtype = tf.as_dtype(precision)
         weights = folded_weights(tensors)
-        signature = tf.TensorSpec((self.batch if padded else None, 224, 224, 3), tf.uint8)
+        size = self.cuts[0].size
+        signature = tf.TensorSpec((self.batch if padded else None, size, size, 3), tf.uint8)
         self._function = tf.function(
             lambda images: self._forward(tf, weights, images), input_signature=[signature], autograph=False
         )
 
     def __call__(self, images: np.ndarray) -> dict[Cut, np.ndarray]:
-        """Activations of uint8 RGB images (n, 224, 224, 3), n ≤ batch, at every cut: (n, *cut.shape)."""
+        """Activations of uint8 RGB images (n, size, size, 3), n ≤ batch, at every cut: (n, *cut.shape)."""
         given = images
         if self._padded and len(images) < self.batch:
             given = np.zeros((self.batch, *images.shape[1:]), np.uint8)

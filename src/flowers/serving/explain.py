@@ -18,9 +18,9 @@ def check(model: Model) -> None:
 
 
 def picture(model: Model, pixels: np.ndarray, number: int) -> bytes:
-    """A JPEG of a photo, uint8 RGB (224, 224, 3), in grey, under colour where it speaks for class `number` (Grad-CAM).
+    """A JPEG of a photo, in grey, under colour where it speaks for class `number` (Grad-CAM).
 
-    Raises UserError where the model is an exported network.
+    `pixels` are uint8 RGB (size, size, 3). Raises UserError where the model is an exported network.
     """
     from flowers.network import classifier, gradcam
     from flowers.reporting import thumbnails

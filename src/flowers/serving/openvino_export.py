@@ -50,7 +50,7 @@ def export(model: Model, name: str, folder: Path) -> None:
     val, train = photos.read("val"), photos.read("train")
     if val.classes != model.classes:
         raise UserError(f"{name}: a model of other classes than the photos here, which it would be checked on")
-    ordered = spread(train)
+    ordered = spread(train, model.size)
     calibration, rest = ordered[:CALIBRATION], ordered[CALIBRATION:]
     others = [*rest, *calibration][: max(0, COMPARED - len(val))]
 
@@ -61,7 +61,7 @@ def export(model: Model, name: str, folder: Path) -> None:
         console.say(f"Quantising {name} on {len(calibration)} training photos, which takes a minute")
         description = _write_network(model, calibration, made)
         _write_description(description, made)
-        found, speed = openvino_check.compare(model, Exported(made), val.plain(), val.labels, others)
+        found, speed = openvino_check.compare(model, Exported(made), val.plain(model.size), val.labels, others)
         console.say(f"int8: {found}")
         if reason := openvino_check.refusal(found):
             raise UserError(f"not written: in int8 {reason}; `flowers export FILE.keras` loses nothing")
@@ -74,12 +74,12 @@ def export(model: Model, name: str, folder: Path) -> None:
     console.say(f"wrote {folder}: {size / 1e6:.0f} MB{faster}")
 
 
-def spread(chosen: photos.Photos) -> list[Item]:
+def spread(chosen: photos.Photos, size: int) -> list[Item]:
     """The photos' plain views, class by class in turn, so that any beginning of the list holds all classes alike.
 
     Within a class the order is that of the photos' hashes: as good as random, and the same wherever it is made.
     """
-    items, turns = chosen.plain(), np.empty(len(chosen), np.int64)
+    items, turns = chosen.plain(size), np.empty(len(chosen), np.int64)
     by_hash = sorted(range(len(items)), key=lambda row: items[row].sha256)
     seen = [0] * len(chosen.classes)
     for row in by_hash:
@@ -93,7 +93,8 @@ def _write_network(model: classifier.Classifier, calibration: Sequence[Item], fo
     tensors, said = _tensors(model), model.description
     with ThreadPoolExecutor(2) as pool:
         images = list(pool.map(pixels, calibration))
-    network = quantised(openvino_network.build(tensors, said.temperature, said.normalization, said.mirror), images)
+    built = openvino_network.build(tensors, said.temperature, said.normalization, said.mirror, said.size)
+    network = quantised(built, images)
     openvino_model.runtime().save_model(network, folder / NETWORK, compress_to_fp16=False)
     return asdict(
         Description(
@@ -107,12 +108,13 @@ def _write_network(model: classifier.Classifier, calibration: Sequence[Item], fo
             made_with={package: version(package) for package in ("openvino", "nncf")},
             calibrated_on=len(calibration),
             checked={},
+            size=said.size,
         )
     )
 
 
 def quantised(network: Any, images: Sequence[np.ndarray]) -> Any:
-    """The network with 8-bit weights and activations, whose ranges are those that these images (224, 224, 3) give."""
+    """The network with 8-bit weights and activations, whose ranges are those that these images (size, size, 3) give."""
     nncf = _nncf()
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet

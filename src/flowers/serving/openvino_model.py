@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowers.errors import UserError
+from flowers.images import SIZE
 from flowers.serving.stream import BATCH
 
 DESCRIPTION = "model.json"
@@ -38,15 +39,17 @@ class Description:
     made_with: dict[str, str]  # versions of openvino and nncf
     calibrated_on: int  # training photos
     checked: dict[str, int]  # see openvino_check.Checked
+    size: int = SIZE  # of the images, on each side
 
 
 class Exported:
-    """An exported network: `classes`, `threshold`, and `probabilities(images)`, from any number of threads."""
+    """An exported network: `classes`, `threshold`, `size`, and `probabilities(images)`, from any number of threads."""
 
     def __init__(self, folder: Path) -> None:
         """Raises UserError where the folder is not whole, or OpenVINO is missing."""
         self.description = _description(folder)
-        self.classes, self.threshold = self.description.classes, self.description.threshold
+        said = self.description
+        self.classes, self.threshold, self.size = said.classes, said.threshold, said.size
         core = runtime().Core()
         try:
             self._network = core.compile_model(folder / NETWORK, "CPU", _SETTINGS)
@@ -55,7 +58,7 @@ class Exported:
             raise UserError(f"{folder}: OpenVINO cannot load this network: {reason}") from None
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Calibrated probabilities (n, classes) float32 of RGB images (n, 224, 224, 3), computed 32 at a time."""
+        """Calibrated probabilities (n, classes) float32 of RGB images (n, size, size, 3), computed 32 at a time."""
         found = np.empty((len(images), len(self.classes)), np.float32)
         request = self._network.create_infer_request()  # one is no good to two threads, and making it costs nothing
         for start in range(0, len(images), BATCH):

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from flowers.images import SIZE
 from flowers.network import resnet
 from flowers.network.keras_model import SMALLEST
 from flowers.network.trunk import BGR_MEANS, folded_weights
@@ -11,8 +12,10 @@ from flowers.network.weights import Tensors
 from flowers.serving import openvino_model
 
 
-def build(tensors: Tensors, temperature: float, normalization: str = "none", mirror: bool = False) -> Any:
-    """An `openvino.Model` from uint8 RGB images (n, 224, 224, 3), any n, to probabilities (n, classes) float32.
+def build(
+    tensors: Tensors, temperature: float, normalization: str = "none", mirror: bool = False, size: int = SIZE
+) -> Any:
+    """An `openvino.Model` from uint8 RGB images (n, size, size, 3), any n, to probabilities (n, classes) float32.
 
     `tensors` are those of ResNet50 and of the head, by the names that Keras's layers have; the rest is as in
     model.json. BatchNorm is folded into the convolutions, and the temperature, by which logits are divided, into the
@@ -21,10 +24,10 @@ def build(tensors: Tensors, temperature: float, normalization: str = "none", mir
     ov = openvino_model.runtime()
     import openvino.opset13 as op
 
-    image = op.parameter([-1, 224, 224, 3], np.uint8, name="image")
+    image = op.parameter([-1, size, size, 3], np.uint8, name="image")
     channels_first = op.transpose(op.convert(image, np.float32), op.constant(np.array([0, 3, 1, 2])))
     if mirror:
-        backwards = op.constant(np.arange(223, -1, -1))
+        backwards = op.constant(np.arange(size - 1, -1, -1))
         channels_first = op.concat([channels_first, op.gather(channels_first, backwards, op.constant(3))], 0)
     logits = _head(op, _trunk(op, channels_first, folded_weights(tensors)), tensors, temperature, normalization)
     if mirror:
@@ -34,7 +37,7 @@ def build(tensors: Tensors, temperature: float, normalization: str = "none", mir
 
 
 def _trunk(op: Any, x: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]]) -> Any:
-    """Pooled features (n, 2048) of RGB images (n, 3, 224, 224)."""
+    """Pooled features (n, 2048) of RGB images (n, 3, size, size)."""
 
     def convolve(x: Any, layer: str, stride: int = 1, padding: int = 0) -> Any:
         kernel, bias = weights[layer]

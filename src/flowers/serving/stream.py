@@ -25,9 +25,10 @@ class Model(Protocol):
 
     classes: list[str]
     threshold: float | None
+    size: int  # of the images, on each side
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Calibrated probabilities (n, classes) of RGB images (n, 224, 224, 3)."""
+        """Calibrated probabilities (n, classes) of RGB images (n, size, size, 3)."""
         ...
 
 
@@ -35,7 +36,7 @@ class Model(Protocol):
 class Batch(Generic[T]):
     """Some of the items, in their order, and what came of them.
 
-    `errors` has the reason for each item that is no readable photo, else None; `pixels`, uint8 RGB (224, 224, 3), are
+    `errors` has the reason for each item that is no readable photo, else None; `pixels`, uint8 RGB (size, size, 3), are
     None there, and `probabilities` (items, classes) float32 all NaN.
     """
 
@@ -51,13 +52,13 @@ def batches(model: Model, items: Iterable[T], read: Callable[[T], Path | bytes])
     `read` runs in threads; images.UnreadableImage, OSError and ValueError from it are the item's error. Items are
     drawn from the iterable as they are needed, so it may be endless.
     """
-    source = iter(items)
+    source, view = iter(items), images.View(size=model.size)
     with ThreadPoolExecutor(_cores(), thread_name_prefix="decode") as pool:
         waiting: deque[tuple[T, Future[NDArray[np.uint8] | str]]] = deque()
 
         def fill() -> None:
             for item in islice(source, _AHEAD - len(waiting)):
-                waiting.append((item, pool.submit(_pixels, item, read)))
+                waiting.append((item, pool.submit(_pixels, item, read, view)))
 
         try:
             fill()
@@ -76,9 +77,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _pixels(item: T, read: Callable[[T], Path | bytes]) -> NDArray[np.uint8] | str:
+def _pixels(item: T, read: Callable[[T], Path | bytes], view: images.View) -> NDArray[np.uint8] | str:
     try:
-        return images.load(read(item))
+        return images.load(read(item), view)
     except images.UnreadableImage as error:
         return str(error)
     except OSError as error:

@@ -32,7 +32,7 @@ def run(evaluate: EvaluateParams) -> None:
     probabilities, val_probabilities = _probabilities(model, test), _probabilities(model, val)
     _check_joined(model, test, probabilities)
     surest, shown = evaluation_page.shown(test.labels, probabilities, evaluate.gallery)
-    brightness, pixels = seen.look(test.plain(), shown)
+    brightness, pixels = seen.look(test.plain(model.size), shown)
     heat = _heat(model, surest, pixels, probabilities)
 
     shutil.rmtree(paths.EVALUATION, ignore_errors=True)
@@ -58,7 +58,7 @@ def run(evaluate: EvaluateParams) -> None:
 
 
 def _probabilities(model: classifier.Classifier, chosen: photos.Photos) -> np.ndarray:
-    looks = chosen.looks(model.description.mirror)
+    looks = chosen.looks(model.description.mirror, model.size)
     stored = activations.stored(looks, [model.cut], model.pretrained, model.description.precision)
     return model.probabilities_at_cut(stored[model.cut])
 
@@ -66,7 +66,7 @@ def _probabilities(model: classifier.Classifier, chosen: photos.Photos) -> np.nd
 def _check_joined(model: classifier.Classifier, test: photos.Photos, probabilities: np.ndarray) -> None:
     """The model from raw photos must say what tail and head say of the stored activations."""
     rows = np.linspace(0, len(test) - 1, min(JOINED_PHOTOS, len(test))).astype(int)
-    items = test.plain()
+    items = test.plain(model.size)
     pixels = np.stack([activations.pixels(items[row]) for row in rows])
     difference = float(np.abs(model.probabilities(pixels) - probabilities[rows]).max())
     tolerance = JOINED_TOLERANCE[model.description.precision]

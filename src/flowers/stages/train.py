@@ -36,7 +36,7 @@ def run(
     With a checkpoint, a training that was killed goes on from its last finished epoch; the rows of all epochs before
     are handed on again. It stays when the stage ends, until evaluate sees that the result was kept.
     """
-    cut = Cut(model.unfreeze_blocks)
+    cut = Cut(model.unfreeze_blocks, model.input_size)
     data = fitting.Data(model.precision, augmentation, [cut], with_validation=train.on == "train")
     views = f"{augmentation.views + 1} views each" if augmentation.views else "plain"
     console.say(f"Training on {len(data.train)} photos of {len(data.train.classes)} classes, {views}")
@@ -59,6 +59,8 @@ def run(
         dropout=head.dropout,
         normalization=head.normalization,
         mirror=model.mirror,
+        size=model.input_size,
+        input=classifier.input_words(model.input_size),
         unfreeze_blocks=model.unfreeze_blocks,
         precision=data.precision,
         weights_digest=weights.digest(data.tensors),
@@ -75,7 +77,7 @@ def _calibrated(model: classifier.Classifier, data: fitting.Data) -> classifier.
     """The model's description with the temperature and the threshold that the validation photos ask for."""
     if data.val is None:
         return model.description
-    looks = data.val.looks(model.description.mirror)
+    looks = data.val.looks(model.description.mirror, model.size)
     stored = activations.stored(looks, [model.cut], data.tensors, data.precision)
     probabilities = model.probabilities_at_cut(stored[model.cut])
     temperature = calibration.temperature(data.val.labels, probabilities)
@@ -85,10 +87,13 @@ def _calibrated(model: classifier.Classifier, data: fitting.Data) -> classifier.
 
 def _say_result(progress: training.Progress) -> None:
     epochs, score = len(progress.rows), progress.best_score[0]
-    if score >= 0:
-        console.say(f"Best of {epochs} epochs: number {progress.best_epoch}, validation {score:.1%} mean per class")
+    held_out = f"validation {score:.1%} mean per class" if score >= 0 else "without validation photos"
+    if progress.phase == "regression":
+        console.say(f"A regression, {held_out}")
+    elif score >= 0:
+        console.say(f"Best of {epochs} epochs: number {progress.best_epoch}, {held_out}")
     else:
-        console.say(f"Trained for {epochs} epochs, without validation photos")
+        console.say(f"Trained for {epochs} epochs, {held_out}")
 
 
 def _write_history(rows: list[training.Row]) -> None:

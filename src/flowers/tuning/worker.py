@@ -67,13 +67,15 @@ class Trainer:
 
     def __init__(self, space: Space) -> None:
         # One pass of the trunk serves all depths; but not beforehand where each trial has photos of its own.
-        searched = any(name.startswith("augmentation.") or name == "model.precision" for name in space.names)
-        self._cuts = None if searched else [Cut(depth) for depth in space.depths()]
+        own_views = {"model.precision", "model.input_size"}
+        searched = any(name.startswith("augmentation.") or name in own_views for name in space.names)
+        size = space.settings.model.input_size
+        self._cuts = None if searched else [Cut(depth, size) for depth in space.depths()]
         self._data: dict[Any, fitting.Data] = {}
 
     def data(self, settings: Params) -> fitting.Data:
         """Photos and activations for these settings."""
-        cuts = self._cuts or [Cut(settings.model.unfreeze_blocks)]
+        cuts = self._cuts or [Cut(settings.model.unfreeze_blocks, settings.model.input_size)]
         key = (settings.model.precision, settings.augmentation, *cuts)
         if key not in self._data:
             if len(self._data) == _KEPT:

@@ -68,7 +68,7 @@ class Scorer:
     def warm(self) -> None:
         """Answer one photo, so that the first client's does not wait for what is made once. Raises what goes wrong."""
         content = io.BytesIO()
-        Image.new("RGB", (images.SIZE, images.SIZE)).save(content, "JPEG")
+        Image.new("RGB", (self.model.size, self.model.size)).save(content, "JPEG")
         photo = _Photo(content.getvalue())
         self._decode(photo)
         photo.answer.result()
@@ -103,7 +103,7 @@ class Scorer:
         if time.monotonic() - self._answered < _FRESH:
             return True
         answer: Future[_Row] = Future()
-        self._ready.put((np.zeros((images.SIZE, images.SIZE, 3), np.uint8), answer))
+        self._ready.put((np.zeros((self.model.size, self.model.size, 3), np.uint8), answer))
         try:
             async with asyncio.timeout(_FRESH):
                 await asyncio.wrap_future(answer)
@@ -117,7 +117,7 @@ class Scorer:
         if content is None:
             return
         try:
-            pixels = decoded(content, self._limits)
+            pixels = decoded(content, self._limits, self.model.size)
         except Exception as error:
             if photo.answer.set_running_or_notify_cancel():
                 photo.answer.set_exception(error)
@@ -149,10 +149,10 @@ class Scorer:
             answer.set_result(row)
 
 
-def decoded(content: bytes, bounds: limits.Limits) -> _Pixels:
+def decoded(content: bytes, bounds: limits.Limits, size: int) -> _Pixels:
     """An encoded photo as the network sees it. Raises images.UnreadableImage."""
     _judge_size(content, bounds.pixels)
-    return images.load(content)
+    return images.load(content, images.View(size=size))
 
 
 def _judge_size(content: bytes, most: int) -> None:

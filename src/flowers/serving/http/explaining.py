@@ -46,7 +46,8 @@ class Explainer:
         """
         if not self._warmed:
             self._warmed = True
-            self._thread.submit(self._picture, self.model, np.zeros((images.SIZE, images.SIZE, 3), np.uint8), 0)
+            blank = np.zeros((self.model.size, self.model.size, 3), np.uint8)
+            self._thread.submit(self._picture, self.model, blank, 0)
 
     async def answer(self, photo: bytes, label: str | None) -> bytes:
         """A JPEG of what on an encoded photo speaks for a class, the most probable one without a label.
@@ -68,7 +69,7 @@ class Explainer:
             self._waiting -= 1
 
     def _made(self, photo: bytes, label: str | None) -> bytes:
-        pixels = batching.decoded(photo, self._limits)
+        pixels = batching.decoded(photo, self._limits, self.model.size)
         if label is None:
             number = int(self.model.probabilities(pixels[None])[0].argmax())
         else:

@@ -1,7 +1,7 @@
 // The page: takes a photo, asks the server that it came from what it shows, and what speaks for that.
 "use strict";
 
-const LONGEST = 1024; // pixels; the network sees 224
+const LONGEST = 1024; // pixels; the network sees fewer
 const QUALITY = 0.92;
 const LARGEST = 16e6; // bytes, as the server has it
 const threshold = parseFloat(document.documentElement.dataset.threshold); // NaN: no answer is called unsure
@@ -40,7 +40,7 @@ async function ask(source, caption, button) {
   }
 }
 
-// A phone's photo has some 5 MB, of which the network sees 224 x 224 pixels: it is scaled down here, so that sending it
+// A phone's photo has some 5 MB, of which the network sees few pixels: it is scaled down here, so that sending it
 // takes no time. createImageBitmap turns it upright, as its EXIF says; the copy has no EXIF, so no place and date either.
 // Smaller photos go as they are, and so does what this browser cannot read: the server can, or says why not.
 async function small(file) {
