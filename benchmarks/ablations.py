@@ -22,7 +22,7 @@ import scratch
 from ruamel.yaml import YAML
 from sklearn.model_selection import StratifiedKFold
 
-from flowers import params, paths, recipes
+from flowers import params, paths
 from flowers.comparison import paired
 from flowers.network import activations, epochs, fitting, keras_model, photos, training
 from flowers.network.top import Top
@@ -72,45 +72,49 @@ class Half:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="train/, val/ and test/ of one folder a class")
-    folder = parser.parse_args().photos.resolve()
+    parser.add_argument("--kept", action="store_true", help="compare what was trained already, and train nothing")
+    options = parser.parse_args()
+    where = {"dataset.path": str(options.photos.resolve()), "split.method": "official"}
     document = YAML(typ="safe").load((scratch.ROOT / "benchmarks" / "ablations.yaml").read_text(encoding="utf-8"))
-    base = recipes.defaults() | document["base"]
-    base |= {"dataset.path": str(folder), "split.method": "official"}
+    base = document["base"]
     WORLD.mkdir(parents=True, exist_ok=True)
     os.chdir(WORLD)
-    scratch.write_params(WORLD, base)
+    scratch.write_params(WORLD, where)
     if not paths.SPLIT.exists():
         for stage in ("download", "split"):
             subprocess.run(["flowers", stage], check=True)
     labels = photos.read("train", "val").labels
     before = {row["what"]: row for row in json.loads(RESULT.read_text())["rows"]} if RESULT.exists() else {}
-    measured, rows = answers(base), []
+    measured, rows = answers(base, where), []
     for variant in [{"what": "base", "params": {}}, *document["variants"]]:
         if "commit" in variant:  # what it tries was taken out again after that commit; its figures stay
             rows.append(before[variant["what"]] | variant)
             continue
-        found = answers(base | variant["params"])
+        values = base | variant["params"]
+        if options.kept and not kept(values).exists():
+            continue
+        found = answers(values, where)
         rows.append(variant | compared(labels, measured, found))
         print(rows[-1], flush=True)
-        RESULT.write_text(json.dumps({"base": document["base"], "photos": len(labels), "rows": rows}, indent=1) + "\n")
+        RESULT.write_text(json.dumps({"base": base, "photos": len(labels), "rows": rows}, indent=1) + "\n")
 
 
-def answers(values: dict) -> dict:
+def answers(values: dict, where: dict) -> dict:
     """Every photo's probabilities by a model that did not see it, and the seconds of a training."""
-    mirror = values["model.mirror"]
-    file = ANSWERS / f"{name(values)}.npz"
+    mirror = values.get("model.mirror", False)
+    file = kept(values)
     if not file.exists():
-        np.savez(file, **train(values))
-    with np.load(file) as kept:
-        logits = kept["logits"][: 2 if mirror else 1].mean(axis=0)
-        about = json.loads(str(kept["about"])) | {"seconds": round(float(kept["seconds"]), 1)}
+        np.savez(file, **train(values | where))
+    with np.load(file) as found:
+        logits = found["logits"][: 2 if mirror else 1].mean(axis=0)
+        about = json.loads(str(found["about"])) | {"seconds": round(float(found["seconds"]), 1)}
     return {"probabilities": training.softmax(logits), "about": about}
 
 
-def name(values: dict) -> str:
-    """What is the same for two variants that are trained alike on the same kind of photos."""
-    trained = {key: value for key, value in values.items() if key not in ("model.mirror", "dataset.path")}
-    return hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:16]
+def kept(values: dict) -> Path:
+    """Where the answers of what is trained like this are, or will be."""
+    trained = {key: value for key, value in values.items() if key != "model.mirror"}
+    return ANSWERS / f"{hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:16]}.npz"
 
 
 def train(values: dict) -> dict:

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import scratch
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 
 from flowers import paths, recipes
 
@@ -125,7 +126,7 @@ def note(name: str, found: list[dict]) -> None:
             "photos": photos,
             "measure": measure,
             "score": round(float(np.mean(scores)), 4),
-            "range": [round(min(scores), 4), round(max(scores), 4)],
+            "range": _row(round(min(scores), 4), round(max(scores), 4)),
             "seeds": len(rows),
             "gain": round(float(np.mean(gains)), 4),
             "wall_s": round(float(np.median([row["wall_s"] for row in rows]))),
@@ -147,6 +148,13 @@ def note(name: str, found: list[dict]) -> None:
     document.insert(1, "measured", measured)
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
+
+
+def _row(*numbers: float) -> CommentedSeq:
+    """Numbers that stand on one line."""
+    found = CommentedSeq(numbers)
+    found.fa.set_flow_style()
+    return found
 
 
 def _params(name: str) -> dict:
