@@ -87,15 +87,12 @@ def main() -> None:
     before = {row["what"]: row for row in json.loads(RESULT.read_text())["rows"]} if RESULT.exists() else {}
     measured, rows = answers(base, where), []
     for variant in [{"what": "base", "params": {}}, *document["variants"]]:
+        values = base | variant["params"]
         if "commit" in variant:  # what it tries was taken out again after that commit; its figures stay
             rows.append(before[variant["what"]] | variant)
-            continue
-        values = base | variant["params"]
-        if options.kept and not kept(values).exists():
-            continue
-        found = answers(values, where)
-        rows.append(variant | compared(labels, measured, found))
-        print(rows[-1], flush=True)
+        elif kept(values).exists() or not options.kept:
+            rows.append(variant | compared(labels, measured, answers(values, where)))
+            print(rows[-1], flush=True)
         RESULT.write_text(json.dumps({"base": base, "photos": len(labels), "rows": rows}, indent=1) + "\n")
 
 

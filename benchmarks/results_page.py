@@ -118,7 +118,10 @@ def draw(measured: list[dict], file: Path) -> None:
         for number, name in enumerate(names):
             for row in (row for row in rows if row["recipe"] == name):
                 label = name if row["seed"] == 0 else None
-                axes.plot(row["curve"][what], color=f"C{number}", label=label, linewidth=1.2)
+                epochs = [place for place, phase in enumerate(row["curve"]["phase"]) if phase != "regression"]
+                axes.plot(
+                    [row["curve"][what][place] for place in epochs], color=f"C{number}", label=label, linewidth=1.2
+                )
         axes.set(xlabel="epoch", title=f"Training {what}")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False)

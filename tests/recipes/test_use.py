@@ -2,12 +2,14 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from flowers import params, params_file, recipes
 
+SHIPPED = Path(__file__).parents[2]
 WIDE = {"head": {"units": [512, 64], "dropout": 0.4}, "train": {"weight_decay": 1e-05, "class_weights": False}}
 DEEP = {"model": {"unfreeze_blocks": 3}, "head": {"dropout": 0.5}}
 
@@ -54,6 +56,16 @@ def test_a_recipe_is_put_into_params_yaml_and_no_other_byte_changes(checkout, fl
 def test_the_next_recipe_leaves_nothing_of_the_one_before(checkout, flowers):
     before = checkout.params.read_bytes()
     for name in ("wide", "deep", "wide", "plain"):
+        assert flowers("use", name).status == 0
+        assert now() == wanted(name)
+    assert checkout.params.read_bytes() == before
+
+
+def test_through_all_recipes_that_ship_and_back_no_byte_of_params_yaml_changes(checkout, flowers):
+    for file in (SHIPPED / "recipes").glob("*.yaml"):
+        shutil.copy(file, "recipes")
+    before = checkout.params.read_bytes()
+    for name in [*recipes.names(), "seed-architecture"]:
         assert flowers("use", name).status == 0
         assert now() == wanted(name)
     assert checkout.params.read_bytes() == before

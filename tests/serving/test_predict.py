@@ -290,7 +290,7 @@ def test_rows_come_while_photos_are_still_to_be_asked_about(predict, monkeypatch
         printed.append(capsysbinary.readouterr().out.count(b"\n"))
         return ByColour().probabilities(images)
 
-    model = SimpleNamespace(classes=ByColour.classes, threshold=None, probabilities=probabilities)
+    model = SimpleNamespace(classes=ByColour.classes, threshold=None, size=224, probabilities=probabilities)
     monkeypatch.setattr(models, "load", lambda folder: model)
     predict("shots")
     assert printed == [1, 32, 32]  # the header, and each batch before the next
@@ -368,7 +368,7 @@ def probabilities(images):
     time.sleep(float(naps.pop(0)))
     return np.full((len(images), 3), 1 / 3, np.float32)
 
-model = SimpleNamespace(classes=["a", "b", "c"], threshold=0.5, probabilities=probabilities)
+model = SimpleNamespace(classes=["a", "b", "c"], threshold=0.5, size=224, probabilities=probabilities)
 models.load = lambda folder: model
 try:
     cli.main()
