@@ -3,9 +3,9 @@
     python benchmarks/ablations.py --photos /photos/oxford102
 
 The variants stand in benchmarks/ablations.yaml. Each is trained on one half of the photos of train and val and scored
-on the other half, twice, so that every photo is judged once, and compared with the base on the same photos. The test
-photos are not looked at. Answers are kept in build/ablations: what is there already is not trained again, so it may be
-stopped at any time. Writes benchmarks/results/ablations.json; then: python benchmarks/results_page.py
+on the other half, twice, so that every photo is judged once by a model that did not see it. The test photos are not
+looked at. What stands in benchmarks/results/ablations.json is not measured again, so it may be stopped at any time.
+Then: python benchmarks/results_page.py
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from flowers import params, paths
 from flowers.comparison import paired
 from flowers.network import activations, epochs, fitting, keras_model, photos, training
 from flowers.network.top import Top
-from flowers.network.trunk import Cut, best_precision
+from flowers.network.trunk import Cut
 from flowers.reporting import metrics
 from recipes import machine
 
@@ -34,47 +35,30 @@ RESULT = scratch.ROOT / "benchmarks" / "results" / "ablations.json"
 ANSWERS = scratch.ROOT / "build" / "ablations"
 WORLD = scratch.ROOT / "build" / "ablations" / "world"
 HALVES = 2
-SCORES = ("mean_per_class_accuracy", "accuracy", "log_loss")
-
-
-class Whole:
-    """The photos of train and val with their activations, views, and plain and mirrored looks to be scored by."""
-
-    def __init__(self, settings: params.Params) -> None:
-        self.photos = photos.read("train", "val")
-        self.tensors, self.precision = fitting.read_weights(), best_precision()
-        size = settings.model.input_size
-        views = self.photos.augmented(settings.augmentation, size)
-        items = [item for of_photo in views for item in of_photo] + self.photos.looks(mirror=True, size=size)
-        pooled, self.cut = Cut(0, size), Cut(settings.model.unfreeze_blocks, size)
-        stored = activations.stored(items, [pooled, self.cut], self.tensors, self.precision)
-        self.examples = {**stored, pooled: stored[pooled][:]}
-        count = settings.augmentation.views + 1
-        self.views = np.arange(len(views) * count).reshape(-1, count)
-        self.looks = np.arange(len(items))[self.views.size :].reshape(2, -1)
+SIZES = (224, 256, 288)  # of photos, in pixels, that every model is asked about
+SCORE = "mean_per_class_accuracy"
 
 
 class Half:
-    """Some of the photos, as fitting.fit wants them."""
+    """Some of the photos of train and val, as fitting.fit wants them."""
 
-    def __init__(self, whole: Whole, rows: np.ndarray) -> None:
-        self.tensors, self.precision, self._whole, self._rows = whole.tensors, whole.precision, whole, rows
-        table, labels = whole.photos.table.iloc[rows], whole.photos.labels[rows]
-        self.train = photos.Photos(table, labels, whole.photos.classes)
+    def __init__(self, whole: fitting.Data, rows: np.ndarray) -> None:
+        self.tensors, self.precision, self.size = whole.tensors, whole.precision, whole.size
+        self._whole, self._rows = whole, rows
+        table, labels = whole.train.table.iloc[rows], whole.train.labels[rows]
+        self.train = photos.Photos(table, labels, whole.train.classes)
 
-    def at(self, cut: Cut, class_weights: bool) -> tuple[epochs.TrainingSet, None]:
-        labels = self.train.labels
-        weights = training.class_weights(labels, len(self.train.classes)) if class_weights else np.ones(len(labels))
-        views = self._whole.views[self._rows]
-        return epochs.TrainingSet(self._whole.examples[cut], views, labels, weights.astype(np.float32)), None
+    def at(self, unfreeze_blocks: int, class_weights: bool) -> tuple[epochs.TrainingSet, None]:
+        whole, _ = self._whole.at(unfreeze_blocks, class_weights)
+        return replace(
+            whole, **{name: getattr(whole, name)[self._rows] for name in ("views", "labels", "weights")}
+        ), None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="train/, val/ and test/ of one folder a class")
-    parser.add_argument("--kept", action="store_true", help="compare what was trained already, and train nothing")
-    options = parser.parse_args()
-    where = {"dataset.path": str(options.photos.resolve()), "split.method": "official"}
+    where = {"dataset.path": str(parser.parse_args().photos.resolve()), "split.method": "official"}
     document = YAML(typ="safe").load((scratch.ROOT / "benchmarks" / "ablations.yaml").read_text(encoding="utf-8"))
     base = document["base"]
     WORLD.mkdir(parents=True, exist_ok=True)
@@ -84,66 +68,90 @@ def main() -> None:
         for stage in ("download", "split"):
             subprocess.run(["flowers", stage], check=True)
     labels = photos.read("train", "val").labels
-    before = {row["what"]: row for row in json.loads(RESULT.read_text())["rows"]} if RESULT.exists() else {}
-    measured, rows = answers(base, where), []
-    for variant in [{"what": "base", "params": {}}, *document["variants"]]:
-        values = base | variant["params"]
-        if "commit" in variant:  # what it tries was taken out again after that commit; its figures stay
-            rows.append(before[variant["what"]] | variant)
-        elif kept(values).exists() or not options.kept:
-            rows.append(variant | compared(labels, measured, answers(values, where)))
-            print(rows[-1], flush=True)
-        RESULT.write_text(json.dumps({"base": base, "photos": len(labels), "rows": rows}, indent=1) + "\n")
+    before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {"base": base}
+    found = {"base": base, "photos": len(labels), "trained": [], "asked": []}
+    for kind in ("asked", "trained"):
+        for variant in document[kind]:
+            known = [row for row in before.get(kind, []) if row["params"] == variant["params"]]
+            if not known or before["base"] != base:
+                known = [measure(base, variant["params"], where, labels)]
+                print(variant["what"], known[0], flush=True)
+            found[kind].append(known[0] | variant)
+            RESULT.write_text(json.dumps(found | _rest(before, found), indent=1) + "\n", encoding="utf-8")
+
+
+def _rest(before: dict, found: dict) -> dict:
+    """Rows that were measured earlier and whose turn is yet to come, so that none is lost where this is stopped."""
+    seen = [row["params"] for kind in ("trained", "asked") for row in found[kind]]
+    return {
+        kind: found[kind] + [row for row in before.get(kind, []) if row["params"] not in seen]
+        for kind in ("trained", "asked")
+    }
+
+
+def measure(base: dict, changes: dict, where: dict, labels: np.ndarray) -> dict:
+    """The score of the base with these changes; where the training is the base's own, the difference to it, too."""
+    found = answers(base | changes, where)
+    row = {"score": round(_score(labels, found), 4), **found["about"]}
+    if changes and kept(base | changes) == kept(base):
+        one, other = answers(base, where)["probabilities"], found["probabilities"]
+        gain = paired.differences(labels, one, other)[SCORE]
+        row["gain"] = [round(number, 4) for number in (gain.value, gain.low, gain.high)]
+    return row
+
+
+def _score(labels: np.ndarray, found: dict) -> float:
+    return metrics.scores(labels, found["probabilities"])[SCORE]
 
 
 def answers(values: dict, where: dict) -> dict:
     """Every photo's probabilities by a model that did not see it, and the seconds of a training."""
-    mirror = values.get("model.mirror", False)
     file = kept(values)
     if not file.exists():
         np.savez(file, **train(values | where))
     with np.load(file) as found:
-        logits = found["logits"][: 2 if mirror else 1].mean(axis=0)
+        looks = 2 if values["model.mirror"] else 1
+        logits = found[f"logits_{values['model.input_size']}"][:looks].mean(axis=0)
         about = json.loads(str(found["about"])) | {"seconds": round(float(found["seconds"]), 1)}
     return {"probabilities": training.softmax(logits), "about": about}
 
 
 def kept(values: dict) -> Path:
-    """Where the answers of what is trained like this are, or will be."""
-    trained = {key: value for key, value in values.items() if key != "model.mirror"}
+    """Where the answers of what is trained like this are, or will be; what they are asked decides no training."""
+    trained = {key: value for key, value in values.items() if key not in ("model.mirror", "model.input_size")}
     return ANSWERS / f"{hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:16]}.npz"
 
 
 def train(values: dict) -> dict:
-    """Logits (2, photos, classes) of plain and mirrored photos, each from the half that lacks it."""
+    """Logits (2, photos, classes) of plain and mirrored photos by their size, each from the half that lacks it."""
     scratch.write_params(WORLD, values)
     settings = params.load()
-    whole = Whole(settings)
-    labels, cut = whole.photos.labels, whole.cut
-    logits = np.zeros((2, len(labels), len(whole.photos.classes)), np.float32)
+    head, cut = settings.head, fitting.cut_of(settings.model, settings.head)
+    whole = fitting.Data(settings.model.precision, settings.augmentation, [cut], with_validation=False)
+    labels, classes = whole.train.labels, len(whole.train.classes)
+    cuts = [replace(cut, size=size) for size in SIZES]
+    examples = {cut: _looks(whole, cut) for cut in cuts}
+    logits = {cut: np.zeros((2, len(labels), classes), np.float32) for cut in examples}
     seconds = []
     for seen, unseen in StratifiedKFold(HALVES, shuffle=True, random_state=0).split(labels, labels):
         start, progress = time.perf_counter(), training.Progress()
-        fitting.fit(settings.model, settings.head, settings.train, Half(whole, seen), progress)
+        fitting.fit(settings.model, head, settings.train, Half(whole, seen), progress)
         seconds.append(time.perf_counter() - start)
-        classes, head = len(whole.photos.classes), settings.head
-        model = keras_model.head(classes, head.units, head.dropout, 0, head.normalization)
+        model = keras_model.head(classes, head.units, head.dropout, 0, head.normalization, cut.features)
         keras_model.set_tensors(model, progress.best)
-        top = Top(cut, {**whole.tensors, **progress.best}, model, whole.precision)
-        for look, rows in enumerate(whole.looks):
-            logits[look, unseen] = top.logits(whole.examples[cut][rows[unseen]])
+        for at, values_at_cut in examples.items():
+            top = Top(at, {**whole.tensors, **progress.best}, model, whole.precision)
+            for look in range(2):
+                logits[at][look, unseen] = top.logits(values_at_cut[unseen + look * len(labels)])
     about = {"machine": machine(), "date": str(datetime.date.today())}
-    return {"logits": logits, "seconds": np.mean(seconds), "about": json.dumps(about)}
+    answers = {f"logits_{at.size}": values for at, values in logits.items()}
+    return {**answers, "seconds": np.mean(seconds), "about": json.dumps(about)}
 
 
-def compared(labels: np.ndarray, base: dict, found: dict) -> dict:
-    scores = metrics.scores(labels, found["probabilities"])
-    gain = paired.differences(labels, base["probabilities"], found["probabilities"])["mean_per_class_accuracy"]
-    return {
-        "scores": {name: round(scores[name], 4) for name in SCORES},
-        "gain": [round(number, 4) for number in (gain.value, gain.low, gain.high)],
-        **found["about"],
-    }
+def _looks(whole: fitting.Data, cut: Cut) -> epochs.Examples:
+    """Activations of all photos, then of their mirror images."""
+    looks = whole.train.looks(mirror=True, size=cut.size)
+    return activations.stored(looks, [cut], whole.tensors, whole.precision)[cut]
 
 
 if __name__ == "__main__":

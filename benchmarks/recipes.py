@@ -1,11 +1,12 @@
-"""Every recipe on real photos: the whole pipeline in a fresh clone with an empty cache, from one seed after another.
+"""Every recipe on real photos: the whole pipeline in a fresh clone, from one seed after another.
 
     python benchmarks/recipes.py --oxford /photos/oxford102 --five /photos/five_class [--recipes linear,fast]
 
 Of Oxford 102 the official split is used, and seeds are those of views and training; the five classes are split 70/15/15
-by each seed, too. The ImageNet weights come from the usual cache, so that no download is timed. What was measured of
-the same code already is not measured again, so it may be stopped at any time. Writes benchmarks/results/recipes.json
-and, of recipes that were measured in full, the part `measured` of their files; then: python benchmarks/results_page.py
+by each seed, too. Time is that of the first seed, whose cache is empty; the others find there what was stored of photos
+that they share. The ImageNet weights come from the usual cache, so that no download is timed. What was measured of the
+same values already is not measured again, so it may be stopped at any time. Writes benchmarks/results/recipes.json and,
+of each recipe, the part `measured` of its file; then: python benchmarks/results_page.py
 """
 
 import argparse
@@ -50,24 +51,27 @@ def main() -> None:
     found = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else []
     for name in options.recipes.split(",") if options.recipes else recipes.names():
         for data, folder in folders.items():
-            for seed in range(options.seeds if folder else 0):
-                what = {"recipe": name, "photos": data, "seed": seed, "params": _params(name)}
-                if any(row.items() >= what.items() for row in found):
-                    continue
-                row = what | measure(name, folder.resolve(), seed)
-                print({key: row[key] for key in (*what, "scores", "wall_s", "memory_mib")}, flush=True)
-                # The same recipe with other values is another one.
-                found = [old for old in found if old["recipe"] != name or old["params"] == row["params"]] + [row]
-                RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            with tempfile.TemporaryDirectory(prefix="flowers-cache-") as cache:
+                for seed in range(options.seeds if folder else 0):
+                    what = {"recipe": name, "photos": data, "seed": seed, "params": _params(name)}
+                    if any(row.items() >= what.items() for row in found):
+                        continue
+                    row = what | measure(name, folder.resolve(), seed, Path(cache))
+                    print({key: row[key] for key in (*what, "scores", "wall_s", "cold", "memory_mib")}, flush=True)
+                    # The same recipe with other values is another one.
+                    found = [old for old in found if old["recipe"] != name or old["params"] == row["params"]] + [row]
+                    RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for name in recipes.names():
         note(name, found)
 
 
-def measure(name: str, folder: Path, seed: int) -> dict:
-    """One run of a recipe, cold: its scores, its time, its memory, its curves and what it confuses."""
-    with tempfile.TemporaryDirectory(prefix="flowers-recipes-") as work:
-        cache, clone = Path(work) / "cache", Path(work) / "clone"
-        shutil.copytree(paths.cache_folder() / "weights", cache / "weights")
+def measure(name: str, folder: Path, seed: int, cache: Path) -> dict:
+    """One run of a recipe: its scores, its time, its memory, its curves and what it confuses."""
+    cold = not any(cache.iterdir())
+    with tempfile.TemporaryDirectory(prefix="flowers-recipes-") as clone:
+        clone = Path(clone)
+        if cold:
+            shutil.copytree(paths.cache_folder() / "weights", cache / "weights")
         subprocess.run(["git", "clone", "--quiet", scratch.ROOT, clone], check=True)
         for who in ("name", "email"):
             subprocess.run(["git", "config", f"user.{who}", "bench@localhost"], cwd=clone, check=True)
@@ -91,6 +95,7 @@ def measure(name: str, folder: Path, seed: int) -> dict:
             "scores": json.loads((clone / paths.METRICS).read_text(encoding="utf-8")),
             "split": json.loads((clone / paths.SPLIT_REPORT).read_text(encoding="utf-8"))["totals"],
             "wall_s": round(seconds, 1),
+            "cold": cold,
             "memory_mib": usage.ru_maxrss // 1024,  # resident, of the largest process
             "curve": history[["phase", "loss", "accuracy"]].round(4).to_dict("list"),
             "confusions": [[*pair, int(count)] for pair, count in pairs.head(PAIRS).items()],
@@ -129,7 +134,7 @@ def note(name: str, found: list[dict]) -> None:
             "range": _row(round(min(scores), 4), round(max(scores), 4)),
             "seeds": len(rows),
             "gain": round(float(np.mean(gains)), 4),
-            "wall_s": round(float(np.median([row["wall_s"] for row in rows]))),
+            "wall_s": round(float(np.median([row["wall_s"] for row in rows if row["cold"]]))),
             "memory_mib": max(row["memory_mib"] for row in rows),
             "machine": rows[-1]["machine"],
             "date": datetime.date.fromisoformat(rows[-1]["date"]),

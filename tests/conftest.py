@@ -27,11 +27,12 @@ SMALL = {
     "head": {
         "units": [8],
         "dropout": 0.1,
+        "features": "conv5",
         "normalization": "none",
         "initialization": "random",
         "penalty": 0.001,
     },
-    "augmentation": {"views": 1, "flip": True, "min_area": 0.5, "seed": 0},
+    "augmentation": {"views": 1, "size": None, "flip": True, "min_area": 0.5, "seed": 0},
     "train": {
         "on": "train",
         "epochs": 5,

@@ -82,7 +82,7 @@ def test_a_missing_section_is_named(file, section):
     [
         ("train", "learning_rat", "did you mean 'learning_rate'?"),
         ("head", "drop_out", "did you mean 'dropout'?"),
-        ("head", "qqq", "known here: units, dropout, normalization, initialization, penalty"),
+        ("head", "qqq", "known here: units, dropout, features, normalization, initialization, penalty"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_one(file, section, typo, remedy):
@@ -145,6 +145,8 @@ def test_a_folder_elsewhere_is_named_absolutely(file, tmp_path):
         ("head.dropout", "0.2"),
         ("head.dropout", float("nan")),
         ("augmentation.views", -1),
+        ("augmentation.size", 200),
+        ("augmentation.size", 0),
         ("augmentation.flip", "yes"),
         ("augmentation.flip", 1),
         ("augmentation.min_area", 0.0),
@@ -189,6 +191,8 @@ def test_a_wrong_type_or_a_value_out_of_range_is_one_line_with_file_key_and_valu
         ("model.unfreeze_blocks", 16),
         ("model.input_size", 96),
         ("model.input_size", 640),
+        ("augmentation.size", 192),
+        ("augmentation.size", None),
         ("head.units", []),
         ("head.dropout", 0),
         ("augmentation.views", 0),
@@ -263,6 +267,17 @@ def test_a_head_without_epochs_needs_a_regression(file):
     file.set("head.units", [])
     file.set("head.initialization", "regression")
     assert file.load().train.epochs == 0
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_features_of_conv4_are_at_hand_only_where_conv5_is_trained_whole_or_not_at_all(file, blocks):
+    file.set("head.features", "conv4+conv5")
+    assert file.load().head.features == "conv4+conv5"
+    file.set("model.unfreeze_blocks", 3)
+    file.load()
+    file.set("model.unfreeze_blocks", blocks)
+    said = file.complaint()
+    assert said == f"{file.path}: head.features: conv4+conv5 needs model.unfreeze_blocks: 0, or 3 and more"
 
 
 def test_every_mistake_of_a_file_is_told_at_once(file):

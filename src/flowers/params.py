@@ -13,11 +13,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from flowers import paths
 from flowers.errors import UserError
+from flowers.network.resnet import CONV5
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Side = Annotated[int, Field(ge=96, le=640, multiple_of=32)]  # of the network's input, in pixels
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -63,7 +65,7 @@ class ModelParams(_Section):
     unfreeze_blocks: Annotated[int, Field(ge=0, le=16)]
     train_batch_norm: bool
     mirror: bool
-    input_size: Annotated[int, Field(ge=96, le=640, multiple_of=32)]
+    input_size: Side
     precision: Literal["auto", "float32", "bfloat16"]
 
 
@@ -76,6 +78,7 @@ class HeadParams(_Section):
 
     units: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    features: Literal["conv5", "conv4+conv5"]
     normalization: Literal["none", "root"]
     initialization: Literal["random", "regression"]
     penalty: Positive
@@ -88,9 +91,10 @@ class HeadParams(_Section):
 
 
 class AugmentationParams(_Section):
-    """Random views of every training photo, drawn once and stored beside the plain one."""
+    """Random views of every training photo, drawn once and stored beside the plain one; all of one size."""
 
     views: Annotated[int, Field(ge=0, le=64)]
+    size: Side | None  # None: model.input_size
     flip: bool
     min_area: Annotated[float, Field(gt=0, le=1)]
     seed: Seed
@@ -185,9 +189,11 @@ class PromoteParams(_Section):
     probe_photos: Annotated[int, Field(ge=1, le=1000)]
 
 
-def _something_is_trained(sections: Any) -> Any:
+def _sections_agree(sections: Any) -> Any:
     if sections.train.epochs == 0 and sections.head.initialization == "random":
         raise ValueError("train.epochs: 0 trains no head; it needs head.initialization: regression")
+    if sections.head.features == "conv4+conv5" and 0 < sections.model.unfreeze_blocks < CONV5:
+        raise ValueError(f"head.features: conv4+conv5 needs model.unfreeze_blocks: 0, or {CONV5} and more")
     return sections
 
 
@@ -199,7 +205,7 @@ class Training(_Section):
     augmentation: AugmentationParams
     train: TrainParams
 
-    _something_is_trained = model_validator(mode="after")(_something_is_trained)
+    _sections_agree = model_validator(mode="after")(_sections_agree)
 
 
 class Params(_Section):
@@ -215,7 +221,7 @@ class Params(_Section):
     promote: PromoteParams
     tune: TuneParams
 
-    _something_is_trained = model_validator(mode="after")(_something_is_trained)
+    _sections_agree = model_validator(mode="after")(_sections_agree)
 
 
 def load(path: Path = paths.PARAMS) -> Params:

@@ -117,16 +117,17 @@ def test_an_exported_file_needs_its_ending(saved, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"normalization": "root", "mirror": True}])
+@pytest.mark.parametrize("changes", [{}, {"normalization": "root", "mirror": True, "features": "conv4+conv5"}])
 def test_the_export_agrees_with_trunk_tail_and_head(tensors, pixels, tmp_path, monkeypatch, changes):
     """Trained blocks differ from the pretrained ones, as after fine-tuning."""
     monkeypatch.setattr(trunk, "BATCH", 2)
-    names = resnet.block_tensors(trunk.Cut(1).blocks)
+    cut = trunk.Cut(3, conv4="features" in changes)
+    names = resnet.block_tensors(cut.blocks)
     block = {name: tensors[name] * (0.9 if name.endswith("kernel") else 1) for name in names}
-    head = Top(trunk.Cut(0), {}, keras_model.head(3, (), 0.0, seed=5)).get_tensors()
+    head = Top(trunk.Cut(0), {}, keras_model.head(3, (), 0.0, 5, features=cut.features)).get_tensors()
     head["head_logits/kernel"] /= 15 if changes else 1500  # answers that are neither 0 nor 1
     digest = weights.digest(tensors)
-    shape = description(head_units=[], unfreeze_blocks=1, weights_digest=digest, temperature=1.5, **changes)
+    shape = description(head_units=[], unfreeze_blocks=3, weights_digest=digest, temperature=1.5, **changes)
     classifier.save(tmp_path / "model", shape, block | head)
     weights.write(tensors, tmp_path / "weights.npz")
     model = classifier.load(tmp_path / "model", tmp_path / "weights.npz")

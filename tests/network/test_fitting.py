@@ -46,6 +46,15 @@ def test_a_regression_is_a_phase_of_its_own_and_fine_tuning_starts_from_its_head
         np.testing.assert_allclose(both.tensors[name], alone.best[name], atol=1e-6)
 
 
+def test_training_photos_are_of_their_own_size_where_they_have_one(world, cheap_trunk):
+    settings = world.settings(model={"unfreeze_blocks": 1, "input_size": 128}, augmentation={"size": 96})
+    data = fitting.Data("float32", settings.augmentation, [fitting.cut_of(settings.model, settings.head)])
+    training_set, validation = data.at(1, class_weights=False)
+    assert training_set.examples[np.arange(1)].shape == (1, *Cut(1, 96).shape)
+    assert validation.examples[np.arange(1)].shape == (1, *Cut(1, 128).shape)
+    assert len(validation.examples) == len(validation.labels) == 6 and training_set.views.shape == (12, 2)
+
+
 def test_head_epochs_may_follow_a_regression(world, cheap_trunk):
     rows = fitted(world, epochs=2, fine_tune_epochs=0, learning_rate=1e-12).rows
     assert [row["phase"] for row in rows] == ["regression", "head", "head"]

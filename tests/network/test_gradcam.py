@@ -9,13 +9,15 @@ from flowers.network.top import Top
 CLASSES = ["NA", "café", "rose"]
 
 
-def model_of(tensors, unfreeze=0, units=(), precision="float32", **changed) -> classifier.Classifier:
+def model_of(tensors, unfreeze=0, units=(), precision="float32", features="conv5", **changed) -> classifier.Classifier:
     """A model whose trained blocks differ from the pretrained ones, as after fine-tuning; `changed`: its last layer."""
     names = resnet.block_tensors(trunk.Cut(unfreeze).blocks)
     blocks = {name: tensors[name] * (0.9 if name.endswith("kernel") else 1) for name in names}
-    head = Top(trunk.Cut(0), {}, keras_model.head(3, units, 0.5, seed=5)).get_tensors()
+    widths = trunk.Cut(0, conv4=features != "conv5").features
+    head = Top(trunk.Cut(0), {}, keras_model.head(3, units, 0.5, seed=5, features=widths)).get_tensors()
     head |= {f"head_logits/{name}": values for name, values in changed.items()}
-    shape = classifier.Description(CLASSES, [*units], 0.5, unfreeze, precision, weights.digest(tensors))
+    digest = weights.digest(tensors)
+    shape = classifier.Description(CLASSES, [*units], 0.5, unfreeze, precision, digest, features=features)
     return classifier.Classifier(shape, blocks | head, tensors)
 
 
@@ -51,6 +53,19 @@ def test_another_class_has_another_map_and_a_photo_does_not_depend_on_its_neighb
     )
     assert np.abs(one - other).max() > 0.1
     np.testing.assert_array_equal(one[1], alone[0])
+
+
+def test_places_of_conv4_speak_too_where_it_is_pooled(tensors, pixels):
+    """The mean over a map before anything is cut off is the class's logit, but for the bias."""
+    model = model_of(tensors, features="conv4+conv5")
+    maps = model.feature_maps(pixels[0])
+    assert maps.shape == (7, 7, 1024 + 2048)
+    head = model.top.head
+    kernel = np.asarray(head.get_layer("head_logits").kernel)[:, 2]
+    logit = np.asarray(head(maps.mean(axis=(0, 1))[None], training=False))[0, 2]
+    heat = np.maximum(maps @ kernel, 0)
+    np.testing.assert_allclose((maps @ kernel).mean(), logit, rtol=1e-3)
+    np.testing.assert_allclose(gradcam.maps(model, pixels[:1], [2])[0], heat / heat.max(), atol=2e-3)
 
 
 @pytest.mark.slow

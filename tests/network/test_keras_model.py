@@ -32,6 +32,15 @@ def test_a_head_is_what_its_parameters_say():
     np.testing.assert_allclose(np.asarray(deep(values, training=False)), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_root_is_taken_stage_by_stage():
+    values = np.random.default_rng(0).uniform(1, 2, (2, 5)).astype(np.float32)
+    both = keras_model.head(3, (), 0.0, 0, "root", features=(2, 3))
+    kernel = np.asarray(both.get_layer("head_logits").kernel)
+    parts = [np.sqrt(part / part.mean(axis=1, keepdims=True)) for part in (values[:, :2], values[:, 2:])]
+    found = np.asarray(both(values, training=False))
+    np.testing.assert_allclose(found, np.concatenate(parts, axis=1) @ kernel, rtol=1e-5)
+
+
 def test_a_head_starts_from_its_seed_alone():
     first, again, other = (tensors_of(head(seed=seed)) for seed in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)

@@ -35,7 +35,7 @@ def checkout(tmp_path, monkeypatch):
 
 
 def augmentation(**changes) -> AugmentationParams:
-    return AugmentationParams(**{"views": 3, "flip": True, "min_area": 0.5, "seed": 0} | changes)
+    return AugmentationParams(**{"views": 3, "size": None, "flip": True, "min_area": 0.5, "seed": 0} | changes)
 
 
 def test_photos_come_by_path_with_the_numbers_of_all_classes_of_the_split():

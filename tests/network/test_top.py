@@ -33,6 +33,15 @@ def test_the_tail_goes_on_from_the_stored_activation_as_keras_does(run_trunk, pi
     assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize("unfreeze", [3, 9])
+def test_features_of_conv4_stand_before_those_of_conv5(run_trunk, pixels, tensors, keras_outputs, unfreeze):
+    cut = Cut(unfreeze, conv4=True)
+    top = Top(cut, tensors, keras_model.head(3, (), 0.0, 0, features=cut.features))
+    found = np.asarray(top.features(run_trunk(pixels)[Cut(unfreeze)]))
+    conv4 = keras_outputs[Cut(3).name][:, ::2, ::2].mean(axis=(1, 2))
+    np.testing.assert_allclose(found, np.concatenate([conv4, keras_outputs["pooled"]], axis=1), rtol=1e-2, atol=1e-3)
+
+
 @pytest.mark.parametrize("unfreeze", [0, 3])
 def test_it_holds_the_tensors_of_its_blocks_by_kerass_names_and_those_of_the_head(tensors, unfreeze):
     found = make_top(Cut(unfreeze), tensors).get_tensors()

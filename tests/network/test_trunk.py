@@ -39,6 +39,16 @@ def test_photos_of_another_size_go_through_the_same_network(tensors, monkeypatch
     assert [cut.name for cut in cuts[:2]] == ["pooled-96px", "conv5_block1_out-96px"] and Cut(0).name == "pooled"
 
 
+def test_features_of_conv4_are_those_that_conv5_reads(run_trunk, keras_outputs, tensors, pixels, monkeypatch):
+    monkeypatch.setattr(trunk, "BATCH", 2)
+    both = Cut(0, conv4=True)
+    found = trunk.Trunk(tensors, [both, Cut(3)], "float32")(pixels)[both]
+    conv4 = keras_outputs[Cut(3).name][:, ::2, ::2].mean(axis=(1, 2))
+    wanted = np.concatenate([conv4, keras_outputs["pooled"]], axis=1)
+    assert found.shape == wanted.shape == (2, *both.shape) and both.name != Cut(0).name
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+
+
 def test_only_the_cuts_below_a_striding_block_are_subsampled():
     assert [unfreeze for unfreeze in range(17) if Cut(unfreeze).subsampled] == list(SUBSAMPLED)
 

@@ -14,6 +14,7 @@ from flowers import cli, paths
 from flowers.errors import UserError
 from flowers.network import keras_model, photos
 from flowers.network.classifier import Classifier, Description
+from flowers.network.trunk import Cut
 from flowers.serving import models, openvino_export, openvino_model, openvino_network
 
 
@@ -175,14 +176,14 @@ def test_the_network_is_keras_network(tensors, pixels, keras_outputs):
 @pytest.mark.slow
 def test_normalization_mirror_images_and_another_size_are_part_of_the_network(tensors):
     pytest.importorskip("openvino")
-    head = keras_model.head(3, (), 0.0, 5, "root")
+    head = keras_model.head(3, (), 0.0, 5, "root", Cut(0, conv4=True).features)
     for variable in keras_model.named_variables(head).values():
         variable.assign(variable / 15)  # answers that are neither 0 nor 1
-    whole = keras_model.whole(tensors, head, temperature=1.5, mirror=True, size=96)
+    whole = keras_model.whole(tensors, head, temperature=1.5, mirror=True, size=96, conv4=True)
     photos = np.random.default_rng(3).integers(0, 256, (2, 96, 96, 3), np.uint8)
     expected = np.asarray(whole(photos, training=False))
     found = tensors | {name: np.asarray(variable) for name, variable in keras_model.named_variables(head).items()}
-    network = openvino_network.build(found, 1.5, "root", mirror=True, size=96)
+    network = openvino_network.build(found, 1.5, "root", mirror=True, size=96, conv4=True)
     compiled = openvino_model.runtime().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     np.testing.assert_allclose(compiled(photos)[0], expected, atol=1e-4)
     np.testing.assert_allclose(compiled(photos[:, :, ::-1].copy())[0], expected, atol=1e-4)

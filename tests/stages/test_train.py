@@ -56,12 +56,13 @@ def test_it_writes_a_model_that_loads_and_a_history_of_every_epoch(world, cheap_
 
 
 def test_a_model_with_everything_that_a_recipe_may_ask_for_is_what_evaluate_scores(world, cheap_trunk):
-    head = {"units": [], "initialization": "regression", "normalization": "root"}
+    head = {"units": [], "initialization": "regression", "normalization": "root", "features": "conv4+conv5"}
     phases = {"epochs": 2, "optimizer": "sgd", "schedule": "cosine", "warmup_epochs": 0.5}
-    world.train(head=head, model={"mirror": True, "input_size": 96}, train=phases)
+    world.train(head=head, model={"mirror": True, "input_size": 128}, augmentation={"size": 96}, train=phases)
     assert [row["phase"] for row in history(world)] == ["regression", "head", "head"]
     said = classifier.load(paths.MODEL, paths.WEIGHTS).description
-    assert (said.normalization, said.mirror, said.size) == ("root", True, 96) and "(n, 96, 96, 3)" in said.input
+    assert (said.normalization, said.mirror, said.size) == ("root", True, 128) and "(n, 128, 128, 3)" in said.input
+    assert said.features == "conv4+conv5"
     assert said.temperature != 1 and said.threshold is not None
     world.evaluate()  # which refuses a model that says other things of raw photos than of stored activations
     assert paths.METRICS.exists()

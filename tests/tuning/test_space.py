@@ -15,8 +15,8 @@ SHIPPED = Path(__file__).parents[2] / "params.yaml"
 
 TUNABLE = (
     *("model.unfreeze_blocks", "model.train_batch_norm", "model.input_size", "model.precision"),
-    *("head.units", "head.dropout", "head.normalization", "head.initialization", "head.penalty"),
-    *("augmentation.views", "augmentation.flip", "augmentation.min_area", "augmentation.seed"),
+    *("head.units", "head.dropout", "head.features", "head.normalization", "head.initialization", "head.penalty"),
+    *("augmentation.views", "augmentation.size", "augmentation.flip", "augmentation.min_area", "augmentation.seed"),
     *("train.epochs", "train.fine_tune_epochs", "train.batch_size", "train.optimizer", "train.learning_rate"),
     *("train.fine_tune_learning_rate", "train.schedule", "train.warmup_epochs", "train.block_rate"),
     *("train.weight_decay", "train.label_smoothing", "train.class_weights"),

@@ -5,7 +5,7 @@ The folder holds `model.json` (classes, input rules, architecture, precision, di
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 from flowers import console
 from flowers.errors import UserError
 from flowers.images import SIZE
-from flowers.network import epochs, keras_model, training, weights
+from flowers.network import epochs, keras_model, resnet, training, weights
 from flowers.network.top import Top
 from flowers.network.trunk import Cut, Trunk
 
@@ -46,6 +46,7 @@ class Description:
     weights_digest: str
     temperature: float = 1.0  # what the logits are divided by, so that probabilities mean what they say
     normalization: str = "none"  # of the features before the head
+    features: str = "conv5"  # the stages that are pooled, or "conv4+conv5"
     mirror: bool = False  # logits are the mean of those of a photo and of its mirror image
     size: int = SIZE  # of the images, on each side
     threshold: float | None = None  # an answer of a lower probability is unsure; None where no photo was held out
@@ -60,7 +61,8 @@ class Classifier:
         self.description = description
         self.classes, self.threshold = description.classes, description.threshold
         self.size = description.size
-        self.cut = Cut(description.unfreeze_blocks, self.size)
+        self.cut = Cut(description.unfreeze_blocks, self.size, description.features == "conv4+conv5")
+        self._pooled = replace(self.cut, unfreeze_blocks=0)
         self._trained, self.pretrained = trained, pretrained
 
     @cached_property
@@ -71,7 +73,9 @@ class Classifier:
     @cached_property
     def _head(self) -> "keras.Model":
         shape = self.description
-        model = keras_model.head(len(self.classes), shape.head_units, shape.dropout, 0, shape.normalization)
+        model = keras_model.head(
+            len(self.classes), shape.head_units, shape.dropout, 0, shape.normalization, self.cut.features
+        )
         keras_model.set_tensors(model, self._trained)
         return model
 
@@ -79,11 +83,11 @@ class Classifier:
     def _to_features(self) -> Trunk:
         """The whole network up to the pooling, the trained blocks folded like the others."""
         tensors = {**self.pretrained, **self._trained}
-        return Trunk(tensors, [Cut(0, self.size)], self.description.precision, padded=False)
+        return Trunk(tensors, [self._pooled], self.description.precision, padded=False)
 
     @cached_property
     def _features_to_logits(self) -> Top:
-        return Top(Cut(0), {}, self._head)
+        return Top(self._pooled, {}, self._head)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes) float32 of images, uint8 RGB (n, size, size, 3) as `images.load` returns them.
@@ -92,7 +96,7 @@ class Classifier:
         """
         size = self._to_features.batch
         found = [
-            self._to_features(look[start : start + size])[Cut(0, self.size)]
+            self._to_features(look[start : start + size])[self._pooled]
             for look in ([images, images[:, :, ::-1]] if self.description.mirror else [images])
             for start in range(0, len(images), size)
         ]
@@ -110,7 +114,7 @@ class Classifier:
         return training.softmax(looks.mean(axis=0) / self.description.temperature)
 
     def feature_maps(self, image: np.ndarray) -> np.ndarray:
-        """The last convolution's output, (size/32, size/32, 2048) float32, for an image, uint8 RGB (size, size, 3)."""
+        """What is pooled, (size/32, size/32, features) float32, for an image, uint8 RGB (size, size, 3)."""
         trunk, tail = self._to_maps
         (values,) = trunk(image[None]).values()
         maps: np.ndarray = tail.maps(values.astype(np.float32))[0].numpy()
@@ -120,13 +124,14 @@ class Classifier:
     def _to_maps(self) -> tuple[Trunk, Top]:
         """A trunk that does not pool, and the blocks above it; for single images, which would fill no batch."""
         precision = self.description.precision
-        tail = self.top if self.cut.blocks else Top(Cut(1, self.size), self.pretrained, self._head, precision)
+        fewest = replace(self.cut, unfreeze_blocks=resnet.CONV5 if self.cut.conv4 else 1)
+        tail = self.top if self.cut.blocks else Top(fewest, self.pretrained, self._head, precision)
         return Trunk(self.pretrained, [tail.cut], precision, batch=1), tail
 
     def export(self) -> "keras.Model":
         """The whole network as one Keras model: uint8 (n, size, size, 3) to probabilities, in float32."""
         said, tensors = self.description, {**self.pretrained, **self._trained}
-        return keras_model.whole(tensors, self._head, said.temperature, said.mirror, said.size)
+        return keras_model.whole(tensors, self._head, said.temperature, said.mirror, said.size, self.cut.conv4)
 
 
 def save(folder: Path, description: Description, trained: weights.Tensors) -> None:

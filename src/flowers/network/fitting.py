@@ -4,6 +4,7 @@ The stage `train` and the trials of a study both train through `fit`, so equal p
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,7 +25,8 @@ class Data:
     ) -> None:
         """Without validation its photos are trained on, too. Computes what the store of activations lacks.
 
-        The cuts, one at least, are of one size.
+        The cuts, one at least, are of one size: that of the validation photos, and of the training photos where
+        `augmentation` names no other.
 
         Raises UserError where the outputs of download or split cannot be used.
         """
@@ -32,26 +34,40 @@ class Data:
         self.precision = best_precision() if precision == "auto" else precision
         self.train = photos.read(*(["train"] if with_validation else ["train", "val"]))
         self.val = photos.read("val") if with_validation else None
-        pooled = Cut(0, cuts[0].size)
-        views = self.train.augmented(augmentation, pooled.size)
-        count = augmentation.views + 1
-        self._rows = np.arange(len(views) * count).reshape(-1, count)
-        self._val_rows = np.arange(self._rows.size, self._rows.size + (len(self.val) if self.val else 0))
-        items = [item for of_photo in views for item in of_photo] + (self.val.plain(pooled.size) if self.val else [])
-        stored = activations.stored(items, [pooled, *cuts], self.tensors, self.precision)
-        # Pooled features are small enough to be held in memory.
-        self._examples: dict[Cut, epochs.Examples] = {**stored, pooled: stored[pooled][:]}
+        self._val_size = cuts[0].size
+        self.size = augmentation.size or self._val_size
+        views = [item for of_photo in self.train.augmented(augmentation, self.size) for item in of_photo]
+        self._rows = np.arange(len(views)).reshape(len(self.train), -1)
+        # Photos of one size go through one pass of the trunk.
+        items = {self._val_size: self.val.plain(self._val_size) if self.val else []}
+        items[self.size] = views + items.get(self.size, [])
+        end = len(items[self._val_size])
+        self._val_rows = np.arange(end - (len(self.val) if self.val else 0), end)
+        self._examples = {size: self._stored(of_size, cuts, size) for size, of_size in items.items() if of_size}
 
-    def at(self, cut: Cut, class_weights: bool) -> tuple[epochs.TrainingSet, training.ValidationSet | None]:
-        """Both sets with their activations at one of the cuts; with or without a weight a class."""
-        examples = self._examples[cut]
+    def _stored(self, items: list[activations.Item], cuts: Sequence[Cut], size: int) -> dict[int, epochs.Examples]:
+        """The activations of items of one size by how many blocks are left above the cut."""
+        pooled = replace(cuts[0], unfreeze_blocks=0, size=size)
+        wanted = [pooled, *(replace(cut, size=size) for cut in cuts)]
+        stored = activations.stored(items, wanted, self.tensors, self.precision)
+        # Pooled features are small enough to be held in memory.
+        return {cut.unfreeze_blocks: values for cut, values in stored.items()} | {0: stored[pooled][:]}
+
+    def at(self, unfreeze_blocks: int, class_weights: bool) -> tuple[epochs.TrainingSet, training.ValidationSet | None]:
+        """Both sets with their activations below so many blocks; with or without a weight a class."""
         labels, val = self.train.labels, None
         weighed = training.class_weights(labels, len(self.train.classes))
         if not class_weights:
             weighed = np.ones_like(weighed)
         if self.val is not None:
+            examples = self._examples[self._val_size][unfreeze_blocks]
             val = training.ValidationSet(_Rows(examples, self._val_rows), self.val.labels)
-        return epochs.TrainingSet(examples, self._rows, labels, weighed), val
+        return epochs.TrainingSet(self._examples[self.size][unfreeze_blocks], self._rows, labels, weighed), val
+
+
+def cut_of(model: ModelParams, head: HeadParams) -> Cut:
+    """Where these parameters cut the network, for photos of the size that is to be answered."""
+    return Cut(model.unfreeze_blocks, model.input_size, head.features == "conv4+conv5")
 
 
 def fit(
@@ -65,12 +81,15 @@ def fit(
 ) -> None:
     """Train for all phases, or for what is left of them; `progress` is updated. Raises training.Diverged."""
     backend.settle(train.seed)
-    head_model = keras_model.head(len(data.train.classes), head.units, head.dropout, train.seed, head.normalization)
+    cut = replace(cut_of(model, head), size=data.size)
+    head_model = keras_model.head(
+        len(data.train.classes), head.units, head.dropout, train.seed, head.normalization, cut.features
+    )
     if progress.best:  # of an earlier phase; within a phase, its state is put back
         keras_model.set_tensors(head_model, progress.best)
     if progress.phase != "fine_tune":
-        pooled = Cut(0, model.input_size)
-        top, sets = Top(pooled, data.tensors, head_model), data.at(pooled, train.class_weights)
+        pooled = replace(cut, unfreeze_blocks=0)
+        top, sets = Top(pooled, data.tensors, head_model), data.at(0, train.class_weights)
         if head.initialization == "regression" and not progress.rows:
             regression.initialize(head_model, sets[0], head.penalty)
             training.note_start(top, "regression", *sets, progress, on_epoch, save)
@@ -78,10 +97,9 @@ def fit(
             training.train(top, *sets, _schedule(train, "head"), progress, on_epoch, save)
     if model.unfreeze_blocks and train.fine_tune_epochs:
         keras_model.set_tensors(head_model, progress.best)
-        cut = Cut(model.unfreeze_blocks, model.input_size)
+        sets = data.at(model.unfreeze_blocks, train.class_weights)
         top = Top(cut, data.tensors, head_model, data.precision, model.train_batch_norm)
-        schedule = _schedule(train, "fine_tune")
-        training.train(top, *data.at(cut, train.class_weights), schedule, progress, on_epoch, save)
+        training.train(top, *sets, _schedule(train, "fine_tune"), progress, on_epoch, save)
 
 
 def read_weights() -> weights.Tensors:

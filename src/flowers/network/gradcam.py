@@ -1,8 +1,8 @@
 """Grad-CAM: the places of a photo that speak for a class.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (arXiv 1610.02391),
-at the output of the last convolution. Between it and the logits stand an average over its places and the head, so the
-gradient is the same at all places: the head's, and no convolution is run backwards.
+at what is pooled, the output of the last convolution. Between it and the logits stand an average over its places and
+the head, so the gradient is the same at all places: the head's, and no convolution is run backwards.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def maps(model: Classifier, images: Sequence[np.ndarray], classes: Sequence[int]
 
 
 def _weights(model: Classifier, pooled: np.ndarray, number: int) -> np.ndarray:
-    """What a unit more of each pooled feature adds to the class's logit, (2048,)."""
+    """What a unit more of each pooled feature adds to the class's logit, (features,)."""
     tf = backend.tensorflow()
     features = tf.constant(pooled[None])
     with tf.GradientTape() as tape:

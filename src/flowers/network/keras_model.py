@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from flowers.images import SIZE
 from flowers.network import backend, resnet
 from flowers.network.trunk import BGR_MEANS
@@ -14,19 +16,28 @@ if TYPE_CHECKING:
 SMALLEST = 1e-6  # feature that `root` tells from 0
 
 
-def head(classes: int, units: Sequence[int], dropout: float, seed: int, normalization: str = "none") -> "keras.Model":
-    """Pooled features (n, 2048) to logits (n, classes): Dense layers with ReLU, each followed by dropout.
+def head(
+    classes: int,
+    units: Sequence[int],
+    dropout: float,
+    seed: int,
+    normalization: str = "none",
+    features: Sequence[int] = (resnet.FEATURES,),
+) -> "keras.Model":
+    """Pooled features (n, sum(features)) to logits (n, classes): Dense layers with ReLU, each followed by dropout.
 
-    With the normalization `root` features are first divided by their mean, and their square roots taken: of length 1
-    but for a factor (RootSIFT: Arandjelović and Zisserman, "Three things everyone should know to improve object
-    retrieval", CVPR 2012).
+    With the normalization `root` the features of each stage are first divided by their mean, and their square roots
+    taken: of length 1 but for a factor (RootSIFT: Arandjelović and Zisserman, "Three things everyone should know to
+    improve object retrieval", CVPR 2012).
     """
     keras = backend.keras()
     initializers = (keras.initializers.GlorotUniform(seed=seed + number) for number in range(len(units) + 1))
-    inputs = x = keras.Input((resnet.FEATURES,))
+    inputs = x = keras.Input((sum(features),))
     if normalization == "root":
         x = keras.ops.maximum(x, SMALLEST)  # the root's slope is infinite at 0
-        x = keras.ops.sqrt(x / keras.ops.mean(x, axis=-1, keepdims=True))
+        stages = keras.ops.split(x, np.cumsum(features[:-1]).tolist(), axis=-1) if len(features) > 1 else [x]
+        rooted = [keras.ops.sqrt(stage / keras.ops.mean(stage, axis=-1, keepdims=True)) for stage in stages]
+        x = keras.ops.concatenate(rooted, axis=-1) if len(features) > 1 else rooted[0]
     for number, width in enumerate(units, start=1):
         x = keras.layers.Dense(
             width, activation="relu", kernel_initializer=next(initializers), name=f"head_dense{number}"
@@ -37,15 +48,25 @@ def head(classes: int, units: Sequence[int], dropout: float, seed: int, normaliz
 
 
 def whole(
-    tensors: Tensors, head_model: "keras.Model", temperature: float = 1.0, mirror: bool = False, size: int = SIZE
+    tensors: Tensors,
+    head_model: "keras.Model",
+    temperature: float = 1.0,
+    mirror: bool = False,
+    size: int = SIZE,
+    conv4: bool = False,
 ) -> "keras.Model":
     """Raw images, uint8 RGB (n, size, size, 3), to probabilities (n, classes): one Keras model that needs nothing else.
 
     It is Keras's own ResNet50 with `tensors`, its preprocessing in front and the trained head behind; the head's logits
-    are divided by the temperature. With `mirror` they are the mean of those of the image and of its mirror image.
+    are divided by the temperature. With `mirror` they are the mean of those of the image and of its mirror image. With
+    `conv4` the head is given the features of conv4, of those places that conv5 reads, and of conv5.
     """
     keras = backend.keras()
     base = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3))
+    if conv4:
+        maps = keras.layers.MaxPooling2D(1, strides=2)(base.get_layer(resnet.cut_layer(resnet.CONV5)).output)
+        pooled = [keras.layers.GlobalAveragePooling2D()(maps), base.output]
+        base = keras.Model(base.input, keras.layers.Concatenate()(pooled), name=base.name)
     set_tensors(base, tensors)
     inputs = keras.Input((size, size, 3), dtype="uint8", name="image")
     x = keras.layers.Rescaling(1.0, offset=(-BGR_MEANS).tolist())(keras.ops.flip(inputs, axis=-1))

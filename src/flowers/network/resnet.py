@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 BATCH_NORM_EPSILON = 1.001e-5
-FEATURES = 2048
+CONV4_FEATURES, FEATURES = 1024, 2048  # of the last two stages
+CONV5 = 3  # residual blocks of the last stage
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,13 @@ class Top:
         return self.head(self.features(activations), training=training)
 
     def features(self, activations: Any) -> Any:
-        """Pooled features (n, 2048), float32."""
+        """Pooled features (n, sum(cut.features)), float32."""
         if not self.cut.blocks:
             return activations
         return backend.tensorflow().reduce_mean(self.maps(activations), axis=[1, 2])
 
     def maps(self, activations: Any) -> Any:
-        """The last convolution's output (n, 7, 7, 2048), float32, from a cut that leaves blocks above it."""
+        """What is pooled, (n, 7, 7, sum(cut.features)) float32, from a cut that leaves those stages above it."""
         tf = backend.tensorflow()
 
         def weights(layer: str) -> tuple[Any, Any]:
@@ -60,10 +60,14 @@ class Top:
             return tf.cast(kernel, self._dtype), tf.cast(bias, self._dtype)
 
         x = tf.cast(activations, self._dtype)
+        stages = []
         for number, block in enumerate(self.cut.blocks):
             # A subsampled cut has done the first block's stride already.
-            x = folded.residual_block(x, block, 1 if number == 0 and self.cut.subsampled else block.stride, weights)
-        return tf.cast(x, tf.float32)
+            stride = 1 if number == 0 and self.cut.subsampled else block.stride
+            if self.cut.conv4 and block == resnet.BLOCKS[-resnet.CONV5]:
+                stages.append(x[:, ::stride, ::stride, :])
+            x = folded.residual_block(x, block, stride, weights)
+        return tf.cast(tf.concat([*stages, x], axis=-1), tf.float32)
 
     def _tensor(self, name: str) -> Any:
         return self._tail[name] if name in self._tail else self._fixed[name]

@@ -24,11 +24,17 @@ class Cut:
 
     unfreeze_blocks: int
     size: int = SIZE  # side of the network's input, in pixels: a multiple of 32
+    conv4: bool = False  # whether conv4's features are pooled beside those of conv5
 
     @property
     def blocks(self) -> tuple[resnet.Block, ...]:
         """The residual blocks above the cut."""
         return resnet.BLOCKS[len(resnet.BLOCKS) - self.unfreeze_blocks :]
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """How many features the head is given of each stage, side by side."""
+        return (resnet.CONV4_FEATURES, resnet.FEATURES) if self.conv4 else (resnet.FEATURES,)
 
     @property
     def subsampled(self) -> bool:
@@ -39,7 +45,7 @@ class Cut:
     def shape(self) -> tuple[int, ...]:
         """Shape of one photo's activation at this cut."""
         if not self.blocks:
-            return (resnet.FEATURES,)
+            return (sum(self.features),)
         block = self.blocks[0]
         side = self.size // 2 ** int(block.name[4])  # of the block's output, which is what a subsampled cut has too
         return (side, side, block.inputs)
@@ -47,7 +53,8 @@ class Cut:
     @property
     def name(self) -> str:
         """A short name for messages and folders."""
-        layer = "pooled" if self.unfreeze_blocks == 0 else resnet.cut_layer(self.unfreeze_blocks)
+        pooled = "pooled-conv4-conv5" if self.conv4 else "pooled"
+        layer = resnet.cut_layer(self.unfreeze_blocks) if self.unfreeze_blocks else pooled
         return layer if self.size == SIZE else f"{layer}-{self.size}px"
 
 
@@ -134,12 +141,15 @@ class Trunk:
         x = tf.pad(x, [[0, 0], [3, 3], [3, 3], [0, 0]])
         x = tf.nn.relu(folded.convolve(x, constants("conv1_conv"), 2))
         x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
-        wanted = {cut.unfreeze_blocks for cut in self.cuts}
+        wanted = {cut.unfreeze_blocks: cut for cut in self.cuts}
         outputs = []
         for below in range(len(resnet.BLOCKS) + 1):
             unfreeze = len(resnet.BLOCKS) - below
+            if unfreeze == resnet.CONV5:
+                conv4 = x[:, ::2, ::2, :]  # what conv5 reads of it
             if unfreeze in wanted:
-                outputs.append(_kept(tf, x, Cut(unfreeze)))
+                pooled = [conv4, x] if unfreeze == 0 and wanted[0].conv4 else [x]
+                outputs.append(_kept(tf, tf.concat(pooled, axis=-1), wanted[unfreeze]))
             if unfreeze > min(wanted):
                 block = resnet.BLOCKS[below]
                 x = folded.residual_block(x, block, block.stride, constants)

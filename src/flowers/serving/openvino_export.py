@@ -93,7 +93,9 @@ def _write_network(model: classifier.Classifier, calibration: Sequence[Item], fo
     tensors, said = _tensors(model), model.description
     with ThreadPoolExecutor(2) as pool:
         images = list(pool.map(pixels, calibration))
-    built = openvino_network.build(tensors, said.temperature, said.normalization, said.mirror, said.size)
+    built = openvino_network.build(
+        tensors, said.temperature, said.normalization, said.mirror, said.size, model.cut.conv4
+    )
     network = quantised(built, images)
     openvino_model.runtime().save_model(network, folder / NETWORK, compress_to_fp16=False)
     return asdict(

@@ -1,5 +1,6 @@
 """The trained network as OpenVINO's operations, written down one by one: no converter decides anything."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,12 @@ from flowers.serving import openvino_model
 
 
 def build(
-    tensors: Tensors, temperature: float, normalization: str = "none", mirror: bool = False, size: int = SIZE
+    tensors: Tensors,
+    temperature: float,
+    normalization: str = "none",
+    mirror: bool = False,
+    size: int = SIZE,
+    conv4: bool = False,
 ) -> Any:
     """An `openvino.Model` from uint8 RGB images (n, size, size, 3), any n, to probabilities (n, classes) float32.
 
@@ -29,15 +35,16 @@ def build(
     if mirror:
         backwards = op.constant(np.arange(size - 1, -1, -1))
         channels_first = op.concat([channels_first, op.gather(channels_first, backwards, op.constant(3))], 0)
-    logits = _head(op, _trunk(op, channels_first, folded_weights(tensors)), tensors, temperature, normalization)
+    stages = _trunk(op, channels_first, folded_weights(tensors))[0 if conv4 else 1 :]
+    logits = _head(op, stages, tensors, temperature, normalization)
     if mirror:
         one, other = op.split(logits, op.constant(0), 2).outputs()
         logits = op.multiply(op.add(one, other), op.constant(np.float32(0.5)))
     return ov.Model([op.softmax(logits, 1)], [image], "flowers")
 
 
-def _trunk(op: Any, x: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]]) -> Any:
-    """Pooled features (n, 2048) of RGB images (n, 3, size, size)."""
+def _trunk(op: Any, x: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Any, Any]:
+    """Pooled features of conv4 (n, 1024) and of conv5 (n, 2048) of RGB images (n, 3, size, size)."""
 
     def convolve(x: Any, layer: str, stride: int = 1, padding: int = 0) -> Any:
         kernel, bias = weights[layer]
@@ -52,18 +59,24 @@ def _trunk(op: Any, x: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]]) -
     x = op.relu(convolve(x, "conv1_conv", 2, 3))
     x = op.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
     for block in resnet.BLOCKS:
+        if block == resnet.BLOCKS[-resnet.CONV5]:
+            conv4 = op.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [1, 1]).output(0)  # what conv5 reads of it
         shortcut = convolve(x, f"{block.name}_0_conv", block.stride) if block.projection else x
         x = op.relu(convolve(x, f"{block.name}_1_conv", block.stride))
         x = op.relu(convolve(x, f"{block.name}_2_conv", padding=1))
         x = op.relu(op.add(convolve(x, f"{block.name}_3_conv"), shortcut))
-    return op.reduce_mean(x, op.constant(np.array([2, 3])), keep_dims=False)
+    conv4, conv5 = (op.reduce_mean(maps, op.constant(np.array([2, 3])), keep_dims=False) for maps in (conv4, x))
+    return conv4, conv5
 
 
-def _head(op: Any, x: Any, tensors: Tensors, temperature: float, normalization: str) -> Any:
-    """Logits (n, classes), divided by the temperature, of features (n, 2048)."""
-    if normalization == "root":
+def _head(op: Any, stages: Sequence[Any], tensors: Tensors, temperature: float, normalization: str) -> Any:
+    """Logits (n, classes), divided by the temperature, of each stage's features."""
+
+    def root(x: Any) -> Any:
         x = op.maximum(x, op.constant(np.float32(SMALLEST)))
-        x = op.sqrt(op.divide(x, op.reduce_mean(x, op.constant(np.array([1])), keep_dims=True)))
+        return op.sqrt(op.divide(x, op.reduce_mean(x, op.constant(np.array([1])), keep_dims=True)))
+
+    x = op.concat([root(stage) if normalization == "root" else stage for stage in stages], 1)
 
     def dense(x: Any, layer: str, divisor: float = 1.0) -> Any:
         kernel, bias = (tensors[f"{layer}/{name}"] / np.float32(divisor) for name in ("kernel", "bias"))

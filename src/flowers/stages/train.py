@@ -7,7 +7,6 @@ from dataclasses import replace
 from flowers import console, paths
 from flowers.network import activations, backend, classifier, fitting, resnet, training, weights
 from flowers.network.checkpoint import Checkpoint
-from flowers.network.trunk import Cut
 from flowers.params import AugmentationParams, HeadParams, ModelParams, TrainParams
 from flowers.reporting import calibration
 
@@ -36,7 +35,7 @@ def run(
     With a checkpoint, a training that was killed goes on from its last finished epoch; the rows of all epochs before
     are handed on again. It stays when the stage ends, until evaluate sees that the result was kept.
     """
-    cut = Cut(model.unfreeze_blocks, model.input_size)
+    cut = fitting.cut_of(model, head)
     data = fitting.Data(model.precision, augmentation, [cut], with_validation=train.on == "train")
     views = f"{augmentation.views + 1} views each" if augmentation.views else "plain"
     console.say(f"Training on {len(data.train)} photos of {len(data.train.classes)} classes, {views}")
@@ -58,6 +57,7 @@ def run(
         head_units=list(head.units),
         dropout=head.dropout,
         normalization=head.normalization,
+        features=head.features,
         mirror=model.mirror,
         size=model.input_size,
         input=classifier.input_words(model.input_size),

@@ -6,12 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flowers import console
 from flowers.errors import UserError
 from flowers.network import fitting, training
-from flowers.network.trunk import Cut
 from flowers.params import Params
 from flowers.tracking import Stream, StudyRuns, ending
 from flowers.tuning import alive, states
@@ -67,15 +67,15 @@ class Trainer:
 
     def __init__(self, space: Space) -> None:
         # One pass of the trunk serves all depths; but not beforehand where each trial has photos of its own.
-        own_views = {"model.precision", "model.input_size"}
+        own_views = {"model.precision", "model.input_size", "head.features"}
         searched = any(name.startswith("augmentation.") or name in own_views for name in space.names)
-        size = space.settings.model.input_size
-        self._cuts = None if searched else [Cut(depth, size) for depth in space.depths()]
+        cut = fitting.cut_of(space.settings.model, space.settings.head)
+        self._cuts = None if searched else [replace(cut, unfreeze_blocks=depth) for depth in space.depths()]
         self._data: dict[Any, fitting.Data] = {}
 
     def data(self, settings: Params) -> fitting.Data:
         """Photos and activations for these settings."""
-        cuts = self._cuts or [Cut(settings.model.unfreeze_blocks, settings.model.input_size)]
+        cuts = self._cuts or [fitting.cut_of(settings.model, settings.head)]
         key = (settings.model.precision, settings.augmentation, *cuts)
         if key not in self._data:
             if len(self._data) == _KEPT:
