@@ -23,13 +23,12 @@ import scratch
 from ruamel.yaml import YAML
 from sklearn.model_selection import StratifiedKFold
 
-from flowers import params, paths
+from flowers import params, paths, recipes
 from flowers.comparison import paired
 from flowers.network import activations, epochs, fitting, keras_model, photos, training
 from flowers.network.top import Top
 from flowers.network.trunk import Cut
 from flowers.reporting import metrics
-from recipes import machine
 
 RESULT = scratch.ROOT / "benchmarks" / "results" / "ablations.json"
 ANSWERS = scratch.ROOT / "build" / "ablations"
@@ -68,12 +67,15 @@ def main() -> None:
         for stage in ("download", "split"):
             subprocess.run(["flowers", stage], check=True)
     labels = photos.read("train", "val").labels
-    before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {"base": base}
+    before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    before = before if before.get("base") == base else {}
     found = {"base": base, "photos": len(labels), "trained": [], "asked": []}
     for kind in ("asked", "trained"):
         for variant in document[kind]:
-            known = [row for row in before.get(kind, []) if row["params"] == variant["params"]]
-            if not known or before["base"] != base:
+            known = [row for row in before.get(kind, []) if _what(row) == _what(variant)]
+            if not known and "commit" in variant:
+                continue
+            if not known:
                 known = [measure(base, variant["params"], where, labels)]
                 print(variant["what"], known[0], flush=True)
             found[kind].append(known[0] | variant)
@@ -82,11 +84,14 @@ def main() -> None:
 
 def _rest(before: dict, found: dict) -> dict:
     """Rows that were measured earlier and whose turn is yet to come, so that none is lost where this is stopped."""
-    seen = [row["params"] for kind in ("trained", "asked") for row in found[kind]]
     return {
-        kind: found[kind] + [row for row in before.get(kind, []) if row["params"] not in seen]
+        kind: found[kind] + [row for row in before.get(kind, []) if _what(row) not in map(_what, found[kind])]
         for kind in ("trained", "asked")
     }
+
+
+def _what(row: dict) -> tuple[str, dict]:
+    return row["what"], row["params"]
 
 
 def measure(base: dict, changes: dict, where: dict, labels: np.ndarray) -> dict:
@@ -118,13 +123,14 @@ def answers(values: dict, where: dict) -> dict:
 
 def kept(values: dict) -> Path:
     """Where the answers of what is trained like this are, or will be; what they are asked decides no training."""
+    values = recipes.defaults() | values
     trained = {key: value for key, value in values.items() if key not in ("model.mirror", "model.input_size")}
     return ANSWERS / f"{hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:16]}.npz"
 
 
 def train(values: dict) -> dict:
     """Logits (2, photos, classes) of plain and mirrored photos by their size, each from the half that lacks it."""
-    scratch.write_params(WORLD, values)
+    scratch.write_params(WORLD, recipes.defaults() | values)
     settings = params.load()
     head, cut = settings.head, fitting.cut_of(settings.model, settings.head)
     whole = fitting.Data(settings.model.precision, settings.augmentation, [cut], with_validation=False)
@@ -143,7 +149,7 @@ def train(values: dict) -> dict:
             top = Top(at, {**whole.tensors, **progress.best}, model, whole.precision)
             for look in range(2):
                 logits[at][look, unseen] = top.logits(values_at_cut[unseen + look * len(labels)])
-    about = {"machine": machine(), "date": str(datetime.date.today())}
+    about = {"machine": scratch.machine(), "date": str(datetime.date.today())}
     answers = {f"logits_{at.size}": values for at, values in logits.items()}
     return {**answers, "seconds": np.mean(seconds), "about": json.dumps(about)}
 

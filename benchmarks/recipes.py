@@ -1,4 +1,4 @@
-"""Every recipe on real photos: the whole pipeline in a fresh clone, from one seed after another.
+"""Every recipe on real photos: the whole pipeline in a copy of this checkout, from one seed after another.
 
     python benchmarks/recipes.py --oxford /photos/oxford102 --five /photos/five_class [--recipes linear,fast]
 
@@ -72,9 +72,8 @@ def measure(name: str, folder: Path, seed: int, cache: Path) -> dict:
         clone = Path(clone)
         if cold:
             shutil.copytree(paths.cache_folder() / "weights", cache / "weights")
-        subprocess.run(["git", "clone", "--quiet", scratch.ROOT, clone], check=True)
-        for who in ("name", "email"):
-            subprocess.run(["git", "config", f"user.{who}", "bench@localhost"], cwd=clone, check=True)
+        scratch.copy_checkout(clone)
+        scratch.commit(clone)
         variables = scratch.environment(cache) | {"PYTHONPATH": str(clone / "src"), "FLOWERS_CACHE_LIMIT": "40GB"}
         recipe = [sys.executable, "-m", "flowers", "recipe", "show", name, "--set"]
         changes = scratch.run(recipe, clone, variables).split()
@@ -99,32 +98,30 @@ def measure(name: str, folder: Path, seed: int, cache: Path) -> dict:
             "memory_mib": usage.ru_maxrss // 1024,  # resident, of the largest process
             "curve": history[["phase", "loss", "accuracy"]].round(4).to_dict("list"),
             "confusions": [[*pair, int(count)] for pair, count in pairs.head(PAIRS).items()],
-            "machine": machine(),
+            "machine": scratch.machine(),
             "date": str(datetime.date.today()),
-            "commit": scratch.run(["git", "rev-parse", "--short", "HEAD"], clone, variables).strip(),
+            "commit": scratch.run(["git", "describe", "--always", "--dirty"], scratch.ROOT, variables).strip(),
         }
 
 
-def machine() -> str:
-    """The processor in words."""
-    from flowers.network.trunk import best_precision
-
-    model = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-    return f"{model.split(':')[1].strip()}, {os.cpu_count()} cores, {best_precision()}"
+def current(found: list[dict]) -> list[dict]:
+    """The rows of recipes with the values that they have now."""
+    now = {name: _params(name) for name in recipes.names()}
+    return [row for row in found if row["params"] == now.get(row["recipe"])]
 
 
 def note(name: str, found: list[dict]) -> None:
     """Write into a recipe's file what was measured of it, with the values that it has now."""
     measured = []
     for data, (photos, measure) in PHOTOS.items():
-        rows = [row for row in found if (row["recipe"], row["photos"], row["params"]) == (name, data, _params(name))]
+        rows = [row for row in current(found) if (row["recipe"], row["photos"]) == (name, data)]
         if not rows:
             continue
         scores = [row["scores"][measure] for row in rows]
         plain = {
             row["seed"]: row["scores"][measure]
-            for row in found
-            if (row["recipe"], row["photos"], row["params"]) == (BASELINE, data, _params(BASELINE))
+            for row in current(found)
+            if (row["recipe"], row["photos"]) == (BASELINE, data)
         }
         gains = [score - plain[row["seed"]] for score, row in zip(scores, rows, strict=True) if row["seed"] in plain]
         entry = {
@@ -143,14 +140,14 @@ def note(name: str, found: list[dict]) -> None:
         if name == BASELINE or not gains:
             del entry["gain"]
         measured.append(entry)
-    if not measured:
-        return
     yaml, path = YAML(), paths.RECIPES / f"{name}.yaml"
     yaml.width = 120
     yaml.indent(mapping=2, sequence=2, offset=0)
     document = yaml.load(path.read_text(encoding="utf-8"))
-    document.pop("measured", None)
-    document.insert(1, "measured", measured)
+    if document.pop("measured", None) is None and not measured:
+        return
+    if measured:
+        document.insert(1, "measured", measured)
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
 

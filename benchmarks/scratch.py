@@ -63,7 +63,7 @@ def checkout(folder: Path, weights: Path, precision: str, cache: Path) -> Path:
     copy_checkout(folder)
     changes = {"augmentation.views": 0, "train.epochs": 40, "train.patience": 40}
     write_params(folder, changes | {"model.weights": str(weights), "model.precision": precision})
-    _commit(folder)
+    commit(folder)
     for command in ("dvc pull --quiet data.dvc", "dvc repro --quiet"):
         run(command.split(), folder, environment(cache))
     return folder
@@ -85,7 +85,7 @@ def trivial_pipeline(folder: Path, cache: Path) -> Path:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     text = "".join(f"  {name}:\n    cmd: echo {name} > {name}.txt\n    outs: [{name}.txt]\n" for name in stages)
     (folder / "dvc.yaml").write_text(f"stages:\n{text}", encoding="utf-8")
-    _commit(folder)
+    commit(folder)
     for command in ("dvc init --quiet", "dvc repro --quiet"):
         run(command.split(), folder, environment(cache))
     return folder
@@ -116,6 +116,16 @@ def run(command: list[str], folder: Path, variables: dict[str, str]) -> str:
     return done.stdout
 
 
+def machine() -> str:
+    """The processor in words: model and family by number, since hypervisors hide the name."""
+    from flowers.network.trunk import best_precision
+
+    lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    kind = f"family {found['cpu family']} model {found['model']}"
+    return f"{found['model name']} ({kind}), {os.cpu_count()} cores, {best_precision()}"
+
+
 def write_params(folder: Path, changes: dict[str, object]) -> None:
     """The project's params.yaml with these changes, by section.key."""
     yaml = YAML()
@@ -127,10 +137,13 @@ def write_params(folder: Path, changes: dict[str, object]) -> None:
         yaml.dump(document, file)
 
 
-def _commit(folder: Path) -> None:
+def commit(folder: Path) -> None:
+    """Make a folder a repository of git whose only commit holds it all."""
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "as it is"]):
         name = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "commit.gpgsign=false"]
         subprocess.run(["git", *name, *command], cwd=folder, check=True)
+    for who in ("name", "email"):
+        subprocess.run(["git", "config", f"user.{who}", "bench@localhost"], cwd=folder, check=True)
 
 
 def _lot(photo: readers.Photo) -> str:

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from flowers import mlproject
 from flowers.errors import UserError
+from flowers.params import DECIDE_NO_RESULT
 
 CHECKOUT = Path(__file__).parents[1]
 FAKE_DVC = """
@@ -162,6 +163,8 @@ def test_every_parameter_of_an_entry_point_is_a_key_that_its_command_hands_on(na
         section, key = change.removesuffix("=x").split(".")
         assert key in sections[section], parameter
         assert declared == {"type": "string", "default": ""}, parameter
+    pipeline = {name: keys for name, keys in sections.items() if name not in DECIDE_NO_RESULT}
+    assert list(parameters) == [f"{section}_{key}" for section, keys in pipeline.items() for key in keys]
     words = entry["command"].split()
     assert words[:6] == ["PYTHONPATH=src", "python", "-m", "flowers", "project", "{stage}"]
     assert words[6:] == [f"{parameter}={{{parameter}}}" for parameter in parameters]

@@ -189,7 +189,8 @@ class PromoteParams(_Section):
     probe_photos: Annotated[int, Field(ge=1, le=1000)]
 
 
-def _sections_agree(sections: Any) -> Any:
+def check_together(sections: Any) -> Any:
+    """What stands in several sections must go together. Raises ValueError."""
     if sections.train.epochs == 0 and sections.head.initialization == "random":
         raise ValueError("train.epochs: 0 trains no head; it needs head.initialization: regression")
     if sections.head.features == "conv4+conv5" and 0 < sections.model.unfreeze_blocks < CONV5:
@@ -205,7 +206,7 @@ class Training(_Section):
     augmentation: AugmentationParams
     train: TrainParams
 
-    _sections_agree = model_validator(mode="after")(_sections_agree)
+    _together = model_validator(mode="after")(check_together)
 
 
 class Params(_Section):
@@ -221,7 +222,7 @@ class Params(_Section):
     promote: PromoteParams
     tune: TuneParams
 
-    _sections_agree = model_validator(mode="after")(_sections_agree)
+    _together = model_validator(mode="after")(check_together)
 
 
 def load(path: Path = paths.PARAMS) -> Params:

@@ -137,6 +137,12 @@ def test_one_recipe_after_another_needs_no_commit_between_them(checkout, flowers
     assert done.status == 1 and "head.dropout (0.2, now 0.6)" in done.err
 
 
+def test_a_mistake_in_another_recipe_is_no_obstacle(checkout, flowers, commit):
+    checkout.recipe("mine", {"head": {"dropout": 1.0}})
+    assert flowers("use", "wide").status == 0
+    assert now() == wanted("wide")
+
+
 def test_edits_of_what_stays_are_nobodys_business(checkout, flowers, commit):
     checkout.edit("  dropout: 0.2 ", "  dropout: 0.4 ")  # as the recipe has it
     checkout.edit("gallery: 12 ", "gallery: 13 ")

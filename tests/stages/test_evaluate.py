@@ -14,6 +14,7 @@ from flowers import paths
 from flowers.errors import UserError
 from flowers.network import activations, trunk, weights
 from flowers.reporting import calibration
+from flowers.stages import evaluate
 
 FILES = [
     "calibration.json",
@@ -111,9 +112,11 @@ def test_the_temperature_is_that_of_the_validation_photos_and_the_errors_are_of_
     assert found["sure_accuracy"] == pytest.approx((chances.argmax(axis=1) == labels)[sure].mean())
 
 
-def test_validation_photos_that_were_trained_on_say_nothing_of_the_temperature(world, cheap_trunk):
+def test_validation_photos_that_were_trained_on_say_nothing_of_the_temperature(world, cheap_trunk, monkeypatch):
+    monkeypatch.setattr(evaluate, "TRAINED_ON_PHOTOS", 2)
     world.train(head={"units": []}, train={"on": "train+val", "epochs": 2})
     world.evaluate()
+    assert len(table(paths.VALIDATION)) == 2  # those that a stored model is asked about again
     found = json.loads(paths.CALIBRATION.read_text())
     assert found["validation_held_out"] is False and found["temperature"] == 1
     error = found["expected_calibration_error"]
@@ -256,8 +259,18 @@ def small_batches(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_real_network_agrees_from_photos_to_scores(real_world, small_batches):
-    settings = {"model": {"unfreeze_blocks": 1}, "augmentation": {"views": 0}}
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": {"unfreeze_blocks": 1}, "augmentation": {"views": 0}},
+        {
+            "model": {"unfreeze_blocks": 3, "mirror": True, "input_size": 128},
+            "head": {"features": "conv4+conv5", "normalization": "root"},
+            "augmentation": {"views": 1, "size": 96},
+        },
+    ],
+)
+def test_the_real_network_agrees_from_photos_to_scores(real_world, small_batches, settings):
     real_world.train(**settings, train={"epochs": 2, "fine_tune_epochs": 1})
     real_world.evaluate()
     assert sorted(evaluation(real_world)) == FILES

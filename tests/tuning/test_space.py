@@ -191,6 +191,29 @@ def test_a_value_that_the_parameter_does_not_take_is_named(file, name, dimension
     assert said.startswith(f"{name}: ") and said.endswith(f", not {value!r}")
 
 
+@pytest.mark.parametrize(
+    ("dimension", "value"), [({"low": 224, "high": 320}, 225), ({"low": 224, "high": 320, "step": 48}, 272)]
+)
+def test_values_between_the_ends_must_be_possible_too(file, dimension, value):
+    said = file.refused("model.input_size", dimension)
+    assert said == f"model.input_size: Input should be a multiple of 32, not {value}"
+    assert file.space({"model.input_size": {"low": 224, "high": 320, "step": 32}}).distributions
+
+
+def test_values_that_do_not_go_together_are_refused_before_the_first_trial(file):
+    features, blocks = {"choices": ["conv5", "conv4+conv5"]}, {"choices": [0, 1, 3]}
+    with pytest.raises(UserError) as error:
+        file.space({"head.features": features, "model.unfreeze_blocks": blocks})
+    rule = "head.features: conv4+conv5 needs model.unfreeze_blocks: 0, or 3 and more"
+    assert str(error.value).endswith(f"{rule}, not 'conv4+conv5' with model.unfreeze_blocks 1")
+    assert file.space({"head.features": features, "model.unfreeze_blocks": {"choices": [0, 3]}}).distributions
+
+
+def test_a_study_without_epochs_for_a_drawn_head_is_refused(file):
+    said = file.refused("train.epochs", {"choices": [0, 30]})
+    assert said.endswith("trains no head; it needs head.initialization: regression, not 0")
+
+
 @pytest.mark.parametrize("name", ["head.units", "augmentation.flip", "model.precision", "train.class_weights"])
 def test_a_range_of_what_is_no_number_is_refused(file, name):
     assert file.refused(name, {"low": 0, "high": 1}) == f"{name}: takes no range; give it choices"

@@ -101,7 +101,7 @@ def export(
         typer.Option(help="A run's name, id or alias, or a model's folder (build/model)."),
     ] = None,
 ) -> None:
-    """Write the trained model as one .keras file that takes raw uint8 images (n, 224, 224, 3), or for OpenVINO."""
+    """Write the trained model as one .keras file that takes raw uint8 images (n, size, size, 3), or for OpenVINO."""
     from flowers import params, paths
     from flowers.errors import UserError
     from flowers.network import classifier

@@ -23,6 +23,10 @@ class Photos:
     def __len__(self) -> int:
         return len(self.table)
 
+    def first(self, count: int) -> "Photos":
+        """So many of the photos, or all where there are fewer."""
+        return Photos(self.table.iloc[:count], self.labels[:count], self.classes)
+
     def plain(self, size: int = images.SIZE) -> list[Item]:
         """The plain view of every photo, `size` pixels on each side."""
         return [Item(paths.IMAGES / row["path"], row["sha256"], images.View(size=size)) for row in self._rows()]

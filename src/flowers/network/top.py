@@ -52,7 +52,7 @@ class Top:
         return backend.tensorflow().reduce_mean(self.maps(activations), axis=[1, 2])
 
     def maps(self, activations: Any) -> Any:
-        """What is pooled, (n, 7, 7, sum(cut.features)) float32, from a cut that leaves those stages above it."""
+        """What is pooled, (n, size/32, size/32, sum(cut.features)) float32, from a cut below all of it."""
         tf = backend.tensorflow()
 
         def weights(layer: str) -> tuple[Any, Any]:

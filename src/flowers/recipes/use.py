@@ -1,6 +1,8 @@
 """Put a recipe to use: its values into params.yaml, or as options of `dvc exp run`."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from flowers import params, params_file, paths
@@ -23,12 +25,18 @@ def use(name: str, force: bool) -> None:
     if not changes:
         print(f"{paths.PARAMS} holds '{name}' already: nothing to change")
         return
-    if not force and not any(now == recipes.values(recipes.load(other)) for other in recipes.names()):
+    if not force and not any(now == values for values in _values_of_all()):
         params_file.refuse_edits(changes)  # those of another recipe are not lost
     params_file.write({key: new for key, (_, new) in changes.items()})
     for key, (old, new) in changes.items():
         print(f"{key}: {written(old)} -> {written(new)}")
     print("Next: dvc repro")
+
+
+def _values_of_all() -> Iterator[dict[str, Any]]:
+    for name in recipes.names():
+        with contextlib.suppress(UserError):  # another recipe's mistake is told where that one is asked for
+            yield recipes.values(recipes.load(name))
 
 
 def print_options(name: str) -> None:

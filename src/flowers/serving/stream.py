@@ -17,7 +17,7 @@ from flowers import images
 T = TypeVar("T")
 
 BATCH = 32  # as many as the trunk takes at a time
-_AHEAD = 3 * BATCH  # photos decoded or waiting for it: 15 MB, and the pixels of what the threads are at
+_AHEAD = 3 * BATCH  # photos decoded or waiting for it: 15 MB at 224 pixels, and the pixels of what the threads are at
 
 
 class Model(Protocol):

@@ -16,6 +16,7 @@ from flowers.params import EvaluateParams
 from flowers.reporting import bootstrap, calibration, document, evaluation_page, figures, metrics, reliability, seen
 
 JOINED_PHOTOS = 32
+TRAINED_ON_PHOTOS = 32  # of val, where it was trained on: they say nothing, but promote asks a stored model about some
 JOINED_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}  # largest difference of a probability
 
 
@@ -27,6 +28,8 @@ def run(evaluate: EvaluateParams) -> None:
         raise UserError(f"{paths.HISTORY}: no such file; run `dvc repro` to train a model")
     checkpoint.remove(paths.CHECKPOINT)  # DVC, which runs this stage, has the trained model by now
     history, test, val = pd.read_csv(paths.HISTORY), photos.read("test"), photos.read("val")
+    held_out = bool(history["val_loss"].notna().any())
+    val = val if held_out else val.first(TRAINED_ON_PHOTOS)
     if test.classes != model.classes:
         raise UserError(f"{paths.MODEL}: a model of other classes than {paths.SPLIT}; run `dvc repro`")
     probabilities, val_probabilities = _probabilities(model, test), _probabilities(model, val)
@@ -44,7 +47,6 @@ def run(evaluate: EvaluateParams) -> None:
     _write_predictions(paths.PREDICTIONS, test, probabilities)
     _write_predictions(paths.VALIDATION, val, val_probabilities)
     _write_tables(test, probabilities)
-    held_out = bool(history["val_loss"].notna().any())  # else it was trained on, and says nothing
     calibrated = _calibration(test, probabilities, model.description, held_out)
     _write_json(paths.CALIBRATION, calibrated)
     _draw_reliability(test, probabilities, model.description.temperature, held_out)

@@ -86,7 +86,8 @@ def _calibrated(model: classifier.Classifier, data: fitting.Data) -> classifier.
 
 
 def _say_result(progress: training.Progress) -> None:
-    epochs, score = len(progress.rows), progress.best_score[0]
+    epochs = sum(row["phase"] != "regression" for row in progress.rows)
+    score = progress.best_score[0]
     held_out = f"validation {score:.1%} mean per class" if score >= 0 else "without validation photos"
     if progress.phase == "regression":
         console.say(f"A regression, {held_out}")

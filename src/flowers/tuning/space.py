@@ -1,6 +1,7 @@
 """What a study searches: dotted names of parameters with ranges or choices, checked, as Optuna's distributions."""
 
 import difflib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from flowers import paths
 from flowers.errors import UserError
-from flowers.params import Dimension, Params, Training
+from flowers.params import Dimension, Params, Training, check_together
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -31,11 +32,16 @@ class Space:
         """Raises UserError where a name is no parameter of the training, or it does not take a value of its range."""
         self.settings = settings
         self.dimensions = settings.tune.space
-        for name, dimension in self.dimensions.items():
-            _check_name(name)
-            for value in _ends(name, dimension):
-                self._check_value(name, value)
         self.names = list(self.dimensions)
+        for name in self.names:
+            _check_name(name)
+        ends = {name: list(_ends(name, dimension)) for name, dimension in self.dimensions.items()}
+        for name, value in ((name, value) for name, values in ends.items() for value in values):
+            self._check({name: value})
+        # No rule of params.yaml is about more than two keys.
+        for (one, values), (other, others) in itertools.combinations(ends.items(), 2):
+            for value, beside in itertools.product(values, others):
+                self._check({one: value, other: beside})
 
     @property
     def distributions(self) -> "dict[str, BaseDistribution]":
@@ -78,12 +84,15 @@ class Space:
         """Each dimension in words, for tables and tags: '0.0 ... 0.6', '0.001 ... 0.1 (log)', '0 | 1 | 3'."""
         return {name: _words(dimension) for name, dimension in self.dimensions.items()}
 
-    def _check_value(self, name: str, value: Any) -> None:
+    def _check(self, values: Mapping[str, Any]) -> None:
         try:
-            _changed(self.settings, {name: value})
-        except ValidationError as error:
-            message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise UserError(f"{paths.PARAMS}: tune.space: {name}: {message}, not {value!r}") from None
+            _changed(self.settings, values)
+        except ValueError as error:  # of one section pydantic's, of several a plain one
+            words = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            message = words.removeprefix("Value error, ")
+            (name, value), *beside = values.items()
+            others = "".join(f" with {other} {theirs!r}" for other, theirs in beside)
+            raise UserError(f"{paths.PARAMS}: tune.space: {name}: {message}, not {value!r}{others}") from None
 
     def _distribution(self, name: str, dimension: Dimension) -> "BaseDistribution":
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -124,7 +133,7 @@ def _check_name(name: str) -> None:
 
 
 def _ends(name: str, dimension: Dimension) -> Iterator[Any]:
-    """The values of a dimension that must be possible; what is between two numbers that are is possible, too."""
+    """The values of a dimension that must be possible; then all between are, which are whole steps apart or any."""
     if dimension.choices is not None:
         yield from dimension.choices
         return
@@ -141,6 +150,8 @@ def _ends(name: str, dimension: Dimension) -> Iterator[Any]:
             raise UserError(f"{place}: from {low} to {high} is no whole number of steps of {step}")
     for value in (dimension.low, dimension.high):
         yield value if kind is int else float(value or 0)
+    if kind is int and dimension.low < dimension.high:
+        yield dimension.low + (dimension.step or 1)
 
 
 def _is_whole(name: str) -> bool:
@@ -160,14 +171,15 @@ def _value(settings: Params, name: str) -> Any:
 
 
 def _changed(settings: Params, values: Mapping[str, Any]) -> Params:
-    """The settings with other values, checked as those of params.yaml are. Raises ValidationError."""
+    """The settings with other values, checked as those of params.yaml are. Raises ValueError, or ValidationError."""
     sections: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         section, key = name.split(".")
         sections.setdefault(section, getattr(settings, section).model_dump())[key] = value
-    return settings.model_copy(
-        update={section: _section(section).model_validate(content) for section, content in sections.items()}
-    )
+    changed = {section: _section(section).model_validate(content) for section, content in sections.items()}
+    together = settings.model_copy(update=changed)
+    check_together(together)
+    return together
 
 
 def _words(dimension: Dimension) -> str:
