@@ -178,7 +178,7 @@ def test_normalization_mirror_images_and_another_size_are_part_of_the_network(te
     pytest.importorskip("openvino")
     head = keras_model.head(3, (), 0.0, 5, "root", Cut(0, conv4=True).features)
     for variable in keras_model.named_variables(head).values():
-        variable.assign(variable / 15)  # answers that are neither 0 nor 1
+        variable.assign(variable / 4)  # answers that are neither 0 nor 1
     whole = keras_model.whole(tensors, head, temperature=1.5, mirror=True, size=96, conv4=True)
     photos = np.random.default_rng(3).integers(0, 256, (2, 96, 96, 3), np.uint8)
     expected = np.asarray(whole(photos, training=False))
@@ -188,6 +188,22 @@ def test_normalization_mirror_images_and_another_size_are_part_of_the_network(te
     np.testing.assert_allclose(compiled(photos)[0], expected, atol=1e-4)
     np.testing.assert_allclose(compiled(photos[:, :, ::-1].copy())[0], expected, atol=1e-4)
     assert np.ptp(expected, axis=0).max() > 0.001 and expected.min() > 0.01
+
+
+@pytest.mark.slow
+def test_in_int8_the_head_stays_as_it_was(tensors):
+    """Pooled features near 0, of which a root is taken, would not survive 8 bits."""
+    pytest.importorskip("nncf")
+    head = keras_model.head(3, (4,), 0.0, 5, "root", Cut(0, conv4=True).features)
+    found = tensors | {name: np.asarray(variable) for name, variable in keras_model.named_variables(head).items()}
+    network = openvino_network.build(found, 1.5, "root", mirror=True, size=96, conv4=True)
+    after = openvino_network.head_operations(network)
+    kinds = {op.get_friendly_name(): op.get_type_name() for op in network.get_ordered_ops()}
+    assert Counter(kinds[name] for name in after) >= Counter({"MatMul": 2, "Sqrt": 2, "Split": 1, "Softmax": 1})
+    photos = np.random.default_rng(3).integers(0, 256, (2, 96, 96, 3), np.uint8)
+    made = openvino_export.quantised(network, list(photos))
+    assert openvino_network.head_operations(made) == after  # nothing was put between
+    assert any(op.get_type_name() == "FakeQuantize" for op in made.get_ordered_ops())
 
 
 @pytest.mark.slow

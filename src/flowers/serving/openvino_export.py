@@ -32,7 +32,7 @@ COMPARED = 300  # photos, at least, whose answers are compared before and after,
 
 # What stays float32. In int8 the first convolution, which sees the photo itself with one scale for its three channels,
 # and the head make a large part of what int8 changes in the answers, and take a small part of the time.
-_FLOAT_CONVOLUTION, _FLOAT_KIND = "conv1_conv", "MatMul"
+_FLOAT_CONVOLUTION = "conv1_conv"
 
 
 def export(model: Model, name: str, folder: Path) -> None:
@@ -126,7 +126,7 @@ def quantised(network: Any, images: Sequence[np.ndarray]) -> Any:
             network,
             nncf.Dataset([image[None] for image in images]),
             subset_size=len(images),
-            ignored_scope=nncf.IgnoredScope(names=[_FLOAT_CONVOLUTION], types=[_FLOAT_KIND]),
+            ignored_scope=nncf.IgnoredScope(names=[_FLOAT_CONVOLUTION, *openvino_network.head_operations(network)]),
             # The default, a mean of the photos' own ranges, cuts off what the strongest activations say.
             advanced_parameters=AdvancedQuantizationParameters(
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX

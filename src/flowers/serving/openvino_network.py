@@ -12,6 +12,8 @@ from flowers.network.trunk import BGR_MEANS, folded_weights
 from flowers.network.weights import Tensors
 from flowers.serving import openvino_model
 
+POOLED = ("pooled_conv4", "pooled_conv5")  # the operations whose results the head is given
+
 
 def build(
     tensors: Tensors,
@@ -43,6 +45,16 @@ def build(
     return ov.Model([op.softmax(logits, 1)], [image], "flowers")
 
 
+def head_operations(network: Any) -> list[str]:
+    """The names of all operations of a network of `build` that come after the pooling."""
+    found: list[str] = []
+    for operation in network.get_ordered_ops():
+        sources = {given.get_source_output().get_node().get_friendly_name() for given in operation.inputs()}
+        if sources & {*POOLED, *found}:
+            found.append(operation.get_friendly_name())
+    return found
+
+
 def _trunk(op: Any, x: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Any, Any]:
     """Pooled features of conv4 (n, 1024) and of conv5 (n, 2048) of RGB images (n, 3, size, size)."""
 
@@ -65,7 +77,9 @@ def _trunk(op: Any, x: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]]) -
         x = op.relu(convolve(x, f"{block.name}_1_conv", block.stride))
         x = op.relu(convolve(x, f"{block.name}_2_conv", padding=1))
         x = op.relu(op.add(convolve(x, f"{block.name}_3_conv"), shortcut))
-    conv4, conv5 = (op.reduce_mean(maps, op.constant(np.array([2, 3])), keep_dims=False) for maps in (conv4, x))
+    places = op.constant(np.array([2, 3]))
+    pooled = zip(POOLED, (conv4, x), strict=True)
+    conv4, conv5 = (op.reduce_mean(maps, places, keep_dims=False, name=name) for name, maps in pooled)
     return conv4, conv5
 
 
