@@ -60,6 +60,8 @@ def main() -> None:
     where = {"dataset.path": str(parser.parse_args().photos.resolve()), "split.method": "official"}
     document = YAML(typ="safe").load((scratch.ROOT / "benchmarks" / "ablations.yaml").read_text(encoding="utf-8"))
     base = document["base"]
+    # Read here, because the stages that are called stand in a folder of their own.
+    full = json.loads(json.dumps(recipes.defaults())) | base
     WORLD.mkdir(parents=True, exist_ok=True)
     os.chdir(WORLD)
     scratch.write_params(WORLD, where)
@@ -76,7 +78,7 @@ def main() -> None:
             if not known and "commit" in variant:
                 continue
             if not known:
-                known = [measure(base, variant["params"], where, labels)]
+                known = [measure(full, variant["params"], where, labels)]
                 print(variant["what"], known[0], flush=True)
             found[kind].append(known[0] | variant)
             RESULT.write_text(json.dumps(found | _rest(before, found), indent=1) + "\n", encoding="utf-8")
@@ -123,14 +125,13 @@ def answers(values: dict, where: dict) -> dict:
 
 def kept(values: dict) -> Path:
     """Where the answers of what is trained like this are, or will be; what they are asked decides no training."""
-    values = recipes.defaults() | values
     trained = {key: value for key, value in values.items() if key not in ("model.mirror", "model.input_size")}
     return ANSWERS / f"{hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:16]}.npz"
 
 
 def train(values: dict) -> dict:
     """Logits (2, photos, classes) of plain and mirrored photos by their size, each from the half that lacks it."""
-    scratch.write_params(WORLD, recipes.defaults() | values)
+    scratch.write_params(WORLD, values)
     settings = params.load()
     head, cut = settings.head, fitting.cut_of(settings.model, settings.head)
     whole = fitting.Data(settings.model.precision, settings.augmentation, [cut], with_validation=False)

@@ -5,13 +5,12 @@ this module only checks and never decides a result.
 """
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from flowers import paths
+from flowers import mistakes, paths
 from flowers.errors import UserError
 from flowers.network.resnet import CONV5
 
@@ -254,55 +253,9 @@ def checked(model: type[Checked], document: Any, path: Path) -> Checked:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise UserError("\n".join(_explanations(model, path, error))) from None
+        raise UserError("\n".join(mistakes.explained(model, path, error))) from None
 
 
 def training_values(settings: Params | Training) -> dict[str, Any]:
     """The values of all keys that decide a training, by dotted names such as 'head.units'."""
     return {f"{section}.{key}": value for section in Training.model_fields for key, value in getattr(settings, section)}
-
-
-def _explanations(model: type[BaseModel], path: Path, error: ValidationError) -> list[str]:
-    """A line a mistake; a key that is missing because it is mistyped is not named twice."""
-    items = error.errors()
-    meant = {(*item["loc"][:-1], _closest(model, item["loc"])) for item in items if item["type"] == "extra_forbidden"}
-    return [_explain(model, path, item) for item in items if item["type"] != "missing" or item["loc"] not in meant]
-
-
-def _explain(model: type[BaseModel], path: Path, item: Mapping[str, Any]) -> str:
-    key = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        return f"{path}: unknown key '{key}'{_suggestion(model, item['loc'])}"
-    if item["type"] == "missing":
-        return f"{path}: key '{key}' is missing"
-    if item["type"] == "model_type":
-        return f"{path}: {key or 'the file'} must hold keys and their values, not {item['input']!r}"
-    message = item["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
-    return f"{path}: {key + ': ' if key else ''}{message}{shown}"
-
-
-def _suggestion(model: type[BaseModel], location: tuple[str | int, ...]) -> str:
-    close = _closest(model, location)
-    known = ", ".join(_section(model, location).model_fields)
-    return f"; did you mean '{close}'?" if close else f"; known here: {known}"
-
-
-def _closest(model: type[BaseModel], location: tuple[str | int, ...]) -> str | None:
-    """The key that exists where an unknown one stands, and is like it."""
-    import difflib
-
-    return next(iter(difflib.get_close_matches(str(location[-1]), _section(model, location).model_fields, n=1)), None)
-
-
-def _section(model: type[BaseModel], location: tuple[str | int, ...]) -> type[BaseModel]:
-    """The model that a key belongs to."""
-    parts = iter(location[:-1])
-    for part in parts:
-        annotation = model.model_fields[str(part)].annotation
-        if get_origin(annotation) in (dict, tuple):
-            next(parts)  # whatever its key or number
-            annotation = next(kind for kind in get_args(annotation) if kind is not str)
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        model = annotation
-    return model
