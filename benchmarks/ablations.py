@@ -34,7 +34,7 @@ RESULT = scratch.ROOT / "benchmarks" / "results" / "ablations.json"
 ANSWERS = scratch.ROOT / "build" / "ablations"
 WORLD = scratch.ROOT / "build" / "ablations" / "world"
 HALVES = 2
-SIZES = (224, 256, 288)  # of photos, in pixels, that every model is asked about
+SIZES = (224, 256, 288, 320)  # of photos, in pixels, that every model is asked about
 SCORE = "mean_per_class_accuracy"
 
 

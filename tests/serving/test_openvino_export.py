@@ -21,8 +21,8 @@ from flowers.serving import models, openvino_export, openvino_model, openvino_ne
 class Trained(Classifier):
     """Stands in for a trained network: the colour that is strongest is the answer."""
 
-    def __init__(self, classes) -> None:
-        super().__init__(Description(list(classes), [], 0.0, 0, "float32", "00"), {}, {})
+    def __init__(self, classes, threshold: float | None = 0.5) -> None:
+        super().__init__(Description(list(classes), [], 0.0, 0, "float32", "00", threshold=threshold), {}, {})
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         sums = images.sum(axis=(1, 2)).astype(np.float32)
@@ -79,6 +79,14 @@ def test_what_passes_is_written_with_how_it_was_checked(world, stand_in, capsys)
     lines = capsys.readouterr().err.splitlines()
     assert "100.0% of 6 validation photos right before, 100.0% after" in lines[-2]
     assert "0 of 18 photos" in lines[-2] and lines[-1].startswith("wrote new/int8: ")
+
+
+def test_a_model_that_was_trained_on_the_photos_of_the_check_says_so(world, stand_in, capsys):
+    stand_in(Trained(world.classes, threshold=None), Trained(world.classes), Path("int8"))
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        "warning: this model was trained on the validation photos, too: they say little of how many it gets right"
+    ]
 
 
 def test_what_fails_the_check_leaves_nothing_behind(world, stand_in):
