@@ -17,8 +17,8 @@ TUNABLE = (
     *("model.unfreeze_blocks", "model.train_batch_norm", "model.input_size", "model.precision"),
     *("head.units", "head.dropout", "head.features", "head.normalization", "head.initialization", "head.penalty"),
     *("augmentation.views", "augmentation.size", "augmentation.flip", "augmentation.min_area", "augmentation.seed"),
-    *("train.epochs", "train.fine_tune_epochs", "train.batch_size", "train.optimizer", "train.learning_rate"),
-    *("train.fine_tune_learning_rate", "train.schedule", "train.warmup_epochs", "train.block_rate"),
+    *("train.epochs", "train.fine_tune_epochs", "train.batch_size", "train.learning_rate"),
+    *("train.fine_tune_learning_rate", "train.schedule", "train.warmup_epochs"),
     *("train.weight_decay", "train.label_smoothing", "train.class_weights"),
     "train.patience",
 )
