@@ -62,7 +62,7 @@ def main() -> None:
                     found = [old for old in found if old["recipe"] != name or old["params"] == row["params"]] + [row]
                     RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for name in recipes.names():
-        note(name, found)
+        note(name, current(found))
 
 
 def measure(name: str, folder: Path, seed: int, cache: Path) -> dict:
@@ -110,36 +110,36 @@ def current(found: list[dict]) -> list[dict]:
     return [row for row in found if row["params"] == now.get(row["recipe"])]
 
 
+def entry(data: str, rows: list[dict], plain: dict[int, dict]) -> dict:
+    """What a recipe's file says of rows of one kind of photos; `plain` are those of the baseline by seed."""
+    photos, measure = PHOTOS[data]
+    scores = [row["scores"][measure] for row in rows]
+    said = {
+        "photos": photos,
+        "measure": measure,
+        "score": round(float(np.mean(scores)), 4),
+        "range": _row(round(min(scores), 4), round(max(scores), 4)),
+        "seeds": len(rows),
+    }
+    if rows[0]["recipe"] != BASELINE and all(row["seed"] in plain for row in rows):
+        gains = [row["scores"][measure] - plain[row["seed"]]["scores"][measure] for row in rows]
+        said["gain"] = round(float(np.mean(gains)), 4)
+    return said | {
+        "wall_s": round(float(np.median([row["wall_s"] for row in rows if row["cold"]]))),
+        "memory_mib": max(row["memory_mib"] for row in rows),
+        "machine": rows[-1]["machine"],
+        "date": datetime.date.fromisoformat(rows[-1]["date"]),
+        "command": f"make bench-recipes {data.upper()}=/photos RECIPES={rows[0]['recipe']}",
+    }
+
+
 def note(name: str, found: list[dict]) -> None:
     """Write into a recipe's file what was measured of it, with the values that it has now."""
     measured = []
-    for data, (photos, measure) in PHOTOS.items():
-        rows = [row for row in current(found) if (row["recipe"], row["photos"]) == (name, data)]
-        if not rows:
-            continue
-        scores = [row["scores"][measure] for row in rows]
-        plain = {
-            row["seed"]: row["scores"][measure]
-            for row in current(found)
-            if (row["recipe"], row["photos"]) == (BASELINE, data)
-        }
-        gains = [score - plain[row["seed"]] for score, row in zip(scores, rows, strict=True) if row["seed"] in plain]
-        entry = {
-            "photos": photos,
-            "measure": measure,
-            "score": round(float(np.mean(scores)), 4),
-            "range": _row(round(min(scores), 4), round(max(scores), 4)),
-            "seeds": len(rows),
-            "gain": round(float(np.mean(gains)), 4),
-            "wall_s": round(float(np.median([row["wall_s"] for row in rows if row["cold"]]))),
-            "memory_mib": max(row["memory_mib"] for row in rows),
-            "machine": rows[-1]["machine"],
-            "date": datetime.date.fromisoformat(rows[-1]["date"]),
-            "command": f"make bench-recipes {data.upper()}=/photos RECIPES={name}",
-        }
-        if name == BASELINE or not gains:
-            del entry["gain"]
-        measured.append(entry)
+    for data in PHOTOS:
+        rows = [row for row in found if row["photos"] == data]
+        if own := [row for row in rows if row["recipe"] == name]:
+            measured.append(entry(data, own, {row["seed"]: row for row in rows if row["recipe"] == BASELINE}))
     yaml, path = YAML(), paths.RECIPES / f"{name}.yaml"
     yaml.width = 120
     yaml.indent(mapping=2, sequence=2, offset=0)
@@ -160,7 +160,8 @@ def _row(*numbers: float) -> CommentedSeq:
 
 
 def _params(name: str) -> dict:
-    return json.loads(json.dumps(recipes.load(name).params))
+    """The values of all keys that decide the recipe's training, as JSON holds them."""
+    return json.loads(json.dumps(recipes.values(recipes.load(name))))
 
 
 if __name__ == "__main__":

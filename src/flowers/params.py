@@ -100,7 +100,7 @@ class AugmentationParams(_Section):
 
 
 class TrainParams(_Section):
-    """The two phases of training: the head alone, then head and unfrozen blocks at a lower rate."""
+    """The two phases of training: the head alone, then head and unfrozen blocks at a rate of their own."""
 
     on: Literal["train", "train+val"]
     epochs: Annotated[int, Field(ge=0)]

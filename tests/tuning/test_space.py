@@ -209,6 +209,16 @@ def test_values_that_do_not_go_together_are_refused_before_the_first_trial(file)
     assert file.space({"head.features": features, "model.unfreeze_blocks": {"choices": [0, 3]}}).distributions
 
 
+def test_values_that_fit_only_beside_others_of_the_space_can_be_searched_with_them(file):
+    start, units = {"head.initialization": {"choices": ["regression"]}}, {"head.units": {"choices": [[]]}}
+    assert file.refused(*next(iter(start.items()))).endswith("it needs units: [], not 'regression'")
+    for space in (start | units, units | start):
+        assert file.space(space).distributions.keys() == space.keys()
+        assert file.space(space | {"train.epochs": {"choices": [0, 30]}}).distributions
+        with pytest.raises(UserError, match=r"regression.* with |with .*regression"):
+            file.space(space | {"head.units": {"choices": [[], [64]]}})
+
+
 def test_a_study_without_epochs_for_a_drawn_head_is_refused(file):
     said = file.refused("train.epochs", {"choices": [0, 30]})
     assert said.endswith("trains no head; it needs head.initialization: regression, not 0")

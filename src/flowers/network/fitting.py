@@ -67,7 +67,7 @@ class Data:
 
 def cut_of(model: ModelParams, head: HeadParams) -> Cut:
     """Where these parameters cut the network, for photos of the size that is to be answered."""
-    return Cut(model.unfreeze_blocks, model.input_size, head.features == "conv4+conv5")
+    return Cut.below(model.unfreeze_blocks, model.input_size, head.features)
 
 
 def fit(

@@ -13,8 +13,8 @@ import numpy as np
 from flowers import console
 from flowers.errors import UserError
 from flowers.network import epochs
-from flowers.network.epochs import Examples, TrainingSet
 from flowers.network.adamw import AdamW
+from flowers.network.epochs import Examples, TrainingSet
 from flowers.network.schedule import Schedule
 from flowers.network.top import Top
 from flowers.network.weights import Tensors

@@ -36,6 +36,7 @@ class Space:
         for name in self.names:
             _check_name(name)
         ends = {name: list(_ends(name, dimension)) for name, dimension in self.dimensions.items()}
+        self._first = {name: values[0] for name, values in ends.items()}
         for name, value in ((name, value) for name, values in ends.items() for value in values):
             self._check({name: value})
         # No rule of params.yaml is about more than two keys.
@@ -85,14 +86,20 @@ class Space:
         return {name: _words(dimension) for name, dimension in self.dimensions.items()}
 
     def _check(self, values: Mapping[str, Any]) -> None:
+        """Refuse values that fit neither beside the settings' own nor, where these are searched, beside the space's."""
+        refusals = [self._refusal({**rest, **values}) for rest in ({}, self._first)]
+        if all(refusals):
+            (name, value), *others = values.items()
+            beside = "".join(f" with {other} {theirs!r}" for other, theirs in others)
+            raise UserError(f"{paths.PARAMS}: tune.space: {name}: {refusals[0]}, not {value!r}{beside}")
+
+    def _refusal(self, values: Mapping[str, Any]) -> str | None:
         try:
             _changed(self.settings, values)
         except ValueError as error:  # of one section pydantic's, of several a plain one
             words = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            message = words.removeprefix("Value error, ")
-            (name, value), *beside = values.items()
-            others = "".join(f" with {other} {theirs!r}" for other, theirs in beside)
-            raise UserError(f"{paths.PARAMS}: tune.space: {name}: {message}, not {value!r}{others}") from None
+            return words.removeprefix("Value error, ")
+        return None
 
     def _distribution(self, name: str, dimension: Dimension) -> "BaseDistribution":
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
