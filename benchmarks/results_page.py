@@ -12,7 +12,7 @@ import scratch
 from scipy import stats
 
 from flowers import recipes
-from recipes import PHOTOS, current
+from recipes import PHOTOS, current, photos_of
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -41,12 +41,12 @@ def main() -> None:
     ablations = json.loads((RESULTS / "ablations.json").read_text(encoding="utf-8"))
     found = [recipes.load(name) for name in recipes.names()]
     parts = ["# Results", INTRODUCTION]
-    for data, (photos, measure) in PHOTOS.items():
-        table = scores(found, photos, ELSEWHERE[data])
-        if table:
-            parts += [f"## {photos}", f"{MEASURES[measure]}", table]
-        if pairs := confusions(measured, data):
-            parts += ["What the best of them confuses most:", pairs]
+    for data, (_, measure) in PHOTOS.items():
+        if not (rows := [row for row in measured if row["photos"] == data]):
+            continue
+        photos = photos_of(rows)
+        parts += [f"## {photos}", MEASURES[measure], scores(found, photos, ELSEWHERE[data])]
+        parts += ["What the best of them confuses most:", confusions(rows, measure)]
     draw(measured, CURVES)
     parts += ["## Learning curves", f"![Loss and accuracy by epoch]({CURVES.name})", CURVE_WORDS]
     parts += ["## What each piece is worth", *pieces(ablations)]
@@ -94,8 +94,6 @@ interval over photos."""
 
 def scores(found: list[recipes.Recipe], photos: str, elsewhere: list[tuple[str, str]]) -> str:
     rows = [(recipe, measured) for recipe in found for measured in recipe.measured if measured.photos == photos]
-    if not rows:
-        return ""
     lines = ["| Recipe | What it is | Score | Over seeds | Gain | Time | Memory |", "|---|---|---|---|---|---|---|"]
     for recipe, measured in sorted(rows, key=lambda pair: pair[1].score):
         low, high = measured.range
@@ -112,11 +110,7 @@ def scores(found: list[recipes.Recipe], photos: str, elsewhere: list[tuple[str, 
     return "\n".join(lines) + f"\n\n{where}."
 
 
-def confusions(measured: list[dict], data: str) -> str:
-    rows = [row for row in measured if row["photos"] == data]
-    if not rows:
-        return ""
-    measure = PHOTOS[data][1]
+def confusions(rows: list[dict], measure: str) -> str:
     best = max({row["recipe"] for row in rows}, key=lambda name: _mean(rows, name, measure))
     row = next(row for row in rows if row["recipe"] == best)
     lines = [f"| Is | Taken for | Photos (`{best}`, seed {row['seed']}) |", "|---|---|---|"]

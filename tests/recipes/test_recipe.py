@@ -123,7 +123,7 @@ def test_a_recipe_need_not_be_measured(checkout, text):
     [
         ({"head": {"dropout": 1.0}}, "params.head.dropout: Input should be less than 1, not 1.0"),
         ({"head": {"dropout": "0.3"}}, "params.head.dropout: Input should be a valid number, not '0.3'"),
-        ({"head": {"units": 3}}, "params.head.units: Input should be a valid tuple, not 3"),
+        ({"head": {"units": 3}}, "params.head.units: Input should be a list, not 3"),
         ({"train": {"epochs": 2.5}}, "params.train.epochs: Input should be a valid integer, not 2.5"),
         ({"train": {"class_weights": 1}}, "params.train.class_weights: Input should be a valid boolean, not 1"),
         ({"train": {"on": "val"}}, "params.train.on: Input should be 'train' or 'train+val', not 'val'"),
@@ -189,7 +189,7 @@ def test_nothing_but_the_gain_may_be_missing_from_a_measurement(checkout, key):
         ("description: ''\nparams: {}\n", "description: String should have at least 1 character, not ''"),
         ("description: x\nparams: {}\nscore: 1\n", "unknown key 'score'; known here: description, measured, params"),
         ("description: x\nparms: {}\n", "unknown key 'parms'; did you mean 'params'?"),
-        ("description: x\nmeasured: 0.94\nparams: {}\n", "measured: Input should be a valid tuple, not 0.94"),
+        ("description: x\nmeasured: 0.94\nparams: {}\n", "measured: Input should be a list, not 0.94"),
         ("", "the file must hold keys and their values, not None"),
         ("- 1\n", "the file must hold keys and their values, not [1]"),
         ("description: [\n", "not valid YAML: "),
