@@ -34,7 +34,7 @@ RESULT = scratch.ROOT / "benchmarks" / "results" / "ablations.json"
 ANSWERS = scratch.ROOT / "build" / "ablations"
 WORLD = scratch.ROOT / "build" / "ablations" / "world"
 HALVES = 2
-SIZES = (224, 256, 288, 320)  # of photos, in pixels, that every model is asked about
+SIZES = (224, 256, 288, 320)  # of photos, in pixels, that every fine-tuned model is asked about
 SCORE = "mean_per_class_accuracy"
 
 
@@ -62,6 +62,9 @@ def main() -> None:
     base = document["base"]
     # Read here, because the stages that are called stand in a folder of their own.
     full = json.loads(json.dumps(recipes.defaults())) | base
+    # What variants are put over, and what they are paired with, photo by photo: not trainings, which differ by chance.
+    regression = full | document["regression"]
+    kinds = {"asked": (full, full), "regressed": (regression, regression), "trained": (full, None)}
     WORLD.mkdir(parents=True, exist_ok=True)
     os.chdir(WORLD)
     scratch.write_params(WORLD, where)
@@ -71,37 +74,33 @@ def main() -> None:
     labels = photos.read("train", "val").labels
     before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     before = before if before.get("base") == base else {}
-    found = {"base": base, "photos": len(labels), "trained": [], "asked": []}
-    for kind in ("asked", "trained"):
-        for variant in document[kind]:
-            known = [row for row in before.get(kind, []) if _what(row) == _what(variant)]
-            if not known and "commit" in variant:
+    found = {kind: _known(before.get(kind, []), document[kind]) for kind in kinds}
+    for kind, (values, partner) in kinds.items():
+        for place, variant in enumerate(document[kind]):
+            if "score" in found[kind][place] or "commit" in variant:
                 continue
-            if not known:
-                known = [measure(full, variant["params"], where, labels)]
-                print(variant["what"], known[0], flush=True)
-            found[kind].append(known[0] | variant)
-            RESULT.write_text(json.dumps(found | _rest(before, found), indent=1) + "\n", encoding="utf-8")
+            found[kind][place] |= measure(values | variant["params"], partner, where, labels)
+            print(found[kind][place], flush=True)
+            measured = {kind: [row for row in rows if "score" in row] for kind, rows in found.items()}
+            about = {"base": base, "regression": document["regression"], "photos": len(labels)}
+            RESULT.write_text(json.dumps(about | measured, indent=1) + "\n", encoding="utf-8")
 
 
-def _rest(before: dict, found: dict) -> dict:
-    """Rows that were measured earlier and whose turn is yet to come, so that none is lost where this is stopped."""
-    return {
-        kind: found[kind] + [row for row in before.get(kind, []) if _what(row) not in map(_what, found[kind])]
-        for kind in ("trained", "asked")
-    }
+def _known(before: list[dict], variants: list[dict]) -> list[dict]:
+    """The variants, each with what was measured of it already."""
+    return [
+        next((row for row in before if (row["what"], row["params"]) == (variant["what"], variant["params"])), {})
+        | variant
+        for variant in variants
+    ]
 
 
-def _what(row: dict) -> tuple[str, dict]:
-    return row["what"], row["params"]
-
-
-def measure(base: dict, changes: dict, where: dict, labels: np.ndarray) -> dict:
-    """The score of the base with these changes; where the training is the base's own, the difference to it, too."""
-    found = answers(base | changes, where)
+def measure(values: dict, partner: dict | None, where: dict, labels: np.ndarray) -> dict:
+    """The score of these values; where they have a partner, the difference to it, too."""
+    found = answers(values, where)
     row = {"score": round(_score(labels, found), 4), **found["about"]}
-    if changes and kept(base | changes) == kept(base):
-        one, other = answers(base, where)["probabilities"], found["probabilities"]
+    if partner not in (None, values):
+        one, other = answers(partner, where)["probabilities"], found["probabilities"]
         gain = paired.differences(labels, one, other)[SCORE]
         row["gain"] = [round(number, 4) for number in (gain.value, gain.low, gain.high)]
     return row
@@ -126,7 +125,12 @@ def answers(values: dict, where: dict) -> dict:
 def kept(values: dict) -> Path:
     """Where the answers of what is trained like this are, or will be; what they are asked decides no training."""
     trained = {key: value for key, value in values.items() if key not in ("model.mirror", "model.input_size")}
-    return ANSWERS / f"{hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:16]}.npz"
+    said = json.dumps([trained, _sizes(values), scratch.machine()], sort_keys=True)
+    return ANSWERS / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.npz"
+
+
+def _sizes(values: dict) -> tuple[int, ...]:
+    return SIZES if values["model.unfreeze_blocks"] else (values["model.input_size"],)
 
 
 def train(values: dict) -> dict:
@@ -136,7 +140,7 @@ def train(values: dict) -> dict:
     head, cut = settings.head, fitting.cut_of(settings.model, settings.head)
     whole = fitting.Data(settings.model.precision, settings.augmentation, [cut], with_validation=False)
     labels, classes = whole.train.labels, len(whole.train.classes)
-    cuts = [replace(cut, size=size) for size in SIZES]
+    cuts = [replace(cut, size=size) for size in _sizes(values)]
     examples = {cut: _looks(whole, cut) for cut in cuts}
     logits = {cut: np.zeros((2, len(labels), classes), np.float32) for cut in examples}
     seconds = []

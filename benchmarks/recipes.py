@@ -4,9 +4,10 @@
 
 Of Oxford 102 the official split is used, and seeds are those of views and training; the five classes are split 70/15/15
 by each seed, too. Time is that of the first seed, whose cache is empty; the others find there what was stored of photos
-that they share. The ImageNet weights come from the usual cache, so that no download is timed. What was measured of the
-same values already is not measured again, so it may be stopped at any time. Writes benchmarks/results/recipes.json and,
-of each recipe, the part `measured` of its file; then: python benchmarks/results_page.py
+that they share. The ImageNet weights come from the usual cache, so that no download is timed. With --missing, what was
+measured of the same values already is left as it is, so one that was stopped goes on. Writes
+benchmarks/results/recipes.json and, of each recipe, the part `measured` of its file; then:
+python benchmarks/results_page.py
 """
 
 import argparse
@@ -33,10 +34,10 @@ SEEDS = 3
 BASELINE = "plain"  # the recipe that gains are over
 PAIRS = 10  # confusions that are kept
 
-# What is measured on which photos, and how the command names their folder.
+# What photos are called, by how the command names their folder, and what is measured on them.
 PHOTOS = {
-    "oxford": ("Oxford 102, 89 of its classes, official split", "mean_per_class_accuracy"),
-    "five": ("Five classes, 2,032 photos, 70/15/15", "accuracy"),
+    "oxford": ("Oxford 102, {classes} of its classes, official split", "mean_per_class_accuracy"),
+    "five": ("Five classes, {photos:,} photos, 70/15/15", "accuracy"),
 }
 
 
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--five", type=Path, help="folder of one folder a class")
     parser.add_argument("--recipes", help="names with commas between them, instead of all")
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--missing", action="store_true", help="only what has not been measured")
     options = parser.parse_args()
     folders = {"oxford": options.oxford, "five": options.five}
     found = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else []
@@ -53,16 +55,18 @@ def main() -> None:
         for data, folder in folders.items():
             with tempfile.TemporaryDirectory(prefix="flowers-cache-") as cache:
                 for seed in range(options.seeds if folder else 0):
-                    what = {"recipe": name, "photos": data, "seed": seed, "params": _params(name)}
-                    if any(row.items() >= what.items() for row in found):
+                    which = {"recipe": name, "photos": data, "seed": seed}
+                    what = which | {"params": _params(name)}
+                    if options.missing and any(row.items() >= what.items() for row in found):
                         continue
                     row = what | measure(name, folder.resolve(), seed, Path(cache))
-                    print({key: row[key] for key in (*what, "scores", "wall_s", "cold", "memory_mib")}, flush=True)
+                    print({key: row[key] for key in (*which, "scores", "wall_s", "cold", "memory_mib")}, flush=True)
                     # The same recipe with other values is another one.
-                    found = [old for old in found if old["recipe"] != name or old["params"] == row["params"]] + [row]
+                    found = [old for old in found if old["recipe"] != name or old["params"] == row["params"]]
+                    found = [old for old in found if not old.items() >= which.items()] + [row]
                     RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for name in recipes.names():
-        note(name, found)
+        note(name, current(found))
 
 
 def measure(name: str, folder: Path, seed: int, cache: Path) -> dict:
@@ -90,9 +94,11 @@ def measure(name: str, folder: Path, seed: int, cache: Path) -> dict:
         wrong = predictions[predictions["label"] != predictions["predicted"]]
         pairs = wrong.groupby(["label", "predicted"]).size().sort_values(ascending=False, kind="stable")
         history = pd.read_csv(clone / paths.HISTORY)
+        split = json.loads((clone / paths.SPLIT_REPORT).read_text(encoding="utf-8"))
         return {
             "scores": json.loads((clone / paths.METRICS).read_text(encoding="utf-8")),
-            "split": json.loads((clone / paths.SPLIT_REPORT).read_text(encoding="utf-8"))["totals"],
+            "split": split["totals"],
+            "classes": len(split["classes"]),
             "wall_s": round(seconds, 1),
             "cold": cold,
             "memory_mib": usage.ru_maxrss // 1024,  # resident, of the largest process
@@ -110,36 +116,42 @@ def current(found: list[dict]) -> list[dict]:
     return [row for row in found if row["params"] == now.get(row["recipe"])]
 
 
+def photos_of(rows: list[dict]) -> str:
+    """What the photos of these rows are called."""
+    row = rows[-1]
+    return PHOTOS[row["photos"]][0].format(classes=row["classes"], photos=sum(row["split"].values()))
+
+
+def entry(data: str, rows: list[dict], plain: dict[int, dict]) -> dict:
+    """What a recipe's file says of rows of one kind of photos; `plain` are those of the baseline by seed."""
+    measure = PHOTOS[data][1]
+    scores = [row["scores"][measure] for row in rows]
+    said = {
+        "photos": photos_of(rows),
+        "measure": measure,
+        "score": round(float(np.mean(scores)), 4),
+        "range": _row(round(min(scores), 4), round(max(scores), 4)),
+        "seeds": len(rows),
+    }
+    if rows[0]["recipe"] != BASELINE and all(row["seed"] in plain for row in rows):
+        gains = [row["scores"][measure] - plain[row["seed"]]["scores"][measure] for row in rows]
+        said["gain"] = round(float(np.mean(gains)), 4)
+    return said | {
+        "wall_s": round(float(np.median([row["wall_s"] for row in rows if row["cold"]]))),
+        "memory_mib": max(row["memory_mib"] for row in rows),
+        "machine": rows[-1]["machine"],
+        "date": datetime.date.fromisoformat(rows[-1]["date"]),
+        "command": f"make bench-recipes {data.upper()}=/photos RECIPES={rows[0]['recipe']}",
+    }
+
+
 def note(name: str, found: list[dict]) -> None:
     """Write into a recipe's file what was measured of it, with the values that it has now."""
     measured = []
-    for data, (photos, measure) in PHOTOS.items():
-        rows = [row for row in current(found) if (row["recipe"], row["photos"]) == (name, data)]
-        if not rows:
-            continue
-        scores = [row["scores"][measure] for row in rows]
-        plain = {
-            row["seed"]: row["scores"][measure]
-            for row in current(found)
-            if (row["recipe"], row["photos"]) == (BASELINE, data)
-        }
-        gains = [score - plain[row["seed"]] for score, row in zip(scores, rows, strict=True) if row["seed"] in plain]
-        entry = {
-            "photos": photos,
-            "measure": measure,
-            "score": round(float(np.mean(scores)), 4),
-            "range": _row(round(min(scores), 4), round(max(scores), 4)),
-            "seeds": len(rows),
-            "gain": round(float(np.mean(gains)), 4),
-            "wall_s": round(float(np.median([row["wall_s"] for row in rows if row["cold"]]))),
-            "memory_mib": max(row["memory_mib"] for row in rows),
-            "machine": rows[-1]["machine"],
-            "date": datetime.date.fromisoformat(rows[-1]["date"]),
-            "command": f"make bench-recipes {data.upper()}=/photos RECIPES={name}",
-        }
-        if name == BASELINE or not gains:
-            del entry["gain"]
-        measured.append(entry)
+    for data in PHOTOS:
+        rows = [row for row in found if row["photos"] == data]
+        if own := [row for row in rows if row["recipe"] == name]:
+            measured.append(entry(data, own, {row["seed"]: row for row in rows if row["recipe"] == BASELINE}))
     yaml, path = YAML(), paths.RECIPES / f"{name}.yaml"
     yaml.width = 120
     yaml.indent(mapping=2, sequence=2, offset=0)
@@ -160,7 +172,8 @@ def _row(*numbers: float) -> CommentedSeq:
 
 
 def _params(name: str) -> dict:
-    return json.loads(json.dumps(recipes.load(name).params))
+    """The values of all keys that decide the recipe's training, as JSON holds them."""
+    return json.loads(json.dumps(recipes.values(recipes.load(name))))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,11 @@ def explained(model: type[BaseModel], path: Path, error: ValidationError) -> lis
     return [_explain(model, path, item) for item in items if item["type"] != "missing" or item["loc"] not in meant]
 
 
+def words(item: Mapping[str, Any]) -> str:
+    """What pydantic says of a mistake, as a person at a YAML file would."""
+    return str(item["msg"]).removeprefix("Value error, ").replace("a valid tuple", "a list")
+
+
 def _explain(model: type[BaseModel], path: Path, item: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
@@ -23,7 +28,7 @@ def _explain(model: type[BaseModel], path: Path, item: Mapping[str, Any]) -> str
         return f"{path}: key '{key}' is missing"
     if item["type"] == "model_type":
         return f"{path}: {key or 'the file'} must hold keys and their values, not {item['input']!r}"
-    message = item["msg"].removeprefix("Value error, ")
+    message = words(item)
     shown = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
     return f"{path}: {key + ': ' if key else ''}{message}{shown}"
 

@@ -100,18 +100,16 @@ class AugmentationParams(_Section):
 
 
 class TrainParams(_Section):
-    """The two phases of training: the head alone, then head and unfrozen blocks at a lower rate."""
+    """The two phases of training: the head alone, then head and unfrozen blocks at a rate of their own."""
 
     on: Literal["train", "train+val"]
     epochs: Annotated[int, Field(ge=0)]
     fine_tune_epochs: Annotated[int, Field(ge=0)]
     batch_size: Annotated[int, Field(ge=1, le=4096)]
-    optimizer: Literal["adamw", "sgd"]
     learning_rate: Positive
     fine_tune_learning_rate: Positive
     schedule: Literal["constant", "cosine"]
     warmup_epochs: NonNegative
-    block_rate: Annotated[float, Field(gt=0, le=1)]
     weight_decay: NonNegative
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     class_weights: bool

@@ -1,5 +1,6 @@
 """Put values into params.yaml: theirs are the only bytes that change; and tell what git does not hold yet."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -59,11 +60,16 @@ def uncommitted(names: Iterable[str], path: Path = paths.PARAMS) -> dict[str, tu
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def refuse_edits(names: Iterable[str], path: Path = paths.PARAMS) -> None:
-    """Raise UserError, which names them, if some of these keys hold what no commit does."""
-    if edits := uncommitted(names, path):
-        changes = ", ".join(f"{name} ({before!r}, now {now!r})" for name, (before, now) in edits.items())
+def refuse(edits: Mapping[str, tuple[Any, Any]], path: Path = paths.PARAMS) -> None:
+    """Raise UserError if there are edits: name -> (what is kept elsewhere, now)."""
+    if edits:
+        changes = ", ".join(f"{name} ({written(before)}, now {written(now)})" for name, (before, now) in edits.items())
         raise UserError(f"{path} has edits that no commit holds: {changes}. Commit them, or add --force")
+
+
+def written(value: Any) -> str:
+    """A value as a person writes it into a parameter file: '[256, 128]', 'true', 'null', '1e-05', 'imagenet'."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _places(text: str, names: Iterable[str], path: Path) -> dict[str, tuple[Node, Node]]:

@@ -166,10 +166,3 @@ def test_bfloat16_answers_as_float32_does(tensors, run_trunk, pixels):
     )
     for one, other in zip(exact, rounded, strict=True):
         assert 0.9995 <= one @ other / np.linalg.norm(one) / np.linalg.norm(other) < 1 - 1e-9
-
-
-def test_rates_fall_from_block_to_block(tensors):
-    rates = make_top(Cut(3), tensors).rates(0.5)
-    found = {name.split("_block")[1][0]: rate for name, rate in rates.items()}
-    assert found == {"3": 0.5, "2": 0.25, "1": 0.125}
-    assert rates["conv5_block1_0_conv/kernel"] == 0.125 and not any(name.startswith("head") for name in rates)

@@ -1,6 +1,7 @@
 """The files of recipes/: those that ship fit params.yaml, and what is wrong in one is told in a line."""
 
 import datetime
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from flowers import params, recipes
 from flowers.errors import UserError
 
 SHIPPED = Path(__file__).parents[2]
+NAMES = sorted(file.stem for file in (SHIPPED / "recipes").glob("*.yaml") if file.stem != "defaults")
 SECTIONS = ("model", "head", "augmentation", "train")
 
 MEASUREMENT = {
@@ -46,7 +48,7 @@ def complaint(name: str = "mine") -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("name", sorted(file.stem for file in (SHIPPED / "recipes").glob("*.yaml")))
+@pytest.mark.parametrize("name", [*NAMES, "defaults"])
 def test_every_file_that_ships_fits_params_yaml(name, monkeypatch):
     monkeypatch.chdir(SHIPPED)
     shipped = YAML(typ="safe").load(SHIPPED / "params.yaml")
@@ -57,6 +59,20 @@ def test_every_file_that_ships_fits_params_yaml(name, monkeypatch):
     recipe = recipes.load(name)
     assert plain(recipe.params) == flat(written["params"])
     assert recipe.params.keys() <= flat(shipped).keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_said_to_be_measured_was_measured_of_the_values_of_now(name, monkeypatch):
+    monkeypatch.chdir(SHIPPED)
+    recipe = recipes.load(name)
+    rows = json.loads(Path("benchmarks/results/recipes.json").read_text(encoding="utf-8"))
+    rows = [row for row in rows if (row["recipe"], row["params"]) == (name, plain(recipes.values(recipe)))]
+    photos = {row["photos"]: [other["scores"] for other in rows if other["photos"] == row["photos"]] for row in rows}
+    assert len(photos) == len(recipe.measured)
+    for measured in recipe.measured:
+        each = photos[measured.command.removeprefix("make bench-recipes ").partition("=")[0].lower()]
+        assert len(each) == measured.seeds
+        assert measured.score == pytest.approx(sum(row[measured.measure] for row in each) / len(each), abs=1e-4)
 
 
 def test_the_recipes_are_those_files_that_are_not_the_defaults(checkout):
@@ -107,7 +123,7 @@ def test_a_recipe_need_not_be_measured(checkout, text):
     [
         ({"head": {"dropout": 1.0}}, "params.head.dropout: Input should be less than 1, not 1.0"),
         ({"head": {"dropout": "0.3"}}, "params.head.dropout: Input should be a valid number, not '0.3'"),
-        ({"head": {"units": 3}}, "params.head.units: Input should be a valid tuple, not 3"),
+        ({"head": {"units": 3}}, "params.head.units: Input should be a list, not 3"),
         ({"train": {"epochs": 2.5}}, "params.train.epochs: Input should be a valid integer, not 2.5"),
         ({"train": {"class_weights": 1}}, "params.train.class_weights: Input should be a valid boolean, not 1"),
         ({"train": {"on": "val"}}, "params.train.on: Input should be 'train' or 'train+val', not 'val'"),
@@ -173,7 +189,7 @@ def test_nothing_but_the_gain_may_be_missing_from_a_measurement(checkout, key):
         ("description: ''\nparams: {}\n", "description: String should have at least 1 character, not ''"),
         ("description: x\nparams: {}\nscore: 1\n", "unknown key 'score'; known here: description, measured, params"),
         ("description: x\nparms: {}\n", "unknown key 'parms'; did you mean 'params'?"),
-        ("description: x\nmeasured: 0.94\nparams: {}\n", "measured: Input should be a valid tuple, not 0.94"),
+        ("description: x\nmeasured: 0.94\nparams: {}\n", "measured: Input should be a list, not 0.94"),
         ("", "the file must hold keys and their values, not None"),
         ("- 1\n", "the file must hold keys and their values, not [1]"),
         ("description: [\n", "not valid YAML: "),

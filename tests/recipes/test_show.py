@@ -153,8 +153,17 @@ def test_values_are_written_as_in_a_parameter_file(checkout, flowers):
     ]
 
 
-@pytest.mark.parametrize("arguments", [("list",), ("show", "mine"), ("show", "mine", "--set"), ("use", "mine")])
-def test_a_mistake_in_a_recipe_is_one_line_for_every_command(checkout, flowers, arguments):
+def test_the_list_tells_a_mistake_in_a_recipe_after_the_others(checkout, flowers):
+    checkout.recipe("mine", {"head": {"dropout": 1.0}})
+    checkout.recipe("other", {}, "Nothing special")
+    done = flowers("list")
+    assert [line.split() for line in lines(done.out)[2:]] == [["other", "Nothing", "special"]]
+    said = "warning: recipes/mine.yaml: params.head.dropout: Input should be less than 1, not 1.0\n"
+    assert (done.status, done.err) == (0, said)
+
+
+@pytest.mark.parametrize("arguments", [("show", "mine"), ("show", "mine", "--set"), ("use", "mine")])
+def test_a_mistake_in_a_recipe_is_one_line_for_every_other_command(checkout, flowers, arguments):
     checkout.recipe("mine", {"head": {"dropout": 1.0}})
     before = checkout.params.read_bytes()
     done = flowers(*arguments)

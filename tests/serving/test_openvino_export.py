@@ -85,7 +85,7 @@ def test_a_model_that_was_trained_on_the_photos_of_the_check_says_so(world, stan
     stand_in(Trained(world.classes, threshold=None), Trained(world.classes), Path("int8"))
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert warnings == [
-        "warning: this model was trained on the validation photos, too: they say little of how many it gets right"
+        "warning: the model was trained on these photos, too: they say little of how many it gets right"
     ]
 
 

@@ -57,7 +57,7 @@ def test_it_writes_a_model_that_loads_and_a_history_of_every_epoch(world, cheap_
 
 def test_a_model_with_everything_that_a_recipe_may_ask_for_is_what_evaluate_scores(world, cheap_trunk):
     head = {"units": [], "initialization": "regression", "normalization": "root", "features": "conv4+conv5"}
-    phases = {"epochs": 2, "optimizer": "sgd", "schedule": "cosine", "warmup_epochs": 0.5}
+    phases = {"epochs": 2, "schedule": "cosine", "warmup_epochs": 0.5}
     world.train(head=head, model={"mirror": True, "input_size": 128}, augmentation={"size": 96}, train=phases)
     assert [row["phase"] for row in history(world)] == ["regression", "head", "head"]
     said = classifier.load(paths.MODEL, paths.WEIGHTS).description

@@ -17,8 +17,8 @@ TUNABLE = (
     *("model.unfreeze_blocks", "model.train_batch_norm", "model.input_size", "model.precision"),
     *("head.units", "head.dropout", "head.features", "head.normalization", "head.initialization", "head.penalty"),
     *("augmentation.views", "augmentation.size", "augmentation.flip", "augmentation.min_area", "augmentation.seed"),
-    *("train.epochs", "train.fine_tune_epochs", "train.batch_size", "train.optimizer", "train.learning_rate"),
-    *("train.fine_tune_learning_rate", "train.schedule", "train.warmup_epochs", "train.block_rate"),
+    *("train.epochs", "train.fine_tune_epochs", "train.batch_size", "train.learning_rate"),
+    *("train.fine_tune_learning_rate", "train.schedule", "train.warmup_epochs"),
     *("train.weight_decay", "train.label_smoothing", "train.class_weights"),
     "train.patience",
 )
@@ -196,7 +196,8 @@ def test_a_value_that_the_parameter_does_not_take_is_named(file, name, dimension
 )
 def test_values_between_the_ends_must_be_possible_too(file, dimension, value):
     said = file.refused("model.input_size", dimension)
-    assert said == f"model.input_size: Input should be a multiple of 32, not {value}"
+    hint = "" if "step" in dimension else "; give the range a step"
+    assert said == f"model.input_size: Input should be a multiple of 32, not {value}{hint}"
     assert file.space({"model.input_size": {"low": 224, "high": 320, "step": 32}}).distributions
 
 
@@ -205,13 +206,25 @@ def test_values_that_do_not_go_together_are_refused_before_the_first_trial(file)
     with pytest.raises(UserError) as error:
         file.space({"head.features": features, "model.unfreeze_blocks": blocks})
     rule = "head.features: conv4+conv5 needs model.unfreeze_blocks: 0, or 3 and more"
-    assert str(error.value).endswith(f"{rule}, not 'conv4+conv5' with model.unfreeze_blocks 1")
+    trial = "head.features: conv4+conv5 with model.unfreeze_blocks: 1"
+    assert str(error.value) == f"params.yaml: tune.space: {rule}; a trial could have {trial}"
     assert file.space({"head.features": features, "model.unfreeze_blocks": {"choices": [0, 3]}}).distributions
+
+
+def test_values_that_fit_only_beside_others_of_the_space_can_be_searched_with_them(file):
+    start, units = {"head.initialization": {"choices": ["regression"]}}, {"head.units": {"choices": [[]]}}
+    said = file.refused("head.initialization", start["head.initialization"])
+    assert said.endswith("it needs units: []; a trial could have head.initialization: regression")
+    for space in (start | units, units | start):
+        assert file.space(space).distributions.keys() == space.keys()
+        assert file.space(space | {"train.epochs": {"choices": [0, 30]}}).distributions
+        with pytest.raises(UserError, match=r"a trial could have .*(regression with|with .*regression)"):
+            file.space(space | {"head.units": {"choices": [[], [64]]}})
 
 
 def test_a_study_without_epochs_for_a_drawn_head_is_refused(file):
     said = file.refused("train.epochs", {"choices": [0, 30]})
-    assert said.endswith("trains no head; it needs head.initialization: regression, not 0")
+    assert said.endswith("it needs head.initialization: regression; a trial could have train.epochs: 0")
 
 
 @pytest.mark.parametrize("name", ["head.units", "augmentation.flip", "model.precision", "train.class_weights"])

@@ -61,7 +61,7 @@ class Classifier:
         self.description = description
         self.classes, self.threshold = description.classes, description.threshold
         self.size = description.size
-        self.cut = Cut(description.unfreeze_blocks, self.size, description.features == "conv4+conv5")
+        self.cut = Cut.below(description.unfreeze_blocks, self.size, description.features)
         self._pooled = replace(self.cut, unfreeze_blocks=0)
         self._trained, self.pretrained = trained, pretrained
 

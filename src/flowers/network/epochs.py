@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from flowers.network import backend
-from flowers.network.optimizers import Optimizer
+from flowers.network.adamw import AdamW
 from flowers.network.schedule import Schedule
 from flowers.network.top import Top
 
@@ -34,7 +34,7 @@ class TrainingSet:
 
 
 def runner(
-    top: Top, optimizer: Optimizer, training: TrainingSet, schedule: Schedule
+    top: Top, optimizer: AdamW, training: TrainingSet, schedule: Schedule
 ) -> Callable[[int, int], dict[str, float]]:
     """What runs an epoch, given its number in the training and in the phase, to its mean loss and accuracy."""
     step = _step_function(top, optimizer, schedule)
@@ -59,7 +59,7 @@ def runner(
     return run_epoch
 
 
-def _step_function(top: Top, optimizer: Optimizer, schedule: Schedule) -> Any:
+def _step_function(top: Top, optimizer: AdamW, schedule: Schedule) -> Any:
     """One step on a batch; returns the sum of its losses and the number of hits, float64 (2,)."""
     tf = backend.tensorflow()
 

@@ -67,7 +67,7 @@ class Data:
 
 def cut_of(model: ModelParams, head: HeadParams) -> Cut:
     """Where these parameters cut the network, for photos of the size that is to be answered."""
-    return Cut(model.unfreeze_blocks, model.input_size, head.features == "conv4+conv5")
+    return Cut.below(model.unfreeze_blocks, model.input_size, head.features)
 
 
 def fit(
@@ -131,11 +131,9 @@ def _schedule(train: TrainParams, phase: str) -> Schedule:
         phase=phase,
         epochs=train.fine_tune_epochs if fine else train.epochs,
         batch_size=train.batch_size,
-        optimizer=train.optimizer,
         learning_rate=train.fine_tune_learning_rate if fine else train.learning_rate,
         shape=train.schedule,
         warmup_epochs=train.warmup_epochs,
-        block_rate=train.block_rate,
         weight_decay=train.weight_decay,
         label_smoothing=train.label_smoothing,
         patience=train.patience,

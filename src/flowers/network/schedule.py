@@ -13,11 +13,9 @@ class Schedule:
     phase: str
     epochs: int
     batch_size: int
-    optimizer: Literal["adamw", "sgd"]
     learning_rate: float
     shape: Literal["constant", "cosine"]
     warmup_epochs: float
-    block_rate: float
     weight_decay: float
     label_smoothing: float
     patience: int

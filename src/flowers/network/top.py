@@ -83,11 +83,6 @@ class Top:
         """How many classes the head tells apart."""
         return int(self.head.output_shape[-1])
 
-    def rates(self, block_rate: float) -> dict[str, float]:
-        """The factor of the learning rate of each of the tail's variables, `block_rate` more for each block down."""
-        names = [block.name for block in reversed(self.cut.blocks)]
-        return {name: block_rate ** (1 + names.index(name.rsplit("_", 2)[0])) for name in self._tail}
-
     def get_tensors(self) -> dict[str, np.ndarray]:
         """All tensors of tail and head by Keras's names, float32; the BatchNorm statistics are among them."""
         return {**self._fixed, **{name: variable.numpy() for name, variable in self.variables.items()}}

@@ -12,9 +12,9 @@ import numpy as np
 
 from flowers import console
 from flowers.errors import UserError
-from flowers.network import epochs, optimizers
+from flowers.network import epochs
+from flowers.network.adamw import AdamW
 from flowers.network.epochs import Examples, TrainingSet
-from flowers.network.optimizers import Optimizer
 from flowers.network.schedule import Schedule
 from flowers.network.top import Top
 from flowers.network.weights import Tensors
@@ -77,9 +77,7 @@ def train(
     After each epoch the progress is saved, then its row of scores is handed to `on_epoch`. Without validation the last
     epoch is the best. Raises Diverged where the loss, in training or in validation, stops being a number.
     """
-    optimizer = optimizers.OPTIMIZERS[schedule.optimizer](
-        top.variables, schedule.weight_decay, top.rates(schedule.block_rate)
-    )
+    optimizer = AdamW(top.variables, schedule.weight_decay)
     if progress.phase == schedule.phase:
         _restore(top, optimizer, progress)
     run_epoch = epochs.runner(top, optimizer, training, schedule)
@@ -139,7 +137,7 @@ def _note(
         on_epoch(row)
 
 
-def _restore(top: Top, optimizer: Optimizer, progress: Progress) -> None:
+def _restore(top: Top, optimizer: AdamW, progress: Progress) -> None:
     top.set_tensors(progress.tensors)
     for variable, values in zip(optimizer.state, progress.optimizer, strict=True):
         variable.assign(values)

@@ -26,6 +26,11 @@ class Cut:
     size: int = SIZE  # side of the network's input, in pixels: a multiple of 32
     conv4: bool = False  # whether conv4's features are pooled beside those of conv5
 
+    @classmethod
+    def below(cls, unfreeze_blocks: int, size: int, features: str) -> "Cut":
+        """The cut where `features`, as params.yaml calls them, are pooled: conv5, or conv4+conv5."""
+        return cls(unfreeze_blocks, size, conv4=features == "conv4+conv5")
+
     @property
     def blocks(self) -> tuple[resnet.Block, ...]:
         """The residual blocks above the cut."""

@@ -2,7 +2,6 @@
 
 import datetime
 import difflib
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -97,11 +96,6 @@ def defaults() -> dict[str, Any]:
 def values(recipe: Recipe) -> dict[str, Any]:
     """The values of all keys that decide a training, by dotted names: the recipe's, else the defaults."""
     return defaults() | recipe.params
-
-
-def written(value: Any) -> str:
-    """A value as a person writes it into a parameter file: '[256, 128]', 'true', 'null', '1e-05', 'imagenet'."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _path(name: str) -> Path:

@@ -3,8 +3,11 @@
 import shlex
 from typing import TYPE_CHECKING
 
+from flowers import console
+from flowers.errors import UserError
+from flowers.params_file import written
 from flowers.recipes import recipe as recipes
-from flowers.recipes.recipe import Measured, Recipe, written
+from flowers.recipes.recipe import Measured, Recipe
 from flowers.reporting import measures
 
 if TYPE_CHECKING:
@@ -18,11 +21,19 @@ _LEGEND = (
 
 
 def show_all() -> None:
-    """Print what recipes there are, and of those that were measured on the same photos a table, the best first."""
+    """Print what recipes there are, and of those that were measured on the same photos a table, the best first.
+
+    A file that cannot be used is told at the end.
+    """
     from rich.text import Text
 
     out = _console()
-    found = [recipes.load(name) for name in recipes.names()]
+    found, mistakes = [], []
+    for name in recipes.names():
+        try:
+            found.append(recipes.load(name))
+        except UserError as error:
+            mistakes.append(str(error))
     table = _table("recipe", "what it is", left=2)
     for recipe in found:
         table.add_row(recipe.name, recipe.description)
@@ -37,6 +48,8 @@ def show_all() -> None:
         out.print(table)
     if results:
         out.print(f"\n{_LEGEND}")
+    for mistake in mistakes:
+        console.warn(mistake)
 
 
 def show(name: str) -> None:

@@ -2,13 +2,14 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from flowers import params, params_file, paths
 from flowers.errors import UserError
+from flowers.params_file import written
 from flowers.recipes import recipe as recipes
-from flowers.recipes.recipe import Recipe, written
+from flowers.recipes.recipe import Recipe
 
 # Strings that the shell and DVC's grammar of overrides both take as they are, without quotes.
 _PLAIN = re.compile(r"(?!(?:true|false|null|inf|nan)$)[a-z_/][\w/.+-]*", re.IGNORECASE | re.ASCII)
@@ -25,12 +26,19 @@ def use(name: str, force: bool) -> None:
     if not changes:
         print(f"{paths.PARAMS} holds '{name}' already: nothing to change")
         return
-    if not force and not any(now == values for values in _values_of_all()):
-        params_file.refuse_edits(changes)  # those of another recipe are not lost
+    if not force:
+        params_file.refuse(_edits(changes, now))
     params_file.write({key: new for key, (_, new) in changes.items()})
     for key, (old, new) in changes.items():
         print(f"{key}: {written(old)} -> {written(new)}")
     print("Next: dvc repro")
+
+
+def _edits(names: Iterable[str], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What these keys hold beside the last commit, or beside that recipe that they are nearest to: it is not lost."""
+    kept = [{name: (values[name], now[name]) for name in names} for values in _values_of_all()]
+    besides = [{name: pair for name, pair in pairs.items() if pair[0] != pair[1]} for pairs in kept]
+    return min(params_file.uncommitted(names), *besides, key=len)
 
 
 def _values_of_all() -> Iterator[dict[str, Any]]:

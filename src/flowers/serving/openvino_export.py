@@ -64,7 +64,7 @@ def export(model: Model, name: str, folder: Path) -> None:
         found, speed = openvino_check.compare(model, Exported(made), val.plain(model.size), val.labels, others)
         console.say(f"int8: {found}")
         if model.threshold is None:
-            console.warn("this model was trained on the validation photos, too: they say little of how many it gets right")
+            console.warn("the model was trained on these photos, too: they say little of how many it gets right")
         if reason := openvino_check.refusal(found):
             raise UserError(f"not written: in int8 {reason}; `flowers export FILE.keras` loses nothing")
         _write_description(description | {"checked": asdict(found)}, made)

@@ -41,7 +41,7 @@ def tune(settings: Params, options: Options) -> int:
         raise UserError("params.yaml: train.on must be 'train' for a study: its scores are those of validation photos")
     space = Space(settings)
     if options.apply and not options.force:
-        params_file.refuse_edits(space.names)
+        params_file.refuse(params_file.uncommitted(space.names))
     study = Study(Storage(options.storage), space, options.study, options.new)
     trainer, stop = Trainer(space), Stop()
     if not study.finished(options.n_trials):

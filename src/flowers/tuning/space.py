@@ -11,7 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from flowers import paths
 from flowers.errors import UserError
+from flowers.mistakes import words
 from flowers.params import Dimension, Params, Training, check_together
+from flowers.params_file import written
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -36,6 +38,7 @@ class Space:
         for name in self.names:
             _check_name(name)
         ends = {name: list(_ends(name, dimension)) for name, dimension in self.dimensions.items()}
+        self._first = {name: values[0] for name, values in ends.items()}
         for name, value in ((name, value) for name, values in ends.items() for value in values):
             self._check({name: value})
         # No rule of params.yaml is about more than two keys.
@@ -85,14 +88,27 @@ class Space:
         return {name: _words(dimension) for name, dimension in self.dimensions.items()}
 
     def _check(self, values: Mapping[str, Any]) -> None:
+        """Refuse values that fit neither beside the settings' own nor, where these are searched, beside the space's."""
+        refusals = [self._refusal({**rest, **values}) for rest in ({}, self._first)]
+        if all(refusals):
+            raise UserError(f"{paths.PARAMS}: tune.space: {refusals[0]}")
+
+    def _refusal(self, values: Mapping[str, Any]) -> str | None:
+        """What is wrong with a value, or with values beside each other and those of the settings."""
         try:
             _changed(self.settings, values)
-        except ValueError as error:  # of one section pydantic's, of several a plain one
-            words = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            message = words.removeprefix("Value error, ")
-            (name, value), *beside = values.items()
-            others = "".join(f" with {other} {theirs!r}" for other, theirs in beside)
-            raise UserError(f"{paths.PARAMS}: tune.space: {name}: {message}, not {value!r}{others}") from None
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            if mistake["type"] != "value_error":
+                name, value = next(iter(values.items()))
+                return f"{name}: {words(mistake)}, not {value!r}{_hint(self.dimensions[name], value)}"
+            rule = words(mistake)
+        except ValueError as error:
+            rule = str(error)
+        else:
+            return None
+        trial = " with ".join(f"{name}: {written(value)}" for name, value in values.items())
+        return f"{rule}; a trial could have {trial}"
 
     def _distribution(self, name: str, dimension: Dimension) -> "BaseDistribution":
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -152,6 +168,11 @@ def _ends(name: str, dimension: Dimension) -> Iterator[Any]:
         yield value if kind is int else float(value or 0)
     if kind is int and dimension.low < dimension.high:
         yield dimension.low + (dimension.step or 1)
+
+
+def _hint(dimension: Dimension, value: Any) -> str:
+    between = dimension.choices is None and value not in (dimension.low, dimension.high)
+    return "; give the range a step" if between and dimension.step is None else ""
 
 
 def _is_whole(name: str) -> bool:

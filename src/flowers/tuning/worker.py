@@ -22,7 +22,7 @@ from flowers.tuning.study import Study
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-_KEPT = 2  # sets of activations, where a study searches the augmentation or the precision
+_KEPT = 2  # sets of activations, where each trial has activations of its own
 _POLL_SECONDS = 1.0
 
 
