@@ -82,7 +82,7 @@ cosine, asked in {size} pixels. Gain: points of mean per-class accuracy over the
 {mean:.1f} %, which differ in their seed and the processor and spread by {spread:.1f} points (standard deviation). A
 single training is beyond that from {beyond:.1f} points on (95 %, Student's t), and with so many variants one of them
 may be by chance. Where a variant is asked otherwise than the base, its gain is over the base asked alike, trained
-once."""
+once. Of what lies within the noise the recipes took what costs less; `best` alone took what costs more, too."""
 
 ASKED = """\
 The base asked otherwise, by the same trained networks; gain with a 95 % interval over photos."""
