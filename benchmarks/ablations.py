@@ -73,16 +73,15 @@ def main() -> None:
             subprocess.run(["flowers", stage], check=True)
     labels = photos.read("train", "val").labels
     before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
-    before = before if before.get("base") == base else {}
+    about = {"base": base, "regression": document["regression"], "photos": len(labels)}
+    before = before if about.items() <= before.items() else {}
     found = {kind: _known(before.get(kind, []), document[kind]) for kind in kinds}
     for kind, (values, partner) in kinds.items():
         for place, variant in enumerate(document[kind]):
-            if "score" in found[kind][place] or "commit" in variant:
-                continue
-            found[kind][place] |= measure(values | variant["params"], partner, where, labels)
-            print(found[kind][place], flush=True)
+            if "score" not in found[kind][place] and "commit" not in variant:
+                found[kind][place] |= measure(values | variant["params"], partner, where, labels)
+                print(found[kind][place], flush=True)
             measured = {kind: [row for row in rows if "score" in row] for kind, rows in found.items()}
-            about = {"base": base, "regression": document["regression"], "photos": len(labels)}
             RESULT.write_text(json.dumps(about | measured, indent=1) + "\n", encoding="utf-8")
 
 

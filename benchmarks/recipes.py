@@ -65,8 +65,9 @@ def main() -> None:
                     found = [old for old in found if old["recipe"] != name or old["params"] == row["params"]]
                     found = [old for old in found if not old.items() >= which.items()] + [row]
                     RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    now = current(found)
     for name in recipes.names():
-        note(name, current(found))
+        note(name, now)
 
 
 def measure(name: str, folder: Path, seed: int, cache: Path) -> dict:

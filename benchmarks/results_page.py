@@ -12,6 +12,7 @@ import scratch
 from scipy import stats
 
 from flowers import recipes
+from flowers.recipes import show
 from recipes import PHOTOS, current, photos_of
 
 matplotlib.use("Agg")
@@ -97,12 +98,8 @@ def scores(found: list[recipes.Recipe], photos: str, elsewhere: list[tuple[str, 
     rows = [(recipe, measured) for recipe in found for measured in recipe.measured if measured.photos == photos]
     lines = ["| Recipe | What it is | Score | Over seeds | Gain | Time | Memory |", "|---|---|---|---|---|---|---|"]
     for recipe, measured in sorted(rows, key=lambda pair: pair[1].score):
-        low, high = measured.range
-        spread = f"{100 * low:.1f} – {100 * high:.1f} of {measured.seeds}" if measured.seeds > 1 else "one seed"
-        spread = f"the same of {measured.seeds}" if measured.seeds > 1 and low == high else spread
-        gain = "" if measured.gain is None else f"{100 * measured.gain:+.1f}"
-        cells = (f"`{recipe.name}`", recipe.description, f"**{measured.score:.1%}**".replace("%", " %"), spread, gain)
-        lines.append(f"| {' | '.join(cells)} | {measured.wall_s:,.0f} s | {measured.memory_mib / 1024:.1f} GiB |")
+        score, *others = show.figures(measured)
+        lines.append(f"| {' | '.join((f'`{recipe.name}`', recipe.description, f'**{score}**', *others))} |")
     lines += [f"| elsewhere | {words} | {score} | | | | |" for words, score in elsewhere]
     machines: dict[str, list[str]] = {}
     for recipe, measured in rows:

@@ -43,7 +43,7 @@ def show_all() -> None:
         alike = [(name, measured) for name, measured in results if _what(measured) == what]
         table = _table("recipe", "score", "over seeds", "gain", "time", "memory")
         for name, measured in sorted(alike, key=lambda pair: pair[1].score, reverse=True):
-            table.add_row(name, *_figures(measured))
+            table.add_row(name, *figures(measured))
         out.print(Text(f"\n{what}", "bold"))
         out.print(table)
     if results:
@@ -103,11 +103,13 @@ def _what(measured: Measured) -> str:
     return f"{measured.photos}: {measures.NAMES[measured.measure]}"
 
 
-def _figures(measured: Measured) -> list[str]:
+def figures(measured: Measured) -> list[str]:
+    """Score, scores over the seeds, gain ('' where there is none), time and memory, as a person reads them."""
     low, high = measured.range
+    over = "the same" if low == high else f"{100 * low:.1f} – {100 * high:.1f}"
     return [
         measures.number(measured.measure, measured.score),
-        f"{100 * low:.1f} – {100 * high:.1f} of {measured.seeds}" if measured.seeds > 1 else "one seed",
+        f"{over} of {measured.seeds}" if measured.seeds > 1 else "one seed",
         "" if measured.gain is None else f"{100 * measured.gain:+.1f}",
         f"{measured.wall_s:,.0f} s",
         f"{measured.memory_mib / 1024:.1f} GiB",
@@ -115,7 +117,7 @@ def _figures(measured: Measured) -> list[str]:
 
 
 def _facts(measured: Measured) -> dict[str, str]:
-    score, seeds, gain, time, memory = _figures(measured)
+    score, seeds, gain, time, memory = figures(measured)
     facts = {"score": f"{score}, {seeds}" + " seeds" * (measured.seeds > 1)}
     if gain:
         facts["gain"] = f"{gain} points over a plain logistic regression on the same photos"

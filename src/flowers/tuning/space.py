@@ -38,13 +38,13 @@ class Space:
         for name in self.names:
             _check_name(name)
         ends = {name: list(_ends(name, dimension)) for name, dimension in self.dimensions.items()}
-        self._first = {name: values[0] for name, values in ends.items()}
+        first = {name: values[0] for name, values in ends.items()}
         for name, value in ((name, value) for name, values in ends.items() for value in values):
-            self._check({name: value})
+            self._check({name: value}, first)
         # No rule of params.yaml is about more than two keys.
         for (one, values), (other, others) in itertools.combinations(ends.items(), 2):
             for value, beside in itertools.product(values, others):
-                self._check({one: value, other: beside})
+                self._check({one: value, other: beside}, first)
 
     @property
     def distributions(self) -> "dict[str, BaseDistribution]":
@@ -87,9 +87,9 @@ class Space:
         """Each dimension in words, for tables and tags: '0.0 ... 0.6', '0.001 ... 0.1 (log)', '0 | 1 | 3'."""
         return {name: _words(dimension) for name, dimension in self.dimensions.items()}
 
-    def _check(self, values: Mapping[str, Any]) -> None:
+    def _check(self, values: Mapping[str, Any], first: Mapping[str, Any]) -> None:
         """Refuse values that fit neither beside the settings' own nor, where these are searched, beside the space's."""
-        refusals = [self._refusal({**rest, **values}) for rest in ({}, self._first)]
+        refusals = [self._refusal({**rest, **values}) for rest in ({}, first)]
         if all(refusals):
             raise UserError(f"{paths.PARAMS}: tune.space: {refusals[0]}")
 
