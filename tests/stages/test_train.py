@@ -60,9 +60,10 @@ def test_a_model_with_everything_that_a_recipe_may_ask_for_is_what_evaluate_scor
     phases = {"epochs": 2, "schedule": "cosine", "warmup_epochs": 0.5}
     world.train(head=head, model={"mirror": True, "input_size": 128}, augmentation={"size": 96}, train=phases)
     assert [row["phase"] for row in history(world)] == ["regression", "head", "head"]
-    said = classifier.load(paths.MODEL, paths.WEIGHTS).description
+    model = classifier.load(paths.MODEL, paths.WEIGHTS)
+    said = model.description
     assert (said.normalization, said.mirror, said.size) == ("root", True, 128) and "(n, 128, 128, 3)" in said.input
-    assert said.features == "conv4+conv5"
+    assert said.features == "conv4+conv5" and model.cut.features == (1024, 2048)
     assert said.temperature != 1 and said.threshold is not None
     world.evaluate()  # which refuses a model that says other things of raw photos than of stored activations
     assert paths.METRICS.exists()
