@@ -23,12 +23,14 @@ import scratch
 from ruamel.yaml import YAML
 from sklearn.model_selection import StratifiedKFold
 
-from flowers import params, paths, recipes
-from flowers.comparison import paired
-from flowers.network import activations, epochs, fitting, keras_model, photos, training
-from flowers.network.top import Top
-from flowers.network.trunk import Cut
-from flowers.reporting import metrics
+from flowers.common import paths
+from flowers.config import params, recipes
+from flowers.metrics import classification, paired
+from flowers.metrics.classification import softmax
+from flowers.model import keras_model
+from flowers.model.feature_layer import FeatureLayer
+from flowers.model.trainable import Examples, TrainablePart
+from flowers.training import activation_cache, epochs, fitting, phases, subsets
 
 RESULT = scratch.ROOT / "benchmarks" / "results" / "ablations.json"
 ANSWERS = scratch.ROOT / "build" / "ablations"
@@ -45,7 +47,7 @@ class Half:
         self.tensors, self.precision, self.size = whole.tensors, whole.precision, whole.size
         self._whole, self._rows = whole, rows
         table, labels = whole.train.table.iloc[rows], whole.train.labels[rows]
-        self.train = photos.Photos(table, labels, whole.train.classes)
+        self.train = subsets.Subset(table, labels, whole.train.classes)
 
     def at(self, unfreeze_blocks: int, class_weights: bool) -> tuple[epochs.TrainingSet, None]:
         whole, _ = self._whole.at(unfreeze_blocks, class_weights)
@@ -71,7 +73,7 @@ def main() -> None:
     if not paths.SPLIT.exists():
         for stage in ("download", "split"):
             subprocess.run(["flowers", stage], check=True)
-    labels = photos.read("train", "val").labels
+    labels = subsets.read("train", "val").labels
     before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     about = {"base": base, "regression": document["regression"], "photos": len(labels)}
     before = before if about.items() <= before.items() else {}
@@ -106,7 +108,7 @@ def measure(values: dict, partner: dict | None, where: dict, labels: np.ndarray)
 
 
 def _score(labels: np.ndarray, found: dict) -> float:
-    return metrics.scores(labels, found["probabilities"])[SCORE]
+    return classification.scores(labels, found["probabilities"])[SCORE]
 
 
 def answers(values: dict, where: dict) -> dict:
@@ -118,7 +120,7 @@ def answers(values: dict, where: dict) -> dict:
         looks = 2 if values["model.mirror"] else 1
         logits = found[f"logits_{values['model.input_size']}"][:looks].mean(axis=0)
         about = json.loads(str(found["about"])) | {"seconds": round(float(found["seconds"]), 1)}
-    return {"probabilities": training.softmax(logits), "about": about}
+    return {"probabilities": softmax(logits), "about": about}
 
 
 def kept(values: dict) -> Path:
@@ -136,32 +138,32 @@ def train(values: dict) -> dict:
     """Logits (2, photos, classes) of plain and mirrored photos by their size, each from the half that lacks it."""
     scratch.write_params(WORLD, values)
     settings = params.load()
-    head, cut = settings.head, fitting.cut_of(settings.model, settings.head)
-    whole = fitting.Data(settings.model.precision, settings.augmentation, [cut], with_validation=False)
+    head, feature_layer = settings.head, fitting.feature_layer_of(settings.model, settings.head)
+    whole = fitting.Data(settings.model.precision, settings.augmentation, [feature_layer], with_validation=False)
     labels, classes = whole.train.labels, len(whole.train.classes)
-    cuts = [replace(cut, size=size) for size in _sizes(values)]
-    examples = {cut: _looks(whole, cut) for cut in cuts}
-    logits = {cut: np.zeros((2, len(labels), classes), np.float32) for cut in examples}
+    feature_layers = [replace(feature_layer, size=size) for size in _sizes(values)]
+    examples = {feature_layer: _looks(whole, feature_layer) for feature_layer in feature_layers}
+    logits = {feature_layer: np.zeros((2, len(labels), classes), np.float32) for feature_layer in examples}
     seconds = []
     for seen, unseen in StratifiedKFold(HALVES, shuffle=True, random_state=0).split(labels, labels):
-        start, progress = time.perf_counter(), training.Progress()
+        start, progress = time.perf_counter(), phases.Progress()
         fitting.fit(settings.model, head, settings.train, Half(whole, seen), progress)
         seconds.append(time.perf_counter() - start)
-        model = keras_model.head(classes, head.units, head.dropout, 0, head.normalization, cut.features)
+        model = keras_model.head(classes, head.units, head.dropout, 0, head.normalization, feature_layer.features)
         keras_model.set_tensors(model, progress.best)
-        for at, values_at_cut in examples.items():
-            top = Top(at, {**whole.tensors, **progress.best}, model, whole.precision)
+        for at, values_at_feature_layer in examples.items():
+            trainable = TrainablePart(at, {**whole.tensors, **progress.best}, model, whole.precision)
             for look in range(2):
-                logits[at][look, unseen] = top.logits(values_at_cut[unseen + look * len(labels)])
+                logits[at][look, unseen] = trainable.logits(values_at_feature_layer[unseen + look * len(labels)])
     about = {"machine": scratch.machine(), "date": str(datetime.date.today())}
     answers = {f"logits_{at.size}": values for at, values in logits.items()}
     return {**answers, "seconds": np.mean(seconds), "about": json.dumps(about)}
 
 
-def _looks(whole: fitting.Data, cut: Cut) -> epochs.Examples:
+def _looks(whole: fitting.Data, feature_layer: FeatureLayer) -> Examples:
     """Activations of all photos, then of their mirror images."""
-    looks = whole.train.looks(mirror=True, size=cut.size)
-    return activations.stored(looks, [cut], whole.tensors, whole.precision)[cut]
+    looks = whole.train.looks(mirror=True, size=feature_layer.size)
+    return activation_cache.stored(looks, [feature_layer], whole.tensors, whole.precision)[feature_layer]
 
 
 if __name__ == "__main__":

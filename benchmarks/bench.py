@@ -39,7 +39,7 @@ class Plan:
 
     size: int = 300  # photos: train 60 %, val 15 %, test 25 %
     repeats: int = 3
-    predicted: int = 96  # photos in one timing of predict and of the trunk
+    predicted: int = 96  # photos in one timing of predict and of the backbone
     head_epochs: int = 60
     tail_epochs: int = 4
     starts: int = 5  # of `dvc repro` and `flowers --help`
@@ -196,10 +196,10 @@ def measure(measurement: str, arguments: str) -> dict:
 
 def prepare(work: Path, given: argparse.Namespace, plan: Plan) -> tuple[Scene, dict]:
     """The folders to measure in, and what the report says of the machine and the photos."""
-    from flowers.network import weights
+    from flowers.model import weights
     from flowers.tracking import provenance
 
-    question = "from flowers.network.trunk import best_precision; print(best_precision())"
+    question = "from flowers.model.backbone import best_precision; print(best_precision())"
     best = scratch.run([sys.executable, "-c", question], work, scratch.environment(work / "cache")).split()[-1]
     precision = best if given.precision == "auto" else given.precision
     folder = (given.photos or scratch.ROOT / "data").resolve()
@@ -232,7 +232,7 @@ def prepare(work: Path, given: argparse.Namespace, plan: Plan) -> tuple[Scene, d
 
 def installed(name: str) -> str:
     if name == "tensorflow":
-        from flowers.network import backend
+        from flowers.model import backend
 
         return backend.version()
     return version(name)

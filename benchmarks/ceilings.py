@@ -27,7 +27,7 @@ def measure(precisions: list[str], repeats: int) -> dict:
 
 
 def _operations(precision: str) -> dict[str, tuple[float, Callable]]:
-    from flowers.network import backend
+    from flowers.model import backend
 
     tf = backend.tensorflow()
     random = tf.random.Generator.from_seed(0)

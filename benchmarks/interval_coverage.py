@@ -1,4 +1,4 @@
-"""How often do the 95 % intervals of flowers.reporting and flowers.comparison hold the truth? A line per setting.
+"""How often do the 95 % intervals of flowers.reporting and flowers.runs.compare hold the truth? A line per setting.
 
 The world is known here: a large population of photos of each class, with the probabilities that two models give them.
 The models share four fifths of what makes a photo hard, and the second one is a little better. Each draw is a new test
@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowers.comparison import paired
-from flowers.reporting import bootstrap, metrics
+from flowers.metrics import bootstrap, classification, paired
 
 DRAWS, SAMPLES = 1000, 1000
 POPULATION = 100_000  # photos
@@ -47,9 +46,11 @@ def truths(labels, probabilities, photos):
     """The scores of the population, its classes weighted by the photos of a test set."""
     n_classes, size = len(photos), len(labels) // len(photos)
     predicted = probabilities.argmax(axis=1)
-    shares = metrics.confusion(labels, predicted, range(n_classes)).to_numpy() / size * photos[:, None]
+    shares = classification.confusion(labels, predicted, range(n_classes)).to_numpy() / size * photos[:, None]
     means = np.add.reduceat(
-        np.stack([metrics.losses(labels, probabilities), metrics.right_class_place(labels, probabilities) < 5]),
+        np.stack(
+            [classification.losses(labels, probabilities), classification.right_class_place(labels, probabilities) < 5]
+        ),
         np.arange(0, len(labels), size),
         axis=1,
     )

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from flowers import params, paths
-from flowers.network import activations, photos, weights
-from flowers.network.checkpoint import Checkpoint, remove
-from flowers.network.trunk import BATCH, Cut, Trunk
+from flowers.common import paths
+from flowers.config import params
+from flowers.model import weights
+from flowers.model.backbone import BATCH, Backbone
+from flowers.model.feature_layer import FeatureLayer
 from flowers.stages import evaluate, train
+from flowers.training import activation_cache, subsets
+from flowers.training.checkpoint import Checkpoint, remove
 
 NEVER = 10**6  # epochs: patience that does not end
 
@@ -24,27 +27,27 @@ def extract(count: int, repeats: int) -> dict:
     """Seconds that pooled features of `count` photos take: from arrays; and from files, with hashing and storing."""
     settings = params.load()
     precision, tensors = settings.model.precision, weights.read(paths.WEIGHTS)
-    items = photos.read("train", "val", "test").plain()[:count]
-    pixels = np.stack([activations.pixels(item) for item in items])
-    trunk = Trunk(tensors, [Cut(0)], precision)
+    items = subsets.read("train", "val", "test").plain()[:count]
+    pixels = np.stack([activation_cache.pixels(item) for item in items])
+    backbone = Backbone(tensors, [FeatureLayer(0)], precision)
     for _ in range(2):
-        trunk(pixels[:BATCH])
+        backbone(pixels[:BATCH])
     found = {"photos": len(items), "arrays": [], "files": []}
     for _ in range(repeats):
-        found["arrays"].append(_seconds(lambda: list(trunk.batches(iter(pixels)))))
+        found["arrays"].append(_seconds(lambda: list(backbone.batches(iter(pixels)))))
     with tempfile.TemporaryDirectory() as folder:
-        store = activations.Store(Path(folder), weights.digest(tensors), precision)
-        found["files"].append(_seconds(lambda: store.get(items, [Cut(0)], lambda _: trunk)))
+        store = activation_cache.Store(Path(folder), weights.digest(tensors), precision)
+        found["files"].append(_seconds(lambda: store.get(items, [FeatureLayer(0)], lambda _: backbone)))
     return found
 
 
 def extract_all(depths: list[int]) -> dict:
-    """Seconds from an empty cache to all views of a study's photos at all its cuts, tracing and storing included."""
+    """Seconds from an empty cache to all views of a study's images at all feature layers, with tracing and storing."""
     settings = params.load()
-    train_photos, val_photos = photos.read("train"), photos.read("val")
+    train_photos, val_photos = subsets.read("train"), subsets.read("val")
     items = [item for views in train_photos.augmented(settings.augmentation) for item in views] + val_photos.plain()
-    tensors, cuts = weights.read(paths.WEIGHTS), [Cut(depth) for depth in depths]
-    seconds = _seconds(lambda: activations.stored(items, cuts, tensors, settings.model.precision))
+    tensors, feature_layers = weights.read(paths.WEIGHTS), [FeatureLayer(depth) for depth in depths]
+    seconds = _seconds(lambda: activation_cache.stored(items, feature_layers, tensors, settings.model.precision))
     return {"train": len(train_photos), "val": len(val_photos), "views": len(items), "seconds": seconds}
 
 
@@ -53,7 +56,7 @@ def epochs(unfreeze_blocks: int, head_epochs: int, tail_epochs: int) -> dict:
 
     `before` is what the stage takes beside its epochs, `checkpoints` what of the last phase's epochs each took.
     """
-    _train(unfreeze_blocks, 1, 0)  # so that importing is not timed, nor the trunk where the cache lacks something
+    _train(unfreeze_blocks, 1, 0)  # so that importing is not timed, nor the backbone where the cache lacks something
     stamps = defaultdict(list)
     start = time.perf_counter()
     saves = _train(
@@ -64,7 +67,7 @@ def epochs(unfreeze_blocks: int, head_epochs: int, tail_epochs: int) -> dict:
     by_phase = {phase: (times[-1] - times[0]) / (len(times) - 1) for phase, times in stamps.items() if len(times) > 1}
     before = stage - sum(by_phase[phase] * len(stamps[phase]) for phase in by_phase)
     return {
-        "photos": len(photos.read("train", "val")),
+        "photos": len(subsets.read("train", "val")),
         "before": before,
         "head": by_phase["head"],
         "tail": by_phase.get("fine_tune"),
@@ -77,7 +80,7 @@ def accuracy(epochs: int, seed: int) -> dict:
     _train(0, epochs, 0, seed=seed, on="train+val")
     evaluate.run(params.load().evaluate)
     scores = json.loads(paths.METRICS.read_text(encoding="utf-8"))
-    return {"accuracy": scores["accuracy"], "photos": len(photos.read("test"))}
+    return {"accuracy": scores["accuracy"], "photos": len(subsets.read("test"))}
 
 
 def tracking_share(slow_epochs: int, models: int) -> dict:

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 import usual
 
-from flowers import params, paths
+from flowers.common import paths
+from flowers.config import params
 
 WARM = 2 * usual.BATCH  # photos that a first call is warmed up with
 

@@ -13,9 +13,11 @@ from statistics import median
 
 import numpy as np
 
-from flowers import images, params, paths
-from flowers.network import photos
-from flowers.serving import answers, models, stream
+from flowers.common import paths
+from flowers.config import params
+from flowers.data import images
+from flowers.serving import models, results, stream
+from flowers.training import subsets
 
 IMAGE = {"Content-Type": "image/jpeg"}  # whatever it is: the server looks at the content
 
@@ -41,7 +43,7 @@ def folder(model: str, count: int, repeats: int) -> dict:
     def ask() -> None:
         for batch in stream.batches(chosen, files, lambda file: file):
             assert not any(batch.errors)
-            answers.table(chosen.classes, batch.probabilities, chosen.threshold)
+            results.table(chosen.classes, batch.probabilities, chosen.threshold)
 
     _warm(chosen, files)
     return {"photos": len(files), "seconds": [_seconds(ask) for _ in range(repeats)]}
@@ -127,7 +129,7 @@ def _ask(connection: http.client.HTTPConnection, photo: bytes) -> None:
 
 def _files(count: int) -> list[Path]:
     """That many photos' files, the same ones again where there are too few."""
-    found = [paths.IMAGES / path for path in photos.read("train", "val", "test").table["path"]]
+    found = [paths.IMAGES / path for path in subsets.read("train", "val", "test").table["path"]]
     return list(itertools.islice(itertools.cycle(found), count))
 
 

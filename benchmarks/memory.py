@@ -6,7 +6,7 @@
 
 The photos are made up and so are their activations: random numbers in a store below the temporary folder, written shard
 by shard in the store's own format (3.4 GB in float32; TMPDIR says where). Some photos are noise in real files, whose
-activations are missing, so that the trunk runs in the process that trains. What trains on them is the stage itself,
+activations are missing, so that the backbone runs in the process that trains. What trains on them is the stage itself,
 with its checkpoint, in a process of its own. Anonymous memory (RssAnon) is what the process holds for itself; pages of
 files that are mapped, such as the shards, are not in it, since the system takes them back when it needs the room.
 """
@@ -27,7 +27,8 @@ import numpy as np
 import scratch
 from PIL import Image
 
-from flowers import params, paths
+from flowers.common import paths
+from flowers.config import params
 
 CLASSES = 102
 BLOCKS = 3
@@ -64,8 +65,8 @@ def main() -> None:
 
 def run_stage() -> None:
     """What `flowers train` does, without MLflow."""
-    from flowers.network.checkpoint import Checkpoint
     from flowers.stages import train
+    from flowers.training.checkpoint import Checkpoint
 
     settings, checkpoint = params.load(), Checkpoint(paths.CHECKPOINT, "memory")
     train.run(settings.model, settings.head, settings.augmentation, settings.train, checkpoint=checkpoint)
@@ -73,7 +74,7 @@ def run_stage() -> None:
 
 def list_photos(count: int, precision: str, epochs: int) -> None:
     """What download and split would have written here of photos that do not exist, and what `flowers train` reads."""
-    from flowers.network import weights
+    from flowers.model import weights
 
     for name in ("dvc.yaml", "pyproject.toml"):
         shutil.copy(scratch.ROOT / name, name)
@@ -105,26 +106,27 @@ def draw_noise(file: Path, number: int) -> str:
 
 
 def fill_store() -> int:
-    """Write random activations of the views of all photos without a file, at both cuts; returns their bytes."""
+    """Write random activations of all views, without image files, at both feature layers; returns their bytes."""
     import ml_dtypes
 
-    from flowers.network import activations, photos, weights
-    from flowers.network.trunk import Cut
+    from flowers.model import weights
+    from flowers.model.feature_layer import FeatureLayer
+    from flowers.training import activation_cache, subsets
 
     settings = params.load()
-    everyone = photos.read("train", "val").augmented(settings.augmentation)
+    everyone = subsets.read("train", "val").augmented(settings.augmentation)
     keys = [item.key for views in everyone for item in views if not item.path.exists()]
     precision = settings.model.precision
     dtype = np.dtype(np.float32 if precision == "float32" else ml_dtypes.bfloat16)
     digest = weights.digest(weights.read(paths.WEIGHTS))
-    store = activations.Store(paths.cache_folder() / "activations", digest, precision)
+    store = activation_cache.Store(paths.cache_folder() / "activations", digest, precision)
     random, written = np.random.default_rng(0), 0
-    for cut in (Cut(0), Cut(BLOCKS)):
-        rows = max(1, activations.SHARD_BYTES // (4 * int(np.prod(cut.shape))))
+    for feature_layer in (FeatureLayer(0), FeatureLayer(BLOCKS)):
+        rows = max(1, activation_cache.SHARD_BYTES // (4 * int(np.prod(feature_layer.shape))))
         for start in range(0, len(keys), rows):
             some = keys[start : start + rows]
-            values = np.maximum(random.standard_normal((len(some), *cut.shape), np.float32), 0).astype(dtype)
-            store._write(cut, some, values)
+            values = np.maximum(random.standard_normal((len(some), *feature_layer.shape), np.float32), 0).astype(dtype)
+            store._write(feature_layer, some, values)
             written += values.nbytes
     return written
 

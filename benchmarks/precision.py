@@ -17,10 +17,11 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from flowers import paths
-from flowers.network import activations, weights
-from flowers.network.activations import Item
-from flowers.network.trunk import Cut
+from flowers.common import paths
+from flowers.model import weights
+from flowers.model.feature_layer import FeatureLayer
+from flowers.training import activation_cache
+from flowers.training.activation_cache import Item
 
 SPLITS = StratifiedShuffleSplit(n_splits=10, train_size=0.7, random_state=0)
 
@@ -46,7 +47,7 @@ def main(folder: Path) -> None:
 
 
 def features(items: list[Item], tensors: weights.Tensors, precision: str) -> np.ndarray:
-    return activations.stored(items, [Cut(0)], tensors, precision)[Cut(0)][:].astype(np.float64)
+    return activation_cache.stored(items, [FeatureLayer(0)], tensors, precision)[FeatureLayer(0)][:].astype(np.float64)
 
 
 def probe(values: np.ndarray, labels: np.ndarray) -> np.ndarray:

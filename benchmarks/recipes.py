@@ -27,7 +27,8 @@ import scratch
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
-from flowers import paths, recipes
+from flowers.common import paths
+from flowers.config import recipes
 
 RESULT = scratch.ROOT / "benchmarks" / "results" / "recipes.json"
 SEEDS = 3

@@ -9,11 +9,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import scratch
+from recipes import PHOTOS, current, photos_of
 from scipy import stats
 
-from flowers import recipes
-from flowers.recipes import show
-from recipes import PHOTOS, current, photos_of
+from flowers.config import recipes
+from flowers.runs import recipe_tables
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -98,7 +98,7 @@ def scores(found: list[recipes.Recipe], photos: str, elsewhere: list[tuple[str, 
     rows = [(recipe, measured) for recipe in found for measured in recipe.measured if measured.photos == photos]
     lines = ["| Recipe | What it is | Score | Over seeds | Gain | Time | Memory |", "|---|---|---|---|---|---|---|"]
     for recipe, measured in sorted(rows, key=lambda pair: pair[1].score):
-        score, *others = show.figures(measured)
+        score, *others = recipe_tables.figures(measured)
         lines.append(f"| {' | '.join((f'`{recipe.name}`', recipe.description, f'**{score}**', *others))} |")
     lines += [f"| elsewhere | {words} | {score} | | | | |" for words, score in elsewhere]
     machines: dict[str, list[str]] = {}

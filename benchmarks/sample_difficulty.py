@@ -26,7 +26,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from flowers.datasets import sample
+import draw_sample as sample
 
 FEW = 42
 
@@ -40,7 +40,7 @@ def drawn(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return pictures, np.repeat(np.arange(len(sample.LABELS)), per_class)
 
 
-def trunk_features(pictures: np.ndarray, weights: Path) -> np.ndarray:
+def backbone_features(pictures: np.ndarray, weights: Path) -> np.ndarray:
     """What ResNet50's average pooling says of the pictures at 224 × 224, (N, 2048)."""
     import keras
 
@@ -48,12 +48,12 @@ def trunk_features(pictures: np.ndarray, weights: Path) -> np.ndarray:
     with np.load(weights) as arrays:
         for layer in model.layers:
             layer.set_weights([arrays[f"{layer.name}/{variable.name}"] for variable in layer.weights])
-    trunk = keras.Model(model.input, model.get_layer("avg_pool").output)
+    backbone = keras.Model(model.input, model.get_layer("avg_pool").output)
     found = []
     # Batch by batch: a thousand decoded pictures in float32 are most of a gigabyte, and Keras copies them.
     for batch in np.array_split(pictures, max(1, len(pictures) // 25)):
         small = [np.asarray(Image.fromarray(p).resize((224, 224), Image.Resampling.BILINEAR), "float32") for p in batch]
-        found.append(trunk.predict_on_batch(keras.applications.resnet50.preprocess_input(np.stack(small))))
+        found.append(backbone.predict_on_batch(keras.applications.resnet50.preprocess_input(np.stack(small))))
     return np.concatenate(found)
 
 
@@ -79,7 +79,7 @@ def measure(weights: Path | None, per_class: int, seed: int) -> Table:
     row("mean colour", "15 neighbours", make_pipeline(StandardScaler(), KNeighborsClassifier(15)), colours, folds)
     if weights is not None:
         other, other_classes = drawn(FEW, seed + 1)
-        everything = trunk_features(np.concatenate([pictures, other]), weights)
+        everything = backbone_features(np.concatenate([pictures, other]), weights)
         features, other_features = everything[: len(pictures)], everything[len(pictures) :]
         row("ResNet50", "logistic", linear(), features, folds)
         few = StratifiedShuffleSplit(10, train_size=FEW * len(sample.LABELS), random_state=0)

@@ -22,8 +22,8 @@ from typing import Any
 
 import psutil
 
-from flowers import paths
-from flowers.scoring import photos as listing
+from flowers.common import paths
+from flowers.serving.scoring import files as listing
 
 ENGINES = {"local": [], "spark": ["--engine", "spark", "--master", "local[2]"]}
 MANY = 100_000_000

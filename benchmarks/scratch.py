@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from flowers.datasets import readers
+from flowers.data import readers
 
 ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = (".jpg", ".jpeg", ".png")  # what TensorFlow decodes, too
@@ -118,7 +118,7 @@ def run(command: list[str], folder: Path, variables: dict[str, str]) -> str:
 
 def machine() -> str:
     """The processor in words: model and family by number, since hypervisors hide the name."""
-    from flowers.network.trunk import best_precision
+    from flowers.model.backbone import best_precision
 
     lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -87,8 +87,8 @@ def usual_epoch(folder: Path, variables: dict[str, str], depth: int) -> dict:
 
 def measure(name: str, trials: int) -> dict:
     """A study in the current folder: its parts in seconds, its trials, and the memory after each of them."""
-    from flowers import params
-    from flowers.network import fitting
+    from flowers.config import params
+    from flowers.training import fitting
     from flowers.tuning import run
     from flowers.tuning.space import Space
     from flowers.tuning.storage import Storage
@@ -142,9 +142,9 @@ def overhead() -> list[float]:
     """What Optuna and MLflow take of the main thread, call by call: what one of them calls is counted once."""
     from optuna.trial import Trial
 
-    from flowers.reporting import study_figures
     from flowers.tracking.live import Stream
     from flowers.tracking.studies import StudyRuns
+    from flowers.tuning import figures
     from flowers.tuning.study import Study
 
     spent: list[float] = []
@@ -154,7 +154,7 @@ def overhead() -> list[float]:
         (Trial, ("report", "should_prune")),
         (Stream, ("__init__", "on_epoch", "close")),
         (StudyRuns, ("__init__", "note_score", "finish")),
-        (study_figures, ("draw",)),
+        (figures, ("draw",)),
     ):
         for name in names:
             timed(owner, name, spent, inside)

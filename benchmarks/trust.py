@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flowers import images, paths
-from flowers.comparison import paired, report
-from flowers.comparison.answers import Answers
-from flowers.network import classifier, gradcam
-from flowers.reporting import bootstrap, document
+from flowers.common import paths
+from flowers.data import images
+from flowers.metrics import bootstrap, paired
+from flowers.model import classifier, gradcam
+from flowers.reporting import document
+from flowers.runs.compare import report
+from flowers.runs.predictions import Answers
 
 PHOTOS, CLASSES, TIMES = 6149, 102, 5
 RESULT = Path(__file__).parent / "results" / "trust.json"

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flowers import images
+from flowers.data import images
 
 BATCH = 32
 WEIGHTS = Path("build/weights/resnet50.npz")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from pictures import picture
 
 CLASSES = ("NA", "café au lait", "rose")  # in their order; "NA" is what a careless reader of tables takes for nothing
@@ -92,7 +91,7 @@ class World:
 
     def settings(self, **changes: dict):
         """The parameters of a small run, with some keys of some sections changed: settings(head={"units": []})."""
-        from flowers.params import Params
+        from flowers.config.params import Params
 
         assert all(key in SMALL[name] for name, section in changes.items() for key in section)
         return Params.model_validate({name: section | changes.get(name, {}) for name, section in SMALL.items()})
@@ -127,7 +126,7 @@ class World:
 @pytest.fixture(scope="session")
 def first_world(tmp_path_factory):
     """The world that the others are copied from, made by the stages; of the weights, the last block's only."""
-    from flowers.network import weights
+    from flowers.model import weights
     from flowers.stages import download, split
 
     tensors = {name: values for name, values in weights.random_tensors().items() if name.startswith("conv5_block3")}
@@ -148,7 +147,7 @@ def first_world(tmp_path_factory):
 
 @pytest.fixture
 def world(first_world, tmp_path, monkeypatch):
-    """A world of the test's own, and the current folder; its cache is empty. Its weights suffice for a cheap trunk."""
+    """A world of the test's own, and the current folder; its cache is empty. It has weights for a cheap backbone."""
     world = first_world.copy(tmp_path / "checkout")
     monkeypatch.chdir(world.folder)
     monkeypatch.setenv("FLOWERS_CACHE", str(tmp_path / "cache"))
@@ -157,8 +156,8 @@ def world(first_world, tmp_path, monkeypatch):
 
 @pytest.fixture
 def real_world(world):
-    """A world with all the weights, for the real trunk."""
-    from flowers.network import weights
+    """A world with all the weights, for the real backbone."""
+    from flowers.model import weights
 
     file = world.build / "weights" / "resnet50.npz"
     file.unlink()
@@ -168,34 +167,38 @@ def real_world(world):
 
 
 @pytest.fixture
-def cheap_trunk(monkeypatch):
-    """Put in the trunk's place one that sees a coarse grid of colours only; `computed` counts the photos it saw."""
+def cheap_backbone(monkeypatch):
+    """Put in the backbone's place one that sees a coarse grid of colours only; `computed` counts the photos it saw."""
     import ml_dtypes
 
-    from flowers.network import activations, classifier, trunk
+    from flowers.model import backbone, classifier
+    from flowers.training import activation_cache
 
-    class CheapTrunk(trunk.Trunk):
+    class CheapBackbone(backbone.Backbone):
         computed = 0
 
-        def __init__(self, tensors, cuts, precision, batch=None, padded=True):
-            self.cuts, self.precision, self.batch = tuple(cuts), precision, batch or trunk.BATCH
+        def __init__(self, tensors, feature_layers, precision, batch=None, padded=True):
+            self.feature_layers, self.precision, self.batch = tuple(feature_layers), precision, batch or backbone.BATCH
 
         def __call__(self, images):
-            CheapTrunk.computed += len(images)
+            CheapBackbone.computed += len(images)
             cells = images.shape[1] // 32
             grid = images.reshape(-1, cells, 32, cells, 32, 3).mean(axis=(2, 4)).reshape(len(images), -1) / 255
             kind = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[self.precision]
-            return {cut: np.stack([np.resize(row, cut.shape) for row in grid]).astype(kind) for cut in self.cuts}
+            return {
+                feature_layer: np.stack([np.resize(row, feature_layer.shape) for row in grid]).astype(kind)
+                for feature_layer in self.feature_layers
+            }
 
-    monkeypatch.setattr(activations, "Trunk", CheapTrunk)
-    monkeypatch.setattr(classifier, "Trunk", CheapTrunk)
-    return CheapTrunk
+    monkeypatch.setattr(activation_cache, "Backbone", CheapBackbone)
+    monkeypatch.setattr(classifier, "Backbone", CheapBackbone)
+    return CheapBackbone
 
 
 @pytest.fixture(scope="session")
 def tensors() -> dict[str, np.ndarray]:
     """A network in which every tensor matters: random kernels, biases, and statistics that are not neutral."""
-    from flowers.network import weights
+    from flowers.model import weights
 
     random = np.random.default_rng(7)
     tensors = weights.random_tensors(seed=1)
@@ -218,15 +221,15 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def keras_outputs(tensors, pixels) -> dict[str, np.ndarray]:
-    """What Keras's own ResNet50 with these tensors makes of the photos: every layer's output that a cut may want."""
-    from flowers.network import backend, resnet
+    """The outputs of Keras's own ResNet50 with these tensors, of every layer that can be a feature layer."""
+    from flowers.model import backend, resnet
 
     keras = backend.keras()
     network = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(224, 224, 3))
     for layer in network.layers:
         for variable in layer.weights:
             variable.assign(tensors[f"{layer.name}/{variable.name}"])
-    names = [resnet.cut_layer(unfreeze) for unfreeze in range(17)]
+    names = [resnet.feature_layer_name(unfreeze) for unfreeze in range(17)]
     outputs = {name: network.get_layer(name).output for name in names} | {"pooled": network.output}
     photos = keras.applications.resnet50.preprocess_input(pixels.astype(np.float32))
     answers = keras.Model(network.input, outputs)(photos, training=False)
@@ -234,17 +237,19 @@ def keras_outputs(tensors, pixels) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def run_trunk(tensors):
-    """Run the real trunk on up to 4 photos: (n, 224, 224, 3) to the activations at all 17 cuts. Batches are small."""
-    from flowers.network import trunk
+def run_backbone(tensors):
+    """Run the real backbone on up to 4 images, (n, 224, 224, 3): activations at all 17 layers, in small batches."""
+    from flowers.model import backbone
 
     network = None
 
-    def run(photos: np.ndarray) -> dict[trunk.Cut, np.ndarray]:
+    def run(photos: np.ndarray) -> dict[backbone.FeatureLayer, np.ndarray]:
         nonlocal network
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(trunk, "BATCH", 4)
-            network = network or trunk.Trunk(tensors, [trunk.Cut(unfreeze) for unfreeze in range(17)], "float32")
+            patch.setattr(backbone, "BATCH", 4)
+            network = network or backbone.Backbone(
+                tensors, [backbone.FeatureLayer(unfreeze) for unfreeze in range(17)], "float32"
+            )
             return network(photos)
 
     return run

@@ -7,11 +7,9 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from flowers import cli
 
@@ -20,7 +18,7 @@ STAGES = ("download", "split", "train", "evaluate", "track")
 TASKS = (
     *("check", "tune", "compare", "report", "promote", "reproduce", "scores", "ui", "recipe"),
     *("predict", "serve", "score", "export"),
-    *("draw-sample", "cache", "clean", "project"),
+    *("cache", "project"),
 )
 RECIPE = ("list", "show", "use")
 HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sklearn", "matplotlib", "dvc", "optuna", "scipy")
@@ -106,7 +104,7 @@ def test_each_command_on_recipes_has_help(flowers, name):
 def test_without_a_command_help_is_shown(flowers):
     done = flowers()
     assert done.status == 2
-    assert "draw-sample" in done.out + done.err
+    assert "dvc repro" in done.out + done.err
 
 
 def test_help_imports_nothing_that_takes_seconds():
@@ -120,7 +118,7 @@ def test_help_imports_nothing_that_takes_seconds():
         print("imported:", *[name for name in {HEAVY} if name in sys.modules])
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "draw-sample" in done.stdout
+    assert "promote" in done.stdout
     assert done.stdout.splitlines()[-1] == "imported:"
 
 
@@ -139,8 +137,6 @@ def test_help_imports_nothing_that_takes_seconds():
         ["predict", "-", "-"],
         ["predict", "rose.jpg", "--threshold", "1.5"],
         ["predict", "rose.jpg", "--format", "xml"],
-        ["draw-sample", "pictures", "--per-class", "0"],
-        ["draw-sample", "pictures", "--seed", "-1"],
         ["cache", "--clear", "everything"],
         ["project"],
         ["recipe", "bogus"],
@@ -212,7 +208,6 @@ def test_an_unknown_data_set_is_told_with_the_known_ones(flowers):
 def test_a_file_in_a_folders_place_is_a_line(flowers):
     Path("build").write_text("in the way")
     assert error_line(flowers("scores")).startswith("build/evaluation/metrics.json: Not a directory")
-    assert error_line(flowers("draw-sample", "build/pictures")).startswith("build/pictures")
 
 
 def test_a_file_in_a_folders_place_shows_its_stack_trace_with_debug():
@@ -226,7 +221,6 @@ def test_a_file_in_a_folders_place_shows_its_stack_trace_with_debug():
 def test_a_read_only_folder_is_a_line(flowers, checkout):
     checkout.chmod(0o500)
     try:
-        assert error_line(flowers("draw-sample", "pictures")).startswith("pictures")
         assert error_line(flowers("download"))
     finally:
         checkout.chmod(0o700)
@@ -248,7 +242,15 @@ def test_a_full_disk_is_a_line(flowers):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_an_interrupt_is_status_130_without_a_stack_trace():
-    command = [sys.executable, "-m", "flowers", "draw-sample", "pictures", "--per-class", "100000"]
+    code = """if True:
+        import sys, time
+        from flowers import cli
+        from flowers.runs import scores
+        scores.print_scores = lambda: (print("begun", flush=True), time.sleep(60))
+        sys.argv = ["flowers", "scores"]
+        cli.main()
+    """
+    command = [sys.executable, "-c", code]
     # A shell that runs something in the background has it ignore the signal, and children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -256,31 +258,13 @@ def test_an_interrupt_is_status_130_without_a_stack_trace():
     finally:
         signal.signal(signal.SIGINT, before)
     try:
-        deadline = time.monotonic() + 60
-        while not list(Path("pictures").rglob("*.jpg")):
-            assert running.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
+        assert running.stdout is not None and running.stdout.readline() == "begun\n"
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=30)
     finally:
         running.kill()
     assert running.returncode == 130
     assert "Traceback" not in out + err
-
-
-def test_draw_sample_draws_as_many_pictures_as_told(flowers):
-    assert flowers("draw-sample", "pictures", "--per-class", "1", "--seed", "3").status == 0
-    drawn = sorted(Path("pictures").rglob("*.*"))
-    assert [path.parent.name for path in drawn] == ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
-    with Image.open(drawn[0]) as picture:
-        assert picture.size == (256, 256)
-
-
-def test_draw_sample_leaves_a_folder_that_holds_something(flowers):
-    Path("pictures").mkdir()
-    Path("pictures/mine.jpg").write_text("a photo")
-    assert error_line(flowers("draw-sample", "pictures")).startswith("pictures is not an empty folder")
-    assert [path.name for path in Path("pictures").iterdir()] == ["mine.jpg"]
 
 
 def test_scores_prints_a_table_to_standard_output(flowers):
@@ -332,14 +316,14 @@ def test_the_exit_status_of_dvc_is_that_of_project(flowers, monkeypatch):
         asked.append((stage, values))
         return 7
 
-    monkeypatch.setattr("flowers.mlproject.run", run)
+    monkeypatch.setattr("flowers.runs.mlproject.run", run)
     assert flowers("project", "train", "head_dropout=0.3", "train_seed=").status == 7
     assert asked == [("train", ["head_dropout=0.3", "train_seed="])]
 
 
 def test_messages_are_shown_as_they_are_however_long(monkeypatch):
     """Brackets in a file's name are no markup, and a line is not broken where a terminal ends."""
-    from flowers import console
+    from flowers.common import console
 
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from reporting_world import world
 
-from flowers.reporting import document, evaluation_page, metrics
+from flowers.metrics import classification
+from flowers.reporting import document, evaluation_page
 from flowers.reporting.document import Gallery, Table
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (900).to_bytes(4) + bytes(8)
@@ -39,7 +40,7 @@ def answered(n_classes=5, photos=120, sharpness=2.0, right=False, **changes) -> 
 
 
 def page_of(found: evaluation_page.Tested, gallery=3, **calibration) -> document.Document:
-    scores = metrics.scores(found.labels, found.probabilities)
+    scores = classification.scores(found.labels, found.probabilities)
     intervals = {name: (0.9 * value, 1.1 * value) for name, value in scores.items()}
     written = evaluation_page.Written(scores, intervals, 1000, CALIBRATION | calibration, FIGURES)
     surest, shown = evaluation_page.shown(found.labels, found.probabilities, gallery)
@@ -77,7 +78,7 @@ def test_every_class_has_its_row_the_worst_first_and_a_long_table_is_folded():
     found = answered(n_classes=8, photos=300, sharpness=1.0)
     table = next(part for part in parts(page_of(found), "Classes") if isinstance(part, Table))
     predicted = found.probabilities.argmax(axis=1)
-    expected = metrics.per_class(found.labels, predicted, found.classes).set_index("class")
+    expected = classification.per_class(found.labels, predicted, found.classes).set_index("class")
     recalls = [float(row[3].removesuffix("\u00a0%")) for row in table.rows]
     assert recalls == sorted(recalls) and not table.folded
     for name, photos, right, *_, taken_for in table.rows:

@@ -12,7 +12,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from scipy.stats import binomtest
 
-from flowers.reporting import figures, metrics
+from flowers.metrics import classification
+from flowers.reporting import figures
 
 FIVE = ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
 
@@ -56,12 +57,12 @@ def share_of(path, colour, within=30):
 
 
 def draw_confusion(classes, path, labels, predicted):
-    figures.confusion(metrics.confusion(labels, predicted, classes), path)
+    figures.confusion(classification.confusion(labels, predicted, classes), path)
     return path
 
 
 def draw_per_class(classes, path, labels, predicted):
-    figures.per_class(metrics.per_class(labels, predicted, classes), path)
+    figures.per_class(classification.per_class(labels, predicted, classes), path)
     return path
 
 

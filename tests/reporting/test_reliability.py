@@ -8,7 +8,8 @@ from PIL import Image
 from reporting_world import world
 from scipy.stats import binomtest
 
-from flowers.reporting import calibration, figures, reliability
+from flowers.metrics import calibration
+from flowers.reporting import figures, reliability
 
 
 @pytest.fixture

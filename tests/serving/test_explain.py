@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from flowers import cli
-from flowers.errors import UserError
-from flowers.network import classifier, gradcam
+from flowers.common.errors import UserError
+from flowers.model import classifier, gradcam
 from flowers.serving import explain
 
 
@@ -71,7 +71,7 @@ def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_trained_model_explains_its_answers(world, cheap_trunk, monkeypatch, capsys):
+def test_a_trained_model_explains_its_answers(world, cheap_backbone, monkeypatch, capsys):
     world.train()
     shutil.copy(Path(__file__).parents[2] / "params.yaml", "params.yaml")
     monkeypatch.setattr(

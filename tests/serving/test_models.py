@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from flowers import paths, tracking
-from flowers.errors import UserError
-from flowers.network import classifier
+from flowers import tracking
+from flowers.common import paths
+from flowers.common.errors import UserError
+from flowers.model import classifier
 from flowers.serving import models
 from tracking_world import closed_port, fresh_database, make_world, published, world  # noqa: F401
 

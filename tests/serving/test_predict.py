@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from flowers import cli
-from flowers.errors import UserError
+from flowers.common.errors import UserError
 from flowers.serving import explain, models
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flowers.network import classifier
+from flowers.model import classifier
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -148,10 +148,11 @@ print(json.dumps([flowers.__file__, sorted(wanted), answer.to_dict("list")]))
 def test_a_saved_model_works_alone_and_its_requirements_are_complete(tmp_path, monkeypatch):
     from importlib.metadata import packages_distributions
 
-    from flowers import params, paths
-    from flowers.network import keras_model, weights
-    from flowers.network.top import Top
-    from flowers.network.trunk import Cut
+    from flowers.common import paths
+    from flowers.config import params
+    from flowers.model import keras_model, weights
+    from flowers.model.feature_layer import FeatureLayer
+    from flowers.model.trainable import TrainablePart
     from flowers.tracking import model
     from flowers.tracking.result import Result
 
@@ -161,7 +162,7 @@ def test_a_saved_model_works_alone_and_its_requirements_are_complete(tmp_path, m
     weights.write(tensors, paths.WEIGHTS)
     head = keras_model.head(3, (4,), 0.0, seed=0)
     description = classifier.Description(["NA", "rose", "tulip"], [4], 0.0, 0, "float32", weights.digest(tensors))
-    classifier.save(paths.MODEL, description, Top(Cut(0), {}, head).get_tensors())
+    classifier.save(paths.MODEL, description, TrainablePart(FeatureLayer(0), {}, head).get_tensors())
     paths.SPLIT.write_text("path,label,subset\nred.png,rose,test\n")
     paths.IMAGES.mkdir()
     (paths.IMAGES / "red.png").write_bytes(RED)

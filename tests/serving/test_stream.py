@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowers import images
+from flowers.data import images
 from flowers.serving import stream
 
 

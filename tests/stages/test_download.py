@@ -16,10 +16,10 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from flowers import images, paths
-from flowers.datasets import catalogue
-from flowers.errors import UserError
-from flowers.params import DatasetParams
+from flowers.common import paths
+from flowers.common.errors import UserError
+from flowers.config.params import DatasetParams
+from flowers.data import catalogue, images
 from flowers.stages import download
 
 
@@ -27,9 +27,9 @@ from flowers.stages import download
 def checkout(tmp_path, monkeypatch):
     """An empty checkout with an empty cache; the ImageNet weights are another module's work."""
     provided = []
-    fake = types.ModuleType("flowers.network.weights")
+    fake = types.ModuleType("flowers.model.weights")
     fake.provide = lambda choice, destination: provided.append((choice, destination))
-    monkeypatch.setitem(sys.modules, "flowers.network.weights", fake)
+    monkeypatch.setitem(sys.modules, "flowers.model.weights", fake)
     monkeypatch.setenv("FLOWERS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "checkout").mkdir()
     monkeypatch.chdir(tmp_path / "checkout")
@@ -256,10 +256,10 @@ def test_oxfords_archives_become_named_classes_with_their_official_split(tmp_pat
 
 KILLED = """
 import sys, types
-fake = types.ModuleType("flowers.network.weights")
+fake = types.ModuleType("flowers.model.weights")
 fake.provide = lambda choice, destination: None
-sys.modules["flowers.network.weights"] = fake
-from flowers.params import DatasetParams
+sys.modules["flowers.model.weights"] = fake
+from flowers.config.params import DatasetParams
 from flowers.stages import download
 download.run(DatasetParams(name="local", path="data", mirror=None, bad_images="skip"), "random")
 """

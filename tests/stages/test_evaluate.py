@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers import paths
-from flowers.errors import UserError
-from flowers.network import activations, trunk, weights
-from flowers.reporting import calibration
+from flowers.common import paths
+from flowers.common.errors import UserError
+from flowers.metrics import calibration
+from flowers.model import backbone, weights
 from flowers.stages import evaluate
+from flowers.training import activation_cache
 
 FILES = [
     "calibration.json",
@@ -37,14 +38,14 @@ def table(path) -> pd.DataFrame:
 
 
 @pytest.fixture
-def trained(world, cheap_trunk):
+def trained(world, cheap_backbone):
     """A world with a model that is right now and then."""
     world.train(head={"units": []}, train={"epochs": 4, "learning_rate": 0.0005})
     return world
 
 
 @pytest.fixture
-def untrained(world, cheap_trunk):
+def untrained(world, cheap_backbone):
     """A world with a model that knows next to nothing."""
     world.train(head={"units": []}, train={"epochs": 1, "learning_rate": 1e-6})
     return world
@@ -112,7 +113,7 @@ def test_the_temperature_is_that_of_the_validation_photos_and_the_errors_are_of_
     assert found["sure_accuracy"] == pytest.approx((chances.argmax(axis=1) == labels)[sure].mean())
 
 
-def test_validation_photos_that_were_trained_on_say_nothing_of_the_temperature(world, cheap_trunk, monkeypatch):
+def test_validation_photos_that_were_trained_on_say_nothing_of_the_temperature(world, cheap_backbone, monkeypatch):
     monkeypatch.setattr(evaluate, "TRAINED_ON_PHOTOS", 2)
     world.train(head={"units": []}, train={"on": "train+val", "epochs": 2})
     world.evaluate()
@@ -176,9 +177,9 @@ def shard() -> tuple:
 
 
 def test_items():
-    from flowers.network import photos
+    from flowers.training import subsets
 
-    return photos.read("test").plain()
+    return subsets.read("test").plain()
 
 
 test_items.__test__ = False
@@ -202,10 +203,10 @@ def test_activations_that_are_not_those_of_the_photos_are_noticed(trained):
     trained.evaluate()
 
 
-def test_a_trunk_that_sees_something_else_than_it_did_is_noticed(trained, cheap_trunk, monkeypatch):
+def test_a_backbone_that_sees_something_else_than_it_did_is_noticed(trained, cheap_backbone, monkeypatch):
     trained.evaluate()
-    original = cheap_trunk.__call__
-    monkeypatch.setattr(cheap_trunk, "__call__", lambda self, images: original(self, images[..., ::-1]))
+    original = cheap_backbone.__call__
+    monkeypatch.setattr(cheap_backbone, "__call__", lambda self, images: original(self, images[..., ::-1]))
     with pytest.raises(UserError, match="differs from the stored activations"):
         trained.evaluate()
 
@@ -253,8 +254,8 @@ def test_a_lost_photo_that_only_the_report_needs_leaves_nothing_half_made_either
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    """The real trunk in batches of 6: of 32, most would be padding."""
-    for module in (trunk, activations):
+    """The real backbone in batches of 6: of 32, most would be padding."""
+    for module in (backbone, activation_cache):
         monkeypatch.setattr(module, "BATCH", 6)
 
 

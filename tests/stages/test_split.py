@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flowers.errors import UserError
-from flowers.params import SplitParams
+from flowers.common.errors import UserError
+from flowers.config.params import SplitParams
 from flowers.stages import split
 
 COLUMNS = ["path", "label", "sha256", "pixels", "phash", "mirrored_phash", "width", "height", "subset"]

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flowers import params, paths, tracking
-from flowers.errors import UserError
+from flowers import tracking
+from flowers.common import paths
+from flowers.common.errors import UserError
+from flowers.config import params
 from flowers.stages import track
 
 MARKER = {"run_key": "k", "result": "r"}

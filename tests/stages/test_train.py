@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowers import paths
-from flowers.errors import UserError
-from flowers.network import activations, classifier, weights
-from flowers.network.checkpoint import Checkpoint
-from flowers.reporting import calibration
+from flowers.common import paths
+from flowers.common.errors import UserError
+from flowers.metrics import calibration
+from flowers.model import classifier, weights
 from flowers.stages.train import HISTORY_COLUMNS
+from flowers.training import activation_cache
+from flowers.training.checkpoint import Checkpoint
 
 OUTPUTS = ["history.csv", "model/model.json", "model/trained.npz"]
 
@@ -37,7 +38,7 @@ def relabel(change) -> None:
     paths.SPLIT.write_text("\n".join(lines), encoding="utf-8")
 
 
-def test_it_writes_a_model_that_loads_and_a_history_of_every_epoch(world, cheap_trunk):
+def test_it_writes_a_model_that_loads_and_a_history_of_every_epoch(world, cheap_backbone):
     seen = []
     world.train(seen.append, train={"epochs": 12})
     assert sorted(world.made()) == OUTPUTS
@@ -55,7 +56,7 @@ def test_it_writes_a_model_that_loads_and_a_history_of_every_epoch(world, cheap_
     assert model.description.weights_digest == weights.digest(weights.read(paths.WEIGHTS))
 
 
-def test_a_model_with_everything_that_a_recipe_may_ask_for_is_what_evaluate_scores(world, cheap_trunk):
+def test_a_model_with_everything_that_a_recipe_may_ask_for_is_what_evaluate_scores(world, cheap_backbone):
     head = {"units": [], "initialization": "regression", "normalization": "root", "features": "conv4+conv5"}
     phases = {"epochs": 2, "schedule": "cosine", "warmup_epochs": 0.5}
     world.train(head=head, model={"mirror": True, "input_size": 128}, augmentation={"size": 96}, train=phases)
@@ -63,15 +64,15 @@ def test_a_model_with_everything_that_a_recipe_may_ask_for_is_what_evaluate_scor
     model = classifier.load(paths.MODEL, paths.WEIGHTS)
     said = model.description
     assert (said.normalization, said.mirror, said.size) == ("root", True, 128) and "(n, 128, 128, 3)" in said.input
-    assert said.features == "conv4+conv5" and model.cut.features == (1024, 2048)
+    assert said.features == "conv4+conv5" and model.feature_layer.features == (1024, 2048)
     assert said.temperature != 1 and said.threshold is not None
     world.evaluate()  # which refuses a model that says other things of raw photos than of stored activations
     assert paths.METRICS.exists()
 
 
-def test_the_model_is_that_of_the_best_epoch(world, cheap_trunk):
+def test_the_model_is_that_of_the_best_epoch(world, cheap_backbone):
     """Checked from outside: the stored model's own score on the validation photos is the best of the history."""
-    from flowers.network import photos
+    from flowers.training import subsets
 
     # With wrong labels in the validation its scores get worse the more is learnt: the best epoch is not the last.
     swap = dict(zip(world.classes, world.classes[1:] + world.classes[:1], strict=True))
@@ -80,9 +81,11 @@ def test_the_model_is_that_of_the_best_epoch(world, cheap_trunk):
     world.train(**settings)
     rows = [(float(row["val_mean_per_class_accuracy"]), -float(row["val_loss"])) for row in history(world)]
     assert max(rows) != rows[-1]
-    model, val = classifier.load(paths.MODEL, paths.WEIGHTS), photos.read("val")
-    stored = activations.stored(val.plain(), [model.cut], weights.read(paths.WEIGHTS), "float32")[model.cut]
-    as_trained = calibration.scaled(model.probabilities_at_cut(stored), 1 / model.description.temperature)
+    model, val = classifier.load(paths.MODEL, paths.WEIGHTS), subsets.read("val")
+    stored = activation_cache.stored(val.plain(), [model.feature_layer], weights.read(paths.WEIGHTS), "float32")[
+        model.feature_layer
+    ]
+    as_trained = calibration.scaled(model.probabilities_from_activations(stored), 1 / model.description.temperature)
     assert -np.log(as_trained[np.arange(6), val.labels]).mean() == pytest.approx(-max(rows)[1], rel=1e-3)
     kept = weights.read(paths.MODEL / "trained.npz")
     world.train(**settings, model={"unfreeze_blocks": 1})
@@ -90,7 +93,7 @@ def test_the_model_is_that_of_the_best_epoch(world, cheap_trunk):
     assert all(np.array_equal(again[name], kept[name]) for name in kept)
 
 
-def test_run_again_it_writes_the_same_bytes_wherever_it_stands(world, cheap_trunk, tmp_path, monkeypatch):
+def test_run_again_it_writes_the_same_bytes_wherever_it_stands(world, cheap_backbone, tmp_path, monkeypatch):
     world.train()
     other = world.copy(tmp_path / "another place")
     monkeypatch.chdir(other.folder)
@@ -102,14 +105,14 @@ def test_run_again_it_writes_the_same_bytes_wherever_it_stands(world, cheap_trun
     assert other.made()["model/trained.npz"] != world.made()["model/trained.npz"]
 
 
-def test_another_head_never_runs_the_trunk_again(world, cheap_trunk):
+def test_another_head_never_runs_the_backbone_again(world, cheap_backbone):
     world.train()
-    assert cheap_trunk.computed == 12 * 2 + 6
+    assert cheap_backbone.computed == 12 * 2 + 6
     world.train(head={"units": []}, train={"on": "train+val", "learning_rate": 0.01})
-    assert cheap_trunk.computed == 12 * 2 + 6 + 6  # the random views of the six that were validated on before
+    assert cheap_backbone.computed == 12 * 2 + 6 + 6  # the random views of the six that were validated on before
 
 
-def test_with_the_validation_photos_in_training_their_columns_are_empty(world, cheap_trunk):
+def test_with_the_validation_photos_in_training_their_columns_are_empty(world, cheap_backbone):
     world.train(train={"on": "train+val", "patience": 1})
     rows = history(world)
     assert len(rows) == 5  # all of them, whatever the patience
@@ -128,33 +131,35 @@ def blocks_moved(world) -> set[str]:
     return {name.split("/")[1] for name in block if not np.array_equal(trained[name], pretrained[name])}
 
 
-def test_scale_and_shift_of_the_batch_norms_are_trained_where_asked(world, cheap_trunk):
+def test_scale_and_shift_of_the_batch_norms_are_trained_where_asked(world, cheap_backbone):
     phases = {"epochs": 1, "fine_tune_epochs": 1, "on": "train+val"}
     world.train(model={"unfreeze_blocks": 1, "train_batch_norm": True}, head={"units": []}, train=phases)
     assert blocks_moved(world) == {"kernel", "bias", "gamma", "beta"}
 
 
-def test_temperature_and_threshold_are_those_that_the_validation_photos_ask_for(world, cheap_trunk):
-    from flowers.network import photos
+def test_temperature_and_threshold_are_those_that_the_validation_photos_ask_for(world, cheap_backbone):
+    from flowers.training import subsets
 
     world.train(train={"epochs": 3})
-    model, val = classifier.load(paths.MODEL, paths.WEIGHTS), photos.read("val")
+    model, val = classifier.load(paths.MODEL, paths.WEIGHTS), subsets.read("val")
     found = model.description
-    stored = activations.stored(val.plain(), [model.cut], weights.read(paths.WEIGHTS), "float32")[model.cut]
-    calibrated = model.probabilities_at_cut(stored)
+    stored = activation_cache.stored(val.plain(), [model.feature_layer], weights.read(paths.WEIGHTS), "float32")[
+        model.feature_layer
+    ]
+    calibrated = model.probabilities_from_activations(stored)
     as_trained = calibration.scaled(calibrated, 1 / found.temperature)
     assert found.temperature != 1
     assert found.temperature == pytest.approx(calibration.temperature(val.labels, as_trained), rel=1e-3)
     assert found.threshold == pytest.approx(calibration.threshold(val.labels, calibrated), abs=2e-4)
 
 
-def test_without_validation_photos_there_is_neither_temperature_nor_threshold(world, cheap_trunk):
+def test_without_validation_photos_there_is_neither_temperature_nor_threshold(world, cheap_backbone):
     world.train(train={"on": "train+val", "epochs": 2})
     found = classifier.load(paths.MODEL, paths.WEIGHTS).description
     assert found.temperature == 1 and found.threshold is None
 
 
-def test_unfrozen_blocks_are_trained_after_the_head_and_kept(world, cheap_trunk):
+def test_unfrozen_blocks_are_trained_after_the_head_and_kept(world, cheap_backbone):
     phases = {"epochs": 2, "fine_tune_epochs": 2, "on": "train+val"}
     world.train(model={"unfreeze_blocks": 1}, head={"units": []}, train=phases)
     rows = history(world)
@@ -164,7 +169,7 @@ def test_unfrozen_blocks_are_trained_after_the_head_and_kept(world, cheap_trunk)
     assert blocks_moved(world) == {"kernel", "bias"}  # and nothing of the BatchNorm
 
 
-def test_fine_tuning_that_makes_it_worse_is_not_kept(world, cheap_trunk):
+def test_fine_tuning_that_makes_it_worse_is_not_kept(world, cheap_backbone):
     phases = {"model": {"unfreeze_blocks": 1}, "head": {"units": []}}
     world.train(**phases, train={"epochs": 8, "fine_tune_epochs": 0})
     assert len(history(world)) == 8 and blocks_moved(world) == set()
@@ -175,7 +180,7 @@ def test_fine_tuning_that_makes_it_worse_is_not_kept(world, cheap_trunk):
     assert world.made()["model/trained.npz"] == before
 
 
-def test_class_weights_are_a_switch(world, cheap_trunk):
+def test_class_weights_are_a_switch(world, cheap_backbone):
     spared = next(path for path, _, subset in split_rows() if path.startswith("rose") and subset == "train")
     relabel(lambda path, label, subset: (path, label, "test" if label == "rose" and path != spared else subset))
     made = []
@@ -203,20 +208,20 @@ def damage_weights(world) -> None:
     ],
     ids=["no split", "no list", "no weights", "damaged weights", "no photo", "damaged photo"],
 )
-def test_trouble_is_named_and_nothing_is_half_made(world, cheap_trunk, harm, named):
+def test_trouble_is_named_and_nothing_is_half_made(world, cheap_backbone, harm, named):
     harm(world)
     with pytest.raises(UserError, match=named):
         world.train(train={"on": "train+val"})
     assert world.made() == {}
 
 
-def test_a_rate_that_makes_the_loss_no_number_is_named_and_nothing_is_half_made(world, cheap_trunk):
+def test_a_rate_that_makes_the_loss_no_number_is_named_and_nothing_is_half_made(world, cheap_backbone):
     with pytest.raises(UserError, match=r"train\.learning_rate"):
         world.train(train={"learning_rate": 1e30})
     assert world.made() == {}
 
 
-def test_a_listener_that_stops_the_training_gets_its_own_exception(world, cheap_trunk):
+def test_a_listener_that_stops_the_training_gets_its_own_exception(world, cheap_backbone):
     class Pruned(Exception):
         pass
 
@@ -231,7 +236,7 @@ def test_a_listener_that_stops_the_training_gets_its_own_exception(world, cheap_
 INTERRUPTED = {"model": {"unfreeze_blocks": 1}, "train": {"epochs": 4, "fine_tune_epochs": 3}}
 
 
-def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(world, cheap_trunk, tmp_path):
+def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(world, cheap_backbone, tmp_path):
     """Stopped by its listener after each epoch in turn; the rows before are handed on again."""
     world.train(**INTERRUPTED)
     wanted = world.made()
@@ -257,7 +262,7 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(world, che
         assert again == list(range(7))
 
 
-def test_whatever_write_it_dies_in_it_goes_on(world, cheap_trunk, tmp_path, monkeypatch):
+def test_whatever_write_it_dies_in_it_goes_on(world, cheap_backbone, tmp_path, monkeypatch):
     world.train(**INTERRUPTED)
     wanted = world.made()
     replace = Path.replace
@@ -279,7 +284,7 @@ def test_whatever_write_it_dies_in_it_goes_on(world, cheap_trunk, tmp_path, monk
         assert world.made() == wanted, moment
 
 
-def test_the_checkpoint_stays_until_the_model_is_evaluated(world, cheap_trunk):
+def test_the_checkpoint_stays_until_the_model_is_evaluated(world, cheap_backbone):
     """Between the end of the stage and DVC's own notes of it a kill would else lose everything."""
     world.train(None, Checkpoint(paths.CHECKPOINT, "a key"))
     assert paths.CHECKPOINT.exists()
@@ -287,13 +292,13 @@ def test_the_checkpoint_stays_until_the_model_is_evaluated(world, cheap_trunk):
     assert not paths.CHECKPOINT.exists()
 
 
-def test_a_checkpoint_of_another_precision_is_not_gone_on_from(world, cheap_trunk, capsys):
+def test_a_checkpoint_of_another_precision_is_not_gone_on_from(world, cheap_backbone, capsys):
     for precision in ("float32", "bfloat16", "bfloat16"):
         world.train(None, Checkpoint(paths.CHECKPOINT, "a key"), model={"precision": precision})
     assert capsys.readouterr().err.count("Going on after epoch") == 1
 
 
-# Trains the world in the current folder with the real trunk, on all processors or on the first alone.
+# Trains the world in the current folder with the real backbone, on all processors or on the first alone.
 TRAIN = """
 import os, sys
 if sys.argv[2] == "alone":
@@ -311,7 +316,7 @@ def test_two_processes_from_scratch_write_the_same_bytes(real_world, tmp_path):
     made = []
     for place in ("alone", "all"):
         copy = real_world.copy(tmp_path / place)
-        tests = str(Path(__file__).parents[1])
+        tests = str(Path(__file__).parents[1] / "helpers")
         environment = os.environ | {"FLOWERS_CACHE": str(tmp_path / f"cache of {place}"), "PYTHONHASHSEED": "random"}
         command = [sys.executable, "-c", TRAIN, tests, place]
         done = subprocess.run(command, cwd=copy.folder, env=environment, capture_output=True, text=True)

@@ -7,17 +7,18 @@ import time
 from pathlib import Path
 
 import pytest
+from tracking_world import HISTORY
 
 from flowers import tracking
 from flowers.tracking import live
-from tracking_world import HISTORY
 
 STREAM_AND_DIE = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from tracking_world import HISTORY
-from flowers import params, tracking
+from flowers import tracking
+from flowers.config import params
 with tracking.live_run(params.load(Path("params.yaml"))) as on_epoch:
     on_epoch(HISTORY[0])
     os.kill(os.getpid(), signal.SIGKILL)
@@ -118,7 +119,7 @@ def test_a_complete_run_is_not_touched_by_training_it_again(world):
 
 
 def test_a_killed_process_leaves_a_running_run_that_publish_ends(world):
-    tests = str(Path(__file__).parents[1])
+    tests = str(Path(__file__).parents[1] / "helpers")
     done = subprocess.run([sys.executable, "-c", STREAM_AND_DIE, tests], check=False)
     assert done.returncode == -signal.SIGKILL
     (run,) = world.runs(only=1)

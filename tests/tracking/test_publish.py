@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowers import tracking
-from flowers.errors import UserError
+from flowers.common.errors import UserError
 from flowers.tracking import runs
 from tracking_world import CLASSES, HISTORY, SCORES
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from flowers import tracking
-from flowers.errors import UserError
+from flowers.common.errors import UserError
 from flowers.stages import track
 from flowers.tracking import runs, store, ui
 
-TRACK = "from pathlib import Path; from flowers import params; from flowers.stages import track; " \
+TRACK = "from pathlib import Path; from flowers.config import params; from flowers.stages import track; " \
     "track.run(params.load(Path('params.yaml')))"  # fmt: skip
 
 

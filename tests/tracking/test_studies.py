@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flowers import run_key, tracking
-from flowers.tracking import StudyFacts, StudyRuns, TrialFacts, ending, live, runs, store
+from flowers import tracking
+from flowers.tracking import StudyFacts, StudyRuns, TrialFacts, ending, live, run_key, runs, store
 from tracking_world import HISTORY
 
 UID = "5eed5eed5eed5eed"

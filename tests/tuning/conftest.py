@@ -65,12 +65,12 @@ def train(runs):
 @pytest.fixture
 def dies():
     """Let the process that trains a trial be gone: none has that number."""
-    from flowers.tuning import alive
+    from flowers.tuning import heartbeat
 
     def dies(study, number: int, process: str = "99999999") -> None:
         trial = study.trials()[number]
-        worker = f"{alive.machine()} {process} 1700000000"
-        study.storage.optuna.set_trial_user_attr(trial._trial_id, alive.WORKER, worker)
+        worker = f"{heartbeat.machine()} {process} 1700000000"
+        study.storage.optuna.set_trial_user_attr(trial._trial_id, heartbeat.WORKER, worker)
 
     return dies
 
@@ -97,7 +97,7 @@ _FIRST = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from conftest import Curve
-from flowers.params import Params
+from flowers.config.params import Params
 from flowers.tuning.space import Space
 from flowers.tuning.storage import Storage
 from flowers.tuning.study import Study
@@ -118,14 +118,14 @@ class Curve:
         self.trained, self._watch, self._limit = [], watch, limit
 
     def fit(self, settings, seed, on_epoch):
-        from flowers.network import training
+        from flowers.training import phases
 
         self.trained.append((settings, seed))
-        progress = training.Progress()
+        progress = phases.Progress()
         for epoch in range(self.epochs):
             score = self.score(settings, seed, epoch)
             if epoch == 1 and settings.head.dropout > self._limit:
-                raise training.Diverged("the loss became nan")
+                raise phases.Diverged("the loss became nan")
             self._watch(epoch)
             on_epoch({"epoch": epoch, "phase": "head", "loss": 1 - score, "val_mean_per_class_accuracy": score})
             if score > progress.best_score[0]:

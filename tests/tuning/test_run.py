@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from flowers import cli, paths
-from flowers.network import fitting
-from flowers.reporting import study_figures
+from flowers import cli
+from flowers.common import paths
 from flowers.tracking import live, store
+from flowers.training import fitting
+from flowers.tuning import study_figures
 
 JOURNAL = "tracking/studies.journal"
 DRAW = study_figures.draw
@@ -113,7 +114,7 @@ def laid_out(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def here(checkout, cheap_trunk, laid_out, monkeypatch, capsys) -> Checkout:
+def here(checkout, cheap_backbone, laid_out, monkeypatch, capsys) -> Checkout:
     (checkout.folder / "tracking").mkdir()
     shutil.copy(laid_out, checkout.folder / "tracking")
     for name in ("OPTUNA_STORAGE", "FORCE_COLOR"):

@@ -12,7 +12,7 @@ import rich.console
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from flowers.tuning import screen, states, summary
+from flowers.tuning import screen, summary, trial_table
 from flowers.tuning.run import Options
 from flowers.tuning.verdict import Verdict
 
@@ -111,7 +111,7 @@ def test_before_a_trial_has_ended_nothing_is_said_of_the_best_or_of_the_time():
 
 def test_names_that_end_alike_keep_their_section():
     names = ["model.seed", "train.seed", "train.learning_rate"]
-    assert states.short(names) == {
+    assert trial_table.short(names) == {
         "model.seed": "model.seed",
         "train.seed": "train.seed",
         "train.learning_rate": "learning_rate",
@@ -255,7 +255,7 @@ def test_a_study_that_goes_on_does_not_tell_again_what_it_told(told, no_terminal
     ],
 )
 def test_durations_are_said_as_a_person_would(seconds, words):
-    assert states.duration(seconds) == words
+    assert trial_table.duration(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -273,11 +273,11 @@ def test_durations_are_said_as_a_person_would(seconds, words):
     ],
 )
 def test_values_are_said_as_a_person_would(value, words):
-    assert states.shown(value) == words
+    assert trial_table.shown(value) == words
 
 
 def test_the_table_of_trials_has_a_row_a_trial(told):
-    table = states.table(told.trials(), list(SPACE))
+    table = trial_table.table(told.trials(), list(SPACE))
     assert list(table) == ["trial", "state", "detail", "score", "best_epoch", "seconds", *SPACE]
     rows = table.astype(object).where(table.notna(), None).to_dict("split")["data"]
     assert rows[1] == [1, "completed", "", 0.875, 2, 20.0, 0.1, 0.00123, "[256, 128]"]
@@ -287,7 +287,7 @@ def test_the_table_of_trials_has_a_row_a_trial(told):
 
 
 def test_the_table_of_no_trial_has_the_same_columns(told):
-    assert list(states.table([], list(SPACE))) == list(states.table(told.trials(), list(SPACE)))
+    assert list(trial_table.table([], list(SPACE))) == list(trial_table.table(told.trials(), list(SPACE)))
 
 
 def test_mlflow_is_told_of_trials_that_are_not_in_training(begin):
@@ -306,7 +306,7 @@ def test_mlflow_is_told_of_trials_that_are_not_in_training(begin):
             given_back = trial
         assert trial.number == number
     study.give_back(given_back)
-    facts = states.facts(study.trials(), study.space)
+    facts = trial_table.facts(study.trials(), study.space)
     assert [(each.number, each.state, each.detail) for each in facts] == [
         (0, "completed", ""),
         (1, "pruned", "after epoch 1"),

@@ -6,9 +6,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from ruamel.yaml import YAML
 
-from flowers import params
-from flowers.errors import UserError
-from flowers.params import Dimension
+from flowers.common.errors import UserError
+from flowers.config import params
+from flowers.config.params import Dimension
 from flowers.tuning.space import Space
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"

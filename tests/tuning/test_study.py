@@ -13,8 +13,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from flowers.errors import UserError
-from flowers.tuning import alive, states
+from flowers.common.errors import UserError
+from flowers.tuning import heartbeat, trial_table
 from flowers.tuning.storage import Storage
 from flowers.tuning.study import ATTEMPT, ERROR, ORIGIN, SCORES
 from flowers.tuning.worker import Stop
@@ -59,7 +59,7 @@ def test_in_pieces_a_study_is_what_it_is_in_one_go(begin, train, curve, dies, pr
     """Every trial is trained by a fresh process; before that one in three dies, and one in three is interrupted."""
     changes = {"tune": {"pruner": pruner, "warmup_epochs": 1}, "train": {"epochs": 7, "fine_tune_epochs": 2}}
     whole = train(begin("whole.journal", **changes), curve(limit=0.5), N)
-    words = {states.state(trial)[0] for trial in whole}
+    words = {trial_table.state(trial)[0] for trial in whole}
     assert words == {"completed", "failed"} | ({"pruned"} if pruner != "none" else set())
 
     kinds = []
@@ -115,7 +115,7 @@ def test_a_trial_whose_process_died_is_trained_once_more_and_then_has_failed(beg
     assert take(begin(), 3) == 1
     failed = begin().trials()[0]
     assert failed.state == TrialState.FAIL
-    assert states.state(failed) == ("failed", "its process died, 2 times")
+    assert trial_table.state(failed) == ("failed", "its process died, 2 times")
     assert failed.params == first.params
     assert begin().trials()[1].params != first.params
 
@@ -123,7 +123,7 @@ def test_a_trial_whose_process_died_is_trained_once_more_and_then_has_failed(beg
 def test_a_trial_whose_process_died_before_it_said_its_name_is_taken_up(begin, monkeypatch):
     study = begin()
     with monkeypatch.context() as patch:
-        patch.setattr(alive, "myself", lambda: os._exit)  # what it cannot write down
+        patch.setattr(heartbeat, "myself", lambda: os._exit)  # what it cannot write down
         with pytest.raises(TypeError):
             study.next_trial(2)
     assert [trial.state for trial in study.trials()] == [TrialState.RUNNING]
@@ -135,7 +135,7 @@ def test_interruptions_use_up_no_attempt(begin, dies):
         study = begin()
         study.give_back(study.next_trial(3))
         assert [trial.state for trial in study.trials()] == [TrialState.WAITING]
-        assert states.state(study.trials()[0]) == ("interrupted", "")
+        assert trial_table.state(study.trials()[0]) == ("interrupted", "")
     trial = study.next_trial(3)
     assert trial.number == 0
     dies(study, 0)
@@ -170,19 +170,19 @@ def test_another_process_with_the_number_of_a_dead_one_is_not_taken_for_it(begin
 @pytest.mark.parametrize(("silent", "number"), [(-30, 1), (30, 0)])
 def test_a_worker_elsewhere_is_dead_after_long_silence(begin, silent, number):
     trial = begin().next_trial(3)
-    trial.set_user_attr(alive.WORKER, f"another-host.example {os.getpid()} 1700000000")
-    trial.set_user_attr(alive.SAID, time.time() - alive.SILENT_SECONDS - silent)
+    trial.set_user_attr(heartbeat.WORKER, f"another-host.example {os.getpid()} 1700000000")
+    trial.set_user_attr(heartbeat.SAID, time.time() - heartbeat.SILENT_SECONDS - silent)
     assert take(begin(), 3) == number
 
 
 def test_a_worker_says_that_it_lives_as_long_as_it_trains(begin, monkeypatch):
-    monkeypatch.setattr(alive, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
     study = begin()
     trial = study.next_trial(1)
-    trial.set_user_attr(alive.SAID, 0)
-    with alive.said(trial):
+    trial.set_user_attr(heartbeat.SAID, 0)
+    with heartbeat.said(trial):
         until = time.monotonic() + 20
-        while not study.trials()[0].user_attrs[alive.SAID]:
+        while not study.trials()[0].user_attrs[heartbeat.SAID]:
             assert time.monotonic() < until
             time.sleep(0.01)
     threads = [thread for thread in threading.enumerate() if thread.daemon and "repeat" in thread.name]
@@ -288,10 +288,10 @@ def test_it_has_finished_when_all_trials_have_ended_however(begin):
     study.fail(three, "why")
     assert study.finished(3) and not study.finished(4)
     assert [trial.value for trial in study.trials()] == [0.5, 0.375, None]
-    shown = [states.state(trial) for trial in study.trials()]
+    shown = [trial_table.state(trial) for trial in study.trials()]
     assert shown == [("completed", ""), ("pruned", "after epoch 2"), ("failed", "why")]
     assert study.trials()[0].user_attrs[SCORES] == [0.25, 0.75]
-    assert states.best(study.trials()).number == 0
+    assert trial_table.best(study.trials()).number == 0
 
 
 # Like with like

@@ -228,7 +228,7 @@ def test_a_training_that_fails_is_told_and_what_is_known_is_kept(study, capsys):
 
 
 def test_a_training_that_diverges_counts_as_nothing_learnt_and_is_not_tried_again(study, capsys):
-    from flowers.network.training import Diverged
+    from flowers.training.phases import Diverged
 
     def diverge(count: int) -> None:
         if count == 5:  # the winner's second

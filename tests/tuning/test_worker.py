@@ -12,9 +12,9 @@ import optuna
 import pytest
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 
-from flowers import paths
-from flowers.errors import UserError
-from flowers.tuning import states, worker
+from flowers.common import paths
+from flowers.common.errors import UserError
+from flowers.tuning import trial_table, worker
 from flowers.tuning.storage import StorageTrouble
 from flowers.tuning.study import ATTEMPT, BEST_EPOCH, ERROR, SCORES
 from flowers.tuning.worker import Stop, Trainer
@@ -34,7 +34,7 @@ def text(rows) -> list[dict[str, str]]:
 
 
 def words(trials) -> list[str]:
-    return [states.state(trial)[0] for trial in trials]
+    return [trial_table.state(trial)[0] for trial in trials]
 
 
 class Prune(BasePruner):
@@ -60,11 +60,11 @@ def as_changes(values: dict) -> dict[str, dict]:
     return changes
 
 
-def test_a_trial_is_the_training_of_the_stage_to_the_last_bit(begin, checkout, cheap_trunk, train, runs):
+def test_a_trial_is_the_training_of_the_stage_to_the_last_bit(begin, checkout, cheap_backbone, train, runs):
     """All of them, one after the other in one process; then the stage with the parameters of each."""
     study = begin(tune={"space": RATES | BLOCKS | {"head.dropout": {"low": 0.0, "high": 0.6}}, "seed": 3})
     trials = train(study, Trainer(study.space), 3)
-    assert cheap_trunk.computed == 12 * 2 + 6  # once for all trials
+    assert cheap_backbone.computed == 12 * 2 + 6  # once for all trials
     depths = [trial.params["model.unfreeze_blocks"] for trial in trials]
     assert set(depths[:-1]) == set(depths[1:]) == {0, 1}  # one of each follows another trial
     for trial in trials:
@@ -80,7 +80,7 @@ def test_a_trial_is_the_training_of_the_stage_to_the_last_bit(begin, checkout, c
     assert len({str(runs.rows[trial.number][-1]["loss"]) for trial in trials}) == 3
 
 
-def test_other_views_and_precisions_are_other_photos(begin, checkout, cheap_trunk, train, runs):
+def test_other_views_and_precisions_are_other_photos(begin, checkout, cheap_backbone, train, runs):
     space = {"augmentation.views": {"choices": [1, 2]}, "model.precision": {"choices": ["float32", "bfloat16"]}}
     study = begin(tune={"space": space, "seed": 2})
     trials = train(study, Trainer(study.space), 4)
@@ -93,7 +93,7 @@ def test_other_views_and_precisions_are_other_photos(begin, checkout, cheap_trun
 
 
 @pytest.mark.parametrize("harm", ["deleted", "damaged"])
-def test_the_test_photos_are_not_looked_at(begin, cheap_trunk, train, harm):
+def test_the_test_photos_are_not_looked_at(begin, cheap_backbone, train, harm):
     with paths.SPLIT.open(newline="", encoding="utf-8") as file:
         photos = [paths.IMAGES / row["path"] for row in csv.DictReader(file) if row["subset"] == "test"]
     assert len(photos) == 6
@@ -113,12 +113,12 @@ def test_the_test_photos_are_not_looked_at(begin, cheap_trunk, train, harm):
     ("epoch", "steps", "phase"),
     [(0, 1, "head"), (2, 3, "head"), (5, 6, "fine_tune")],
 )
-def test_a_pruned_trial_stops_there_in_either_phase(begin, cheap_trunk, train, runs, epoch, steps, phase):
+def test_a_pruned_trial_stops_there_in_either_phase(begin, cheap_backbone, train, runs, epoch, steps, phase):
     """Epochs of fine-tuning are counted on from those of the head."""
     study = begin(model={"unfreeze_blocks": 1})
     study._study.pruner = pruner = Prune(epoch)
     (trial,) = train(study, Trainer(study.space), 1)
-    assert states.state(trial) == ("pruned", f"after epoch {epoch}")
+    assert trial_table.state(trial) == ("pruned", f"after epoch {epoch}")
     assert list(trial.intermediate_values) == pruner.asked == list(range(steps))
     assert trial.value == trial.intermediate_values[epoch]
     assert [row["epoch"] for row in runs.rows[0]] == list(range(steps))
@@ -126,22 +126,22 @@ def test_a_pruned_trial_stops_there_in_either_phase(begin, cheap_trunk, train, r
     assert runs.endings == {0: ("KILLED", f"pruned: after epoch {epoch}")} and runs.scores == {}
 
 
-def test_no_network_is_left_when_its_trial_has_ended(begin, cheap_trunk, train):
+def test_no_network_is_left_when_its_trial_has_ended(begin, cheap_backbone, train):
     """Networks are circles of references: counted while Python does not look for circles by itself."""
-    from flowers.network.top import Top
+    from flowers.model.trainable import TrainablePart
 
     study = begin(tune={"space": RATES})
     gc.disable()
     try:
         train(study, Trainer(study.space), 3)
-        left = sum(isinstance(each, Top) for each in gc.get_objects())
+        left = sum(isinstance(each, TrainablePart) for each in gc.get_objects())
     finally:
         gc.enable()
         gc.unfreeze()
     assert left == 0
 
 
-def test_a_pruner_that_never_prunes_leaves_trials_whole(begin, cheap_trunk, train, runs):
+def test_a_pruner_that_never_prunes_leaves_trials_whole(begin, cheap_backbone, train, runs):
     study = begin(model={"unfreeze_blocks": 1})
     study._study.pruner = pruner = Prune(99)
     (trial,) = train(study, Trainer(study.space), 1)
@@ -171,11 +171,11 @@ CHOICES = {"head.dropout": {"choices": [0.3, 0.31, 0.32, 0.45, 0.46, 0.47, 0.48]
 def test_what_falls_behind_is_pruned_after_the_epochs_that_each_trial_is_given(begin, train, curve, pruner, warmup):
     study = begin(tune={"pruner": pruner, "warmup_epochs": warmup, "space": CHOICES}, train={"epochs": 7})
     trials = train(study, curve(), 20)
-    pruned = [trial for trial in trials if states.state(trial)[0] == "pruned"]
+    pruned = [trial for trial in trials if trial_table.state(trial)[0] == "pruned"]
     assert pruned and {*words(trials)} == {"pruned", "completed"}
     assert min(max(trial.intermediate_values) for trial in pruned) == max(warmup, pruner != "median")
     assert 0.3 not in {trial.params["head.dropout"] for trial in pruned}
-    assert states.best(trials).params == {"head.dropout": 0.3}
+    assert trial_table.best(trials).params == {"head.dropout": 0.3}
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband", "halving", "none"])
@@ -187,7 +187,7 @@ def test_warmup_epochs_may_be_more_than_there_are(begin, train, curve, pruner):
 # Repeats
 
 
-def test_repeats_are_averaged_and_the_pruner_sees_the_first_alone(begin, checkout, cheap_trunk, train, runs):
+def test_repeats_are_averaged_and_the_pruner_sees_the_first_alone(begin, checkout, cheap_backbone, train, runs):
     study = begin(tune={"repeats": 2}, train={"seed": 3, "learning_rate": 0.01})
     study._study.pruner = pruner = Prune(99)
     (trial,) = train(study, Trainer(study.space), 1)
@@ -226,7 +226,7 @@ def test_interrupted_in_its_second_repeat_a_trial_begins_again_and_is_what_it_wo
 
     study = begin(**changes)
     (trial,) = train(study, curve(watch), 1, stop)
-    assert states.state(trial)[0] == "interrupted" and len(trial.intermediate_values) == 9
+    assert trial_table.state(trial)[0] == "interrupted" and len(trial.intermediate_values) == 9
     (trial,) = train(study, curve(), 1)
     assert (trial.value, trial.user_attrs[SCORES]) == (whole.value, whole.user_attrs[SCORES])
     assert runs.rows[0] == rows
@@ -235,7 +235,7 @@ def test_interrupted_in_its_second_repeat_a_trial_begins_again_and_is_what_it_wo
 # Trouble
 
 
-def test_a_trial_that_diverges_has_failed_with_the_reason_and_the_study_goes_on(begin, cheap_trunk, train, runs):
+def test_a_trial_that_diverges_has_failed_with_the_reason_and_the_study_goes_on(begin, cheap_backbone, train, runs):
     space = {"train.learning_rate": {"choices": [0.003, 1e30]}}
     study = begin(tune={"space": space})
     trials = train(study, Trainer(study.space), 4)
@@ -248,22 +248,22 @@ def test_a_trial_that_diverges_has_failed_with_the_reason_and_the_study_goes_on(
             assert re.fullmatch(reason, trial.user_attrs[ERROR])
             assert runs.endings[trial.number] == ("FAILED", f"failed: {trial.user_attrs[ERROR]}")
     assert {*words(trials)} == {"failed", "completed"}
-    best = states.best(trials)
+    best = trial_table.best(trials)
     completed = [trial.value for trial in trials if words([trial]) == ["completed"]]
     assert best.params == {"train.learning_rate": 0.003} and best.value == max(completed)
 
 
-def test_a_trial_that_diverges_in_fine_tuning_names_that_rate(begin, cheap_trunk, train):
+def test_a_trial_that_diverges_in_fine_tuning_names_that_rate(begin, cheap_backbone, train):
     study = begin(model={"unfreeze_blocks": 1}, train={"fine_tune_learning_rate": 1e30})
     (trial,) = train(study, Trainer(study.space), 1)
     assert words([trial]) == ["failed"] and "lower train.fine_tune_learning_rate" in trial.user_attrs[ERROR]
 
 
-def test_where_all_trials_failed_there_is_no_best(begin, cheap_trunk, train):
+def test_where_all_trials_failed_there_is_no_best(begin, cheap_backbone, train):
     study = begin(tune={"space": {"train.learning_rate": {"choices": [1e30, 1e31]}}})
     trials = train(study, Trainer(study.space), 2)
     assert words(trials) == ["failed"] * 2
-    assert states.best(trials) is None and study.importances() == {}
+    assert trial_table.best(trials) is None and study.importances() == {}
 
 
 @pytest.mark.parametrize("error", [RuntimeError("on fire"), KeyError("on fire")])
@@ -377,7 +377,9 @@ def test_where_the_storage_is_gone_the_study_ends_and_can_be_resumed(begin, trai
 # Interrupted
 
 
-def test_interrupted_a_trial_waits_and_is_finished_as_if_nothing_had_been(begin, cheap_trunk, train, runs, monkeypatch):
+def test_interrupted_a_trial_waits_and_is_finished_as_if_nothing_had_been(
+    begin, cheap_backbone, train, runs, monkeypatch
+):
     """In the head's second epoch, and again in the first one of fine-tuning."""
     changes = {"tune": {"space": RATES, "pruner": "median"}, "model": {"unfreeze_blocks": 1}}
     study = begin("whole.journal", **changes)
@@ -398,7 +400,7 @@ def test_interrupted_a_trial_waits_and_is_finished_as_if_nothing_had_been(begin,
 
         monkeypatch.setattr(trainer, "fit", fit_until)
         (trial,) = train(study, trainer, 1, stop)
-        assert states.state(trial) == ("interrupted", "") and trial.user_attrs[ATTEMPT] == 0
+        assert trial_table.state(trial) == ("interrupted", "") and trial.user_attrs[ATTEMPT] == 0
         assert list(trial.intermediate_values) == list(range(epoch + 1))
         assert runs.endings[0] == ("KILLED", "interrupted") and runs.scores == {}
     study = begin(**changes)
@@ -472,7 +474,7 @@ def test_it_waits_for_the_last_trials_of_others(begin, train, curve, monkeypatch
 # In MLflow
 
 
-def test_the_trials_are_runs_in_mlflow(begin, checkout, cheap_trunk):
+def test_the_trials_are_runs_in_mlflow(begin, checkout, cheap_backbone):
     from mlflow import MlflowClient
 
     from flowers.tuning.run import study_runs

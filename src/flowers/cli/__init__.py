@@ -2,12 +2,12 @@
 
 import sys
 
-from flowers import console
 from flowers.cli.app import app
-from flowers.errors import UserError
+from flowers.common import console
+from flowers.common.errors import UserError
 
 # isort: off
-from flowers.cli import stages, experiments, recipes, work, house  # noqa: F401 - registers the commands, in this order
+from flowers.cli import stages, experiments, recipes, inference, maintenance  # noqa: F401 - registers, in this order
 # isort: on
 
 __all__ = ["app", "main"]

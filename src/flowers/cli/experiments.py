@@ -13,8 +13,8 @@ def check(
     test: Annotated[bool, typer.Option("--test", help="Judge test photos, too; none is fitted on.")] = False,
 ) -> None:
     """Look for near-duplicates and doubtful labels among the photos, and write a page with the pictures."""
-    from flowers import params
-    from flowers.checking import run
+    from flowers.config import params
+    from flowers.stages.check import run
 
     run.check(params.load().model.precision, test)
 
@@ -38,7 +38,7 @@ def tune(
     force: Annotated[bool, typer.Option("--force", help="Even over values that no commit holds.")] = False,
 ) -> None:
     """Search for better parameters with Optuna; run again, it goes on with the same study."""
-    from flowers import params
+    from flowers.config import params
     from flowers.tuning import run
 
     settings = params.load()
@@ -58,7 +58,7 @@ def compare(
     html: Annotated[Path | None, typer.Option(help="Write a page with pictures, too.")] = None,
 ) -> None:
     """Compare results on the same photos: what differs, by how much, and whether chance explains it."""
-    from flowers.comparison import run
+    from flowers.runs.compare import run
 
     run.compare(results, markdown, html)
 
@@ -68,7 +68,7 @@ def report(
     against: Annotated[str, typer.Option(help="What to compare with, as `flowers compare` names it.")] = "main",
 ) -> None:
     """Write build/report.md for a pull request: this result against another one, and pictures."""
-    from flowers.comparison import pull_request
+    from flowers.runs.compare import pull_request
 
     pull_request.write(against)
 
@@ -79,8 +79,8 @@ def promote(
     force: Annotated[str | None, typer.Option(metavar="REASON", help="Whatever the checks say; it is kept.")] = None,
 ) -> None:
     """Register a run's model as champion if it beats the one that is, by validation photos alone."""
-    from flowers import params
-    from flowers.promotion import run as promotion
+    from flowers.config import params
+    from flowers.runs.promote import run as promotion
 
     raise typer.Exit(promotion.promote(params.load(), run, force))
 
@@ -92,7 +92,7 @@ def reproduce(
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute the activations anew, too.")] = False,
 ) -> None:
     """Make a run again from its commit, data and parameters, and compare it file by file (status 1: it differs)."""
-    from flowers.reproduction import run as reproduction
+    from flowers.runs.reproduce import run as reproduction
 
     raise typer.Exit(reproduction.reproduce(run, keep, fresh))
 
@@ -100,9 +100,9 @@ def reproduce(
 @app.command(rich_help_panel=EXPERIMENTS)
 def scores() -> None:
     """Print the test scores of the last evaluation."""
-    from flowers.reporting import tables
+    from flowers.runs import scores
 
-    tables.print_scores()
+    scores.print_scores()
 
 
 @app.command(rich_help_panel=EXPERIMENTS)

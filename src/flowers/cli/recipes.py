@@ -18,9 +18,9 @@ Name = Annotated[str, typer.Argument(help="A recipe, as `flowers recipe list` na
 @recipe.command("list")
 def list_all() -> None:
     """Print every recipe: what it is, and what it reached on which photos."""
-    from flowers.recipes import show
+    from flowers.runs import recipe_tables
 
-    show.show_all()
+    recipe_tables.show_all()
 
 
 @recipe.command("show")
@@ -31,9 +31,10 @@ def show_one(
     ] = False,
 ) -> None:
     """Print one recipe: how it was measured, the parameters that it changes, and what to type next."""
-    from flowers.recipes import show, use
+    from flowers.config.recipes import use
+    from flowers.runs import recipe_tables
 
-    use.print_options(name) if options else show.show(name)
+    use.print_options(name) if options else recipe_tables.show(name)
 
 
 @recipe.command("use")
@@ -42,6 +43,6 @@ def use_one(
     force: Annotated[bool, typer.Option("--force", help="Even over values that no commit holds.")] = False,
 ) -> None:
     """Write a recipe's values into params.yaml; parameters that it does not name become the defaults again."""
-    from flowers.recipes import use
+    from flowers.config.recipes import use
 
     use.use(name, force)

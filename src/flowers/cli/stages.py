@@ -10,7 +10,7 @@ from flowers.cli.app import STAGES, app
 @app.command(rich_help_panel=STAGES)
 def download() -> None:
     """Fetch, verify and list the photos, and the ImageNet weights."""
-    from flowers import params
+    from flowers.config import params
     from flowers.stages import download as stage
 
     settings = params.load()
@@ -20,7 +20,7 @@ def download() -> None:
 @app.command(rich_help_panel=STAGES)
 def split() -> None:
     """Deal the photos to train, val and test."""
-    from flowers import params
+    from flowers.config import params
     from flowers.stages import split as stage
 
     stage.run(params.load().split)
@@ -29,9 +29,12 @@ def split() -> None:
 @app.command(rich_help_panel=STAGES)
 def train() -> None:
     """Train head and unfrozen blocks, streaming each epoch to MLflow."""
-    from flowers import params, paths, run_key, tracking
-    from flowers.network.checkpoint import Checkpoint
+    from flowers import tracking
+    from flowers.common import paths
+    from flowers.config import params
     from flowers.stages import train as stage
+    from flowers.tracking import run_key
+    from flowers.training.checkpoint import Checkpoint
 
     settings = params.load()
     checkpoint = Checkpoint(paths.CHECKPOINT, run_key.run_key(settings))
@@ -42,7 +45,7 @@ def train() -> None:
 @app.command(rich_help_panel=STAGES)
 def evaluate() -> None:
     """Score the test photos."""
-    from flowers import params
+    from flowers.config import params
     from flowers.stages import evaluate as stage
 
     stage.run(params.load().evaluate)
@@ -53,7 +56,7 @@ def track(
     force: Annotated[bool, typer.Option("--force", help="Publish again, to a server that was away, say.")] = False,
 ) -> None:
     """Publish the result to MLflow."""
-    from flowers import params
+    from flowers.config import params
     from flowers.stages import track as stage
 
     stage.run(params.load(), force)

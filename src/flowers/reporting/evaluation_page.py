@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flowers.reporting import measures, metrics, mistakes, slices, thumbnails
+from flowers.metrics import classification, confusions, slices
+from flowers.metrics.classification import Labels, Probabilities
+from flowers.reporting import measures, thumbnails
 from flowers.reporting.document import Card, Document, Gallery, Part, Picture, Section, Table
-from flowers.reporting.metrics import Labels, Probabilities
 
 PAIRS, PHOTOS_OF_A_PAIR = 6, 4
 HARDEST = 3  # classes that the first lines name
@@ -43,8 +44,8 @@ class Written:
 
 def shown(labels: Labels, probabilities: Probabilities, gallery: int) -> tuple[list[int], set[int]]:
     """The rows of the `gallery` surest mistakes, and of all photos that the page shows."""
-    surest = mistakes.surest(labels, probabilities)[:gallery].tolist()
-    pairs = mistakes.pairs(labels, probabilities)[:PAIRS]
+    surest = confusions.surest(labels, probabilities)[:gallery].tolist()
+    pairs = confusions.pairs(labels, probabilities)[:PAIRS]
     return surest, {*surest, *(row for pair in pairs for row in pair.rows[:PHOTOS_OF_A_PAIR].tolist())}
 
 
@@ -52,8 +53,8 @@ def document(
     tested: Tested, written: Written, pixels: Mapping[int, np.ndarray], heat: Mapping[int, np.ndarray]
 ) -> Document:
     """The page. `pixels` are those of the rows that `shown` names, `heat` the Grad-CAM of its surest mistakes."""
-    table = metrics.per_class(tested.labels, tested.probabilities.argmax(axis=1), tested.classes)
-    pairs = mistakes.pairs(tested.labels, tested.probabilities)
+    table = classification.per_class(tested.labels, tested.probabilities.argmax(axis=1), tested.classes)
+    pairs = confusions.pairs(tested.labels, tested.probabilities)
     sections = [
         _scores(written),
         Section("Training", [Picture(written.pictures["curves"], "loss and accuracy of each epoch", "curves.png")]),
@@ -69,7 +70,7 @@ def document(
     return Document(title, _lead(tested, written, table, pairs), sections)
 
 
-def _lead(tested: Tested, written: Written, table: pd.DataFrame, pairs: Sequence[mistakes.Pair]) -> list[str]:
+def _lead(tested: Tested, written: Written, table: pd.DataFrame, pairs: Sequence[confusions.Pair]) -> list[str]:
     scores, (low, high) = written.scores, written.intervals["accuracy"]
     lines = [
         f"The model names {_share(scores['accuracy'])} of them right (95\u00a0% interval {_share(low)} – "
@@ -95,7 +96,7 @@ def _scores(written: Written) -> Section:
 
 
 def _confusion(
-    tested: Tested, written: Written, pairs: Sequence[mistakes.Pair], pixels: Mapping[int, np.ndarray]
+    tested: Tested, written: Written, pairs: Sequence[confusions.Pair], pixels: Mapping[int, np.ndarray]
 ) -> Section:
     alt = "photos by true and by predicted class"
     parts: list[Part] = [Picture(written.pictures["confusion"], alt, "confusion.png")]

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from flowers.reporting import wilson
+from flowers.metrics import wilson
 
 BLUE, ORANGE, SKY, INK, GREY, PALE = "#0072B2", "#D55E00", "#56B4E9", "#333333", "#8A8A8A", "#E6E6E6"
 BLUES = LinearSegmentedColormap.from_list("right", ["#FFFFFF", "#9CCBE6", BLUE, "#003A5C"])

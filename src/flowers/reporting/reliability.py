@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from flowers.reporting import wilson
+from flowers.metrics import wilson
 from flowers.reporting.figures import GREY, INK, PALE, SKY, page
 
 WIDE, GAP, STRIP = 3.6, 0.75, 0.7  # inches: a diagram's side, what is between two, and the photos' strip below

@@ -5,7 +5,8 @@ import io
 
 import numpy as np
 
-from flowers import images, paths
+from flowers.common import paths
+from flowers.data import images
 
 _QUALITY = 82  # of JPEG: 10 kB a picture
 _OPACITY = 0.75  # of colour at the strongest place

@@ -5,13 +5,13 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from flowers.errors import UserError
+from flowers.common.errors import UserError
 from flowers.serving.stream import Model
 
 
 def check(model: Model) -> None:
     """Raise UserError where the model is an exported network, which has no gradients."""
-    from flowers.network import classifier
+    from flowers.model import classifier
 
     if not isinstance(model, classifier.Classifier):
         raise UserError("an exported network cannot be explained; ask the model that it was exported from")
@@ -22,7 +22,7 @@ def picture(model: Model, pixels: np.ndarray, number: int) -> bytes:
 
     `pixels` are uint8 RGB (size, size, 3). Raises UserError where the model is an exported network.
     """
-    from flowers.network import classifier, gradcam
+    from flowers.model import classifier, gradcam
     from flowers.reporting import thumbnails
 
     check(model)

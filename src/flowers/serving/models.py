@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowers import console, paths
-from flowers.errors import UserError
-from flowers.params import Params
+from flowers.common import console, paths
+from flowers.common.errors import UserError
+from flowers.config.params import Params
 from flowers.serving.stream import Model
 
 Settings = Callable[[], Params]  # read only where the name of a run is looked for: a folder needs no checkout
@@ -45,13 +45,13 @@ def located(reference: str | None, settings: Settings) -> Iterator[tuple[Path, s
 
 def load(folder: Path) -> Model:
     """The model in a folder that train, export --openvino or MLflow wrote. Raises UserError where it is none."""
-    from flowers.network import classifier
-    from flowers.serving import openvino_model
+    from flowers.model import classifier
+    from flowers.serving.openvino import exported
 
     if not (folder / classifier.DESCRIPTION).exists() and (folder / "model" / classifier.DESCRIPTION).exists():
         raise UserError(f"{folder} holds no model itself; did you mean {folder / 'model'}?")
-    if openvino_model.is_export(folder):
-        return openvino_model.Exported(folder)
+    if exported.is_export(folder):
+        return exported.Exported(folder)
     if (folder / "MLmodel").exists():
         artifacts = folder / "artifacts"
         return classifier.load(artifacts / "model", artifacts / paths.WEIGHTS.name)
@@ -66,10 +66,10 @@ def weights_of(folder: Path) -> Path:
 
 def _logged(reference: str | None, params: Params, held: contextlib.ExitStack) -> tuple[Path, str] | None:
     """The folder of a run's model, or of the champion's; None where there is no champion that can be reached."""
-    from flowers.tracking import StoreUnreachable, lookup, stored
+    from flowers.tracking import StoreUnreachable, logged_models, lookup
 
     try:
-        found = held.enter_context(stored.model(lookup.CHAMPION if reference is None else reference, params))
+        found = held.enter_context(logged_models.model(lookup.CHAMPION if reference is None else reference, params))
     except StoreUnreachable as error:
         if reference is not None:
             raise

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flowers import console
-from flowers.serving import answers, explain, models, rows, sources, stream
+from flowers.common import console
+from flowers.serving import explain, models, results, rows, sources, stream
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def predict(names: Sequence[str], options: Options, settings: models.Settings) -
         contextlib.closing(stream.batches(chosen.model, photos, sources.read)) as batches,
     ):
         for batch in batches:
-            said = answers.answers(classes, batch.probabilities, threshold)
+            said = results.answers(classes, batch.probabilities, threshold)
             each = zip(batch.items, said, batch.probabilities, batch.errors, strict=True)
             bar.clear()  # it may stand where the rows are to come
             write([rows.Row(photo.path, *rest) for photo, *rest in each])

@@ -12,7 +12,7 @@ from typing import Any, Literal, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from flowers.serving.answers import BEST, Answer
+from flowers.serving.results import BEST, Answer
 
 Format = Literal["table", "csv", "jsonl"]
 

@@ -21,20 +21,20 @@ class FlowerClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: Any) -> None:
         """Read the trained model and the weights, once."""
-        from flowers.network import classifier
+        from flowers.model import classifier
 
         self._model = classifier.load(Path(context.artifacts["model"]), Path(context.artifacts["weights"]))
 
     # The hint is the usual case; with a wider one MLflow warns that it cannot infer the signature, which is explicit.
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """A row per photo in the order of the input, as `flowers.serving.answers.table` describes it.
+        """A row per photo in the order of the input, as `flowers.serving.results.table` describes it.
 
         `model_input` has a column `image`, or is a list or an array, of encoded photos (JPEG, PNG, ...): bytes, or
         text in base64, as JSON has them. `params`: every_class (also a column p(<class>) of each class), threshold
         (of unsure answers, in the place of the model's own). Raises MlflowException (a bad request) naming the row of
         an unreadable photo.
         """
-        from flowers.serving import answers, stream
+        from flowers.serving import results, stream
 
         asked = params or {}
         photos = model_input["image"] if isinstance(model_input, pd.DataFrame | dict) else model_input
@@ -47,7 +47,7 @@ class FlowerClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 row += 1
             found.append(batch.probabilities)
         threshold = asked.get("threshold", -1.0)
-        return answers.table(
+        return results.table(
             self._model.classes,
             np.concatenate(found),
             self._model.threshold if threshold < 0 else threshold,

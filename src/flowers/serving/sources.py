@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 STANDARD_INPUT = "-"
 
-# Of the formats of flowers.images. A file that is named itself is tried whatever its name is.
+# Of the formats of flowers.data.images. A file that is named itself is tried whatever its name is.
 SUFFIXES = (
     *("bmp", "dib", "gif", "jfif", "jpe", "jpeg", "jpg", "mpo", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff"),
     "webp",

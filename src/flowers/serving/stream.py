@@ -12,16 +12,16 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flowers import images
+from flowers.data import images
 
 T = TypeVar("T")
 
-BATCH = 32  # as many as the trunk takes at a time
+BATCH = 32  # as many as the backbone takes at a time
 _AHEAD = 3 * BATCH  # photos decoded or waiting for it: 15 MB at 224 pixels, and the pixels of what the threads are at
 
 
 class Model(Protocol):
-    """What can be asked: flowers.network.classifier.Classifier, or an exported network."""
+    """What can be asked: flowers.model.classifier.Classifier, or an exported network."""
 
     classes: list[str]
     threshold: float | None

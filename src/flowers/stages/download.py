@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowers import images, paths
-from flowers.console import progress, say, warn
-from flowers.datasets import catalogue, fetch, readers, unpack, versioned
-from flowers.datasets.readers import Photo
-from flowers.errors import UserError
-from flowers.params import DatasetParams
+from flowers.common import paths
+from flowers.common.console import progress, say, warn
+from flowers.common.errors import UserError
+from flowers.config.params import DatasetParams
+from flowers.data import catalogue, fetch, images, readers, unpack, versioned
+from flowers.data.readers import Photo
 
 _MAX_WORKERS = 8  # each holds one decoded photo: 0.4 GB for the largest that is read
 _SHOWN = 10  # bad images in a message; all of them stand in build/skipped.csv
@@ -53,7 +53,7 @@ def run(dataset: DatasetParams, weights: str) -> None:
     Everything is made in a temporary folder inside build/ and then moved into place. Raises UserError for a data set
     that cannot be had or read, for bad images where `dataset.bad_images` is 'refuse', and for fewer than two classes.
     """
-    from flowers.network.weights import provide
+    from flowers.model.weights import provide
 
     source = catalogue.find(dataset.name)
     try:

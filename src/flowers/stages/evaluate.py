@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flowers import console, paths
-from flowers.errors import UserError
-from flowers.network import activations, backend, checkpoint, classifier, gradcam, photos
-from flowers.params import EvaluateParams
-from flowers.reporting import bootstrap, calibration, document, evaluation_page, figures, metrics, reliability, seen
+from flowers.common import console, paths
+from flowers.common.errors import UserError
+from flowers.config.params import EvaluateParams
+from flowers.metrics import bootstrap, calibration, classification
+from flowers.model import backend, classifier, gradcam
+from flowers.reporting import brightness, document, evaluation_page, figures, reliability
+from flowers.training import activation_cache, checkpoint, subsets
 
 JOINED_PHOTOS = 32
 TRAINED_ON_PHOTOS = 32  # of val, where it was trained on: they say nothing, but promote asks a stored model about some
@@ -22,12 +24,12 @@ JOINED_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}  # largest difference of 
 
 def run(evaluate: EvaluateParams) -> None:
     """Run the stage. Raises UserError where the model on raw photos disagrees with the stored activations."""
-    backend.settle(evaluate.seed)
+    backend.make_deterministic(evaluate.seed)
     model = classifier.load(paths.MODEL, paths.WEIGHTS)
     if not paths.HISTORY.exists():
         raise UserError(f"{paths.HISTORY}: no such file; run `dvc repro` to train a model")
     checkpoint.remove(paths.CHECKPOINT)  # DVC, which runs this stage, has the trained model by now
-    history, test, val = pd.read_csv(paths.HISTORY), photos.read("test"), photos.read("val")
+    history, test, val = pd.read_csv(paths.HISTORY), subsets.read("test"), subsets.read("val")
     held_out = bool(history["val_loss"].notna().any())
     val = val if held_out else val.first(TRAINED_ON_PHOTOS)
     if test.classes != model.classes:
@@ -35,12 +37,12 @@ def run(evaluate: EvaluateParams) -> None:
     probabilities, val_probabilities = _probabilities(model, test), _probabilities(model, val)
     _check_joined(model, test, probabilities)
     surest, shown = evaluation_page.shown(test.labels, probabilities, evaluate.gallery)
-    brightness, pixels = seen.look(test.plain(model.size), shown)
+    luma, pixels = brightness.look(test.plain(model.size), shown)
     heat = _heat(model, surest, pixels, probabilities)
 
     shutil.rmtree(paths.EVALUATION, ignore_errors=True)
     paths.EVALUATION.mkdir(parents=True)
-    scores = metrics.scores(test.labels, probabilities)
+    scores = classification.scores(test.labels, probabilities)
     intervals = bootstrap.intervals(test.labels, probabilities, evaluate.bootstrap_samples, evaluate.seed)
     _write_json(paths.METRICS, scores)
     _write_json(paths.INTERVALS, {name: list(interval) for name, interval in intervals.items()})
@@ -52,24 +54,24 @@ def run(evaluate: EvaluateParams) -> None:
     _draw_reliability(test, probabilities, model.description.temperature, held_out)
     figures.curves(history, paths.CURVES_PICTURE)
 
-    tested = _tested(test, probabilities, brightness, photos.read("train", *(() if held_out else ("val",))))
+    tested = _tested(test, probabilities, luma, subsets.read("train", *(() if held_out else ("val",))))
     written = evaluation_page.Written(scores, intervals, evaluate.bootstrap_samples, calibrated, _pictures())
     page = evaluation_page.document(tested, written, pixels, heat)
     paths.REPORT.write_text(document.html(page), encoding="utf-8")
     console.say(f"Scored {len(test)} test photos: {scores['accuracy']:.1%} right")
 
 
-def _probabilities(model: classifier.Classifier, chosen: photos.Photos) -> np.ndarray:
+def _probabilities(model: classifier.Classifier, chosen: subsets.Subset) -> np.ndarray:
     looks = chosen.looks(model.description.mirror, model.size)
-    stored = activations.stored(looks, [model.cut], model.pretrained, model.description.precision)
-    return model.probabilities_at_cut(stored[model.cut])
+    stored = activation_cache.stored(looks, [model.feature_layer], model.pretrained, model.description.precision)
+    return model.probabilities_from_activations(stored[model.feature_layer])
 
 
-def _check_joined(model: classifier.Classifier, test: photos.Photos, probabilities: np.ndarray) -> None:
+def _check_joined(model: classifier.Classifier, test: subsets.Subset, probabilities: np.ndarray) -> None:
     """The model from raw photos must say what tail and head say of the stored activations."""
     rows = np.linspace(0, len(test) - 1, min(JOINED_PHOTOS, len(test))).astype(int)
     items = test.plain(model.size)
-    pixels = np.stack([activations.pixels(items[row]) for row in rows])
+    pixels = np.stack([activation_cache.pixels(items[row]) for row in rows])
     difference = float(np.abs(model.probabilities(pixels) - probabilities[rows]).max())
     tolerance = JOINED_TOLERANCE[model.description.precision]
     if difference > tolerance:
@@ -88,7 +90,7 @@ def _heat(
 
 
 def _calibration(
-    test: photos.Photos, probabilities: np.ndarray, model: classifier.Description, held_out: bool
+    test: subsets.Subset, probabilities: np.ndarray, model: classifier.Description, held_out: bool
 ) -> dict[str, float | bool | None]:
     error = calibration.expected_calibration_error
     found: dict[str, float | bool | None] = {
@@ -107,7 +109,7 @@ def _calibration(
     return found
 
 
-def _write_predictions(path: Path, chosen: photos.Photos, probabilities: np.ndarray) -> None:
+def _write_predictions(path: Path, chosen: subsets.Subset, probabilities: np.ndarray) -> None:
     table = chosen.table[["path", "sha256", "label"]].assign(
         predicted=[chosen.classes[number] for number in probabilities.argmax(axis=1)],
         probability=probabilities.max(axis=1),
@@ -116,17 +118,17 @@ def _write_predictions(path: Path, chosen: photos.Photos, probabilities: np.ndar
     pd.concat([table, columns], axis=1).to_csv(path, index=False, float_format="%.6g")
 
 
-def _write_tables(test: photos.Photos, probabilities: np.ndarray) -> None:
+def _write_tables(test: subsets.Subset, probabilities: np.ndarray) -> None:
     predicted = probabilities.argmax(axis=1)
-    per_class = metrics.per_class(test.labels, predicted, test.classes)
+    per_class = classification.per_class(test.labels, predicted, test.classes)
     per_class.to_csv(paths.PER_CLASS, index=False, float_format="%.6g")
     figures.per_class(per_class, paths.PER_CLASS_PICTURE)
-    confusion = metrics.confusion(test.labels, predicted, test.classes)
+    confusion = classification.confusion(test.labels, predicted, test.classes)
     confusion.to_csv(paths.CONFUSION)
     figures.confusion(confusion, paths.CONFUSION_PICTURE)
 
 
-def _draw_reliability(test: photos.Photos, probabilities: np.ndarray, temperature: float, held_out: bool) -> None:
+def _draw_reliability(test: subsets.Subset, probabilities: np.ndarray, temperature: float, held_out: bool) -> None:
     different = {"As trained": calibration.scaled(probabilities, 1 / temperature)}
     if held_out:
         different[f"With temperature {temperature:.2f}"] = probabilities
@@ -138,13 +140,13 @@ def _draw_reliability(test: photos.Photos, probabilities: np.ndarray, temperatur
 
 
 def _tested(
-    test: photos.Photos, probabilities: np.ndarray, brightness: np.ndarray, trained_on: photos.Photos
+    test: subsets.Subset, probabilities: np.ndarray, luma: np.ndarray, trained_on: subsets.Subset
 ) -> evaluation_page.Tested:
     return evaluation_page.Tested(
         files=test.table["path"].tolist(),
         labels=test.labels,
         probabilities=probabilities,
-        brightness=brightness,
+        brightness=luma,
         short_side=test.table[["width", "height"]].astype(int).min(axis=1).to_numpy(),
         classes=test.classes,
         training_photos=np.bincount(trained_on.labels, minlength=len(test.classes)),

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from flowers import console, paths
-from flowers.datasets import duplicates
-from flowers.errors import UserError
-from flowers.params import SplitParams
+from flowers.common import console, paths
+from flowers.common.errors import UserError
+from flowers.config.params import SplitParams
+from flowers.data import near_duplicates
 
 SUBSETS = ("train", "val", "test")
 NAMED = 10  # groups of duplicates that a warning names; split.json has them all
@@ -146,7 +146,9 @@ def _read() -> list[Photo]:
                 f"{source}: '{path}' needs a label, its pixels' digest, two hashes of 16 hex digits, and as subset "
                 "train, val, test or nothing"
             )
-    shown = duplicates.pictures(table["pixels"].tolist(), table["phash"].tolist(), table["mirrored_phash"].tolist())
+    shown = near_duplicates.pictures(
+        table["pixels"].tolist(), table["phash"].tolist(), table["mirrored_phash"].tolist()
+    )
     table = table.assign(picture=shown)
     photos = sorted(Photo(*row) for row in table[list(Photo._fields)].itertuples(index=False))
     labels = {photo.label for photo in photos}
@@ -211,8 +213,10 @@ def _report(photos: Sequence[Photo], dealt: Mapping[str, str], method: str) -> d
     labels = {photo.path: photo.label for photo in photos}
     pixels = {photo.path: photo.pixels for photo in photos}
     pictures = {photo.path: photo.picture for photo in photos}
-    equal = [group for group in duplicates.gathered(labels, pixels).values() if len(group) > 1]
-    alike = [group for group in duplicates.gathered(labels, pictures).values() if len({*map(pixels.get, group)}) > 1]
+    equal = [group for group in near_duplicates.gathered(labels, pixels).values() if len(group) > 1]
+    alike = [
+        group for group in near_duplicates.gathered(labels, pictures).values() if len({*map(pixels.get, group)}) > 1
+    ]
     return {
         "method": method,
         "photos": len(photos),
@@ -221,8 +225,8 @@ def _report(photos: Sequence[Photo], dealt: Mapping[str, str], method: str) -> d
             label: {subset: counts[label, subset] for subset in SUBSETS}
             for label in sorted({photo.label for photo in photos})
         },
-        "duplicates": duplicates.report(equal, dealt, labels),
-        "near_duplicates": duplicates.report(alike, dealt, labels),
+        "duplicates": near_duplicates.report(equal, dealt, labels),
+        "near_duplicates": near_duplicates.report(alike, dealt, labels),
     }
 
 

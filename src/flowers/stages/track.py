@@ -2,9 +2,10 @@
 
 import json
 
-from flowers import console, paths, tracking
-from flowers.errors import UserError
-from flowers.params import Params
+from flowers import tracking
+from flowers.common import console, paths
+from flowers.common.errors import UserError
+from flowers.config.params import Params
 
 
 def run(params: Params, force: bool = False) -> None:

@@ -4,11 +4,12 @@ import csv
 import shutil
 from dataclasses import replace
 
-from flowers import console, paths
-from flowers.network import activations, backend, classifier, fitting, resnet, training, weights
-from flowers.network.checkpoint import Checkpoint
-from flowers.params import AugmentationParams, HeadParams, ModelParams, TrainParams
-from flowers.reporting import calibration
+from flowers.common import console, paths
+from flowers.config.params import AugmentationParams, HeadParams, ModelParams, TrainParams
+from flowers.metrics import calibration
+from flowers.model import backend, classifier, resnet, weights
+from flowers.training import activation_cache, fitting, phases
+from flowers.training.checkpoint import Checkpoint
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -27,7 +28,7 @@ def run(
     head: HeadParams,
     augmentation: AugmentationParams,
     train: TrainParams,
-    on_epoch: training.OnEpoch | None = None,
+    on_epoch: phases.OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> None:
     """Run the stage; `on_epoch` is handed each epoch's row of the history as soon as it is there.
@@ -35,14 +36,14 @@ def run(
     With a checkpoint, a training that was killed goes on from its last finished epoch; the rows of all epochs before
     are handed on again. It stays when the stage ends, until evaluate sees that the result was kept.
     """
-    cut = fitting.cut_of(model, head)
-    data = fitting.Data(model.precision, augmentation, [cut], with_validation=train.on == "train")
+    feature_layer = fitting.feature_layer_of(model, head)
+    data = fitting.Data(model.precision, augmentation, [feature_layer], with_validation=train.on == "train")
     views = f"{augmentation.views + 1} views each" if augmentation.views else "plain"
     console.say(f"Training on {len(data.train)} photos of {len(data.train.classes)} classes, {views}")
 
     if checkpoint is not None:  # another device or precision, other bits
         checkpoint = replace(checkpoint, key=f"{checkpoint.key} {data.precision} {backend.device()}")
-    progress = checkpoint.load() if checkpoint else training.Progress()
+    progress = checkpoint.load() if checkpoint else phases.Progress()
     if progress.rows:
         console.say(f"Going on after epoch {progress.rows[-1]['epoch']}, where it was interrupted")
     if on_epoch is not None:
@@ -66,7 +67,7 @@ def run(
         weights_digest=weights.digest(data.tensors),
     )
     # Where fine-tuning was no better than the head alone, the blocks are as they were.
-    untrained = {name: data.tensors[name] for name in resnet.block_tensors(cut.blocks)}
+    untrained = {name: data.tensors[name] for name in resnet.block_tensors(feature_layer.blocks)}
     trained = {**untrained, **progress.best}
     description = _calibrated(classifier.Classifier(description, trained, data.tensors), data)
     shutil.rmtree(paths.MODEL, ignore_errors=True)
@@ -78,14 +79,14 @@ def _calibrated(model: classifier.Classifier, data: fitting.Data) -> classifier.
     if data.val is None:
         return model.description
     looks = data.val.looks(model.description.mirror, model.size)
-    stored = activations.stored(looks, [model.cut], data.tensors, data.precision)
-    probabilities = model.probabilities_at_cut(stored[model.cut])
+    stored = activation_cache.stored(looks, [model.feature_layer], data.tensors, data.precision)
+    probabilities = model.probabilities_from_activations(stored[model.feature_layer])
     temperature = calibration.temperature(data.val.labels, probabilities)
     threshold = calibration.threshold(data.val.labels, calibration.scaled(probabilities, temperature))
     return replace(model.description, temperature=temperature, threshold=threshold)
 
 
-def _say_result(progress: training.Progress) -> None:
+def _say_result(progress: phases.Progress) -> None:
     epochs = sum(row["phase"] != "regression" for row in progress.rows)
     score = progress.best_score[0]
     held_out = f"validation {score:.1%} mean per class" if score >= 0 else "without validation photos"
@@ -97,7 +98,7 @@ def _say_result(progress: training.Progress) -> None:
         console.say(f"Trained for {epochs} epochs, {held_out}")
 
 
-def _write_history(rows: list[training.Row]) -> None:
+def _write_history(rows: list[phases.Row]) -> None:
     with paths.HISTORY.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, HISTORY_COLUMNS, restval="")
         writer.writeheader()

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flowers import console, run_key
-from flowers.params import Params
-from flowers.tracking import provenance, runs, store
+from flowers.common import console
+from flowers.config.params import Params
+from flowers.tracking import provenance, run_key, runs, store
 from flowers.tracking.result import Point, point
 
 if TYPE_CHECKING:

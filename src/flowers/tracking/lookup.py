@@ -5,8 +5,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowers.errors import UserError
-from flowers.params import Params
+from flowers.common.errors import UserError
+from flowers.config.params import Params
 from flowers.tracking import runs, store
 
 if TYPE_CHECKING:

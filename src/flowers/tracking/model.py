@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flowers
-from flowers import paths
+from flowers.common import paths
 from flowers.tracking import store
 from flowers.tracking.result import Result, flattened
 

@@ -20,7 +20,7 @@ def text(result: Result) -> str:
             "|---|---|---|",
             *rows,
             "",
-            f"Photos: {photos}. Epochs: {epochs}. Precision of the trunk: {result.precision}.",
+            f"Photos: {photos}. Epochs: {epochs}. Precision of the backbone: {result.precision}.",
         ]
     )
 

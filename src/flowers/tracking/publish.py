@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowers import paths
-from flowers.params import Params
+from flowers.common import paths
+from flowers.config.params import Params
 from flowers.tracking import model, note, provenance, runs, store
 from flowers.tracking.result import Point, Result, flattened, read, same_value
 

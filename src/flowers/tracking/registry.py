@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from flowers.errors import UserError
+from flowers.common.errors import UserError
 from flowers.tracking import lookup, model, store
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flowers import paths, run_key
-from flowers.errors import UserError
-from flowers.params import DECIDE_NO_RESULT, Params
+from flowers.common import paths
+from flowers.common.errors import UserError
+from flowers.config.params import DECIDE_NO_RESULT, Params
+from flowers.tracking import run_key
 
 Point = tuple[int, dict[str, float]]  # epoch, metrics
 
@@ -45,7 +46,7 @@ class Result:
 
     @property
     def precision(self) -> str:
-        """The precision that the trunk ran in."""
+        """The precision that the backbone ran in."""
         return str(self.model.get("precision", "unknown"))
 
     @cached_property

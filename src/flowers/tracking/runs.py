@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowers import run_key
-from flowers.params import Params
-from flowers.tracking import provenance, store
+from flowers.config.params import Params
+from flowers.tracking import provenance, run_key, store
 from flowers.tracking.result import Point
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowers import paths
-from flowers.errors import UserError
-from flowers.params import Params
+from flowers.common import paths
+from flowers.common.errors import UserError
+from flowers.config.params import Params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowers import console, run_key
-from flowers.params import Params
-from flowers.tracking import provenance, runs, store
+from flowers.common import console
+from flowers.config.params import Params
+from flowers.tracking import provenance, run_key, runs, store
 from flowers.tracking.live import Stream
 from flowers.tracking.result import flattened
 

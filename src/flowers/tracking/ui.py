@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 
-from flowers import console
-from flowers.errors import UserError
+from flowers.common import console
+from flowers.common.errors import UserError
 from flowers.tracking import store
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 
-from flowers import console
-from flowers.errors import UserError
-from flowers.params import Params
+from flowers.common import console
+from flowers.common.errors import UserError
+from flowers.config.params import Params
 from flowers.tuning.study import Study
 from flowers.tuning.worker import Stop
 

@@ -4,12 +4,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowers import console, params_file
-from flowers.errors import UserError
-from flowers.params import Params
-from flowers.reporting import study_figures
+from flowers.common import console
+from flowers.common.errors import UserError
+from flowers.config import edit
+from flowers.config.params import Params
 from flowers.tracking import StudyFacts, StudyRuns
-from flowers.tuning import crew, screen, states, summary, verdict, worker
+from flowers.tuning import crew, screen, study_figures, summary, trial_table, verdict, worker
 from flowers.tuning.space import Space, decoded
 from flowers.tuning.storage import Storage
 from flowers.tuning.study import Study
@@ -41,7 +41,7 @@ def tune(settings: Params, options: Options) -> int:
         raise UserError("params.yaml: train.on must be 'train' for a study: its scores are those of validation photos")
     space = Space(settings)
     if options.apply and not options.force:
-        params_file.refuse(params_file.uncommitted(space.names))
+        edit.refuse(edit.uncommitted(space.names))
     study = Study(Storage(options.storage), space, options.study, options.new)
     trainer, stop = Trainer(space), Stop()
     if not study.finished(options.n_trials):
@@ -86,16 +86,16 @@ def _publish(study: Study, n_trials: int) -> None:
     trials = study.trials()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        table = states.table(trials, study.space.names)
+        table = trial_table.table(trials, study.space.names)
         table.to_csv(folder / "trials.csv", index=False)
         importances = study.importances()
         study_figures.draw(trials, importances, folder)
         status = "FINISHED" if study.finished(n_trials) else "KILLED"
-        study_runs(study).finish(states.facts(trials, study.space), {"trials": table}, folder, status, importances)
+        study_runs(study).finish(trial_table.facts(trials, study.space), {"trials": table}, folder, status, importances)
 
 
 def _apply(study: Study, found: verdict.Verdict) -> None:
     if found.is_current:
         return
-    params_file.write({name: decoded(value) for name, value in found.winner.params.items()})
+    edit.write({name: decoded(value) for name, value in found.winner.params.items()})
     console.say("params.yaml now holds the winner. Train it: dvc repro")

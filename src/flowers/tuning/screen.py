@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from flowers import console
-from flowers.background import repeating
-from flowers.tuning import states
+from flowers.common import console
+from flowers.tuning import trial_table
+from flowers.tuning.background import repeating
 from flowers.tuning.study import BEST_EPOCH, Study
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def trials_table(study: Study, n_trials: int, workers: int, rows: int) -> "Table
     import rich.text
 
     trials = study.trials()
-    names = states.short(study.space.names)
+    names = trial_table.short(study.space.names)
     heading = rich.text.Text(f"{study.name}: {_heading(trials, n_trials, workers)}")  # brackets in a name stay
     table = rich.table.Table(title=heading, title_justify="left", title_style="bold")
     table.add_column("trial", justify="right")
@@ -76,45 +76,47 @@ def trials_table(study: Study, n_trials: int, workers: int, rows: int) -> "Table
         table.add_column(name, justify="right")
     table.add_column("state", min_width=12)
     table.add_column("time", justify="right", min_width=6)
-    top = states.best(trials)
+    top = trial_table.best(trials)
     for trial in trials[-max(3, rows) :]:
-        word, _ = states.state(trial)
+        word, _ = trial_table.state(trial)
         style = "bold green" if trial is top else _STYLES.get(word, "")
         table.add_row(*_cells(trial, list(names)), style=style)
     return table
 
 
 def _cells(trial: "FrozenTrial", names: Sequence[str]) -> list[str]:
-    word, detail = states.state(trial)
-    score = states.score(trial)
+    word, detail = trial_table.state(trial)
+    score = trial_table.score(trial)
     return [
         str(trial.number),
-        *(states.shown(trial.params[name]) if name in trial.params else "" for name in names),
+        *(trial_table.shown(trial.params[name]) if name in trial.params else "" for name in names),
         "" if score is None else f"{score:.1%}",
         str(trial.user_attrs.get(BEST_EPOCH, "")),
         word if word == "failed" else f"{word} {detail}".strip(),
-        states.duration(states.seconds(trial)) if word != "waiting" else "",
+        trial_table.duration(trial_table.seconds(trial)) if word != "waiting" else "",
     ]
 
 
 def _heading(trials: "Sequence[FrozenTrial]", n_trials: int, workers: int) -> str:
     ended = [trial for trial in trials if trial.state.is_finished()]
     parts = [f"{len(ended)} of {n_trials} trials"]
-    if (top := states.best(trials)) is not None:
+    if (top := trial_table.best(trials)) is not None:
         parts.append(f"best so far {top.value:.1%} (trial {top.number})")
     if ended and len(ended) < n_trials:
-        mean = sum(states.seconds(trial) or 0 for trial in ended) / len(ended)
-        parts.append(f"about {states.duration(mean * (n_trials - len(ended)) / workers)} left")
+        mean = sum(trial_table.seconds(trial) or 0 for trial in ended) / len(ended)
+        parts.append(f"about {trial_table.duration(mean * (n_trials - len(ended)) / workers)} left")
     return ", ".join(parts)
 
 
 def _line(trial: "FrozenTrial", trials: "Sequence[FrozenTrial]", names: Sequence[str]) -> str:
-    word, detail = states.state(trial)
-    short = states.short(names)
-    values = ", ".join(f"{short[name]} {states.shown(trial.params[name])}" for name in names if name in trial.params)
-    score, top = states.score(trial), states.best(trials)
+    word, detail = trial_table.state(trial)
+    short = trial_table.short(names)
+    values = ", ".join(
+        f"{short[name]} {trial_table.shown(trial.params[name])}" for name in names if name in trial.params
+    )
+    score, top = trial_table.score(trial), trial_table.best(trials)
     parts = [f"trial {trial.number}: {word}{' ' + detail if detail else ''}"]
     parts += [] if score is None else [f"{score:.1%}"]
-    parts += [values, states.duration(states.seconds(trial))]
+    parts += [values, trial_table.duration(trial_table.seconds(trial))]
     best = f"; best {top.value:.1%} (trial {top.number})" if top is not None else ""
     return ", ".join(part for part in parts if part) + best

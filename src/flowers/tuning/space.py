@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from flowers import paths
-from flowers.errors import UserError
-from flowers.mistakes import words
-from flowers.params import Dimension, Params, Training, check_together
-from flowers.params_file import written
+from flowers.common import paths
+from flowers.common.errors import UserError
+from flowers.config.edit import written
+from flowers.config.params import Dimension, Params, Training, check_together
+from flowers.config.validation_errors import words
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

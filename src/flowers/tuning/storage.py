@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowers import paths
-from flowers.errors import UserError
+from flowers.common import paths
+from flowers.common.errors import UserError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -185,7 +185,7 @@ class _AppendLock:
         self._lock.release()
 
     def _mend(self) -> None:
-        """Cut off what a process that was killed, or a full disk, left of a line: the next one would be lost with it.
+        """Cut off what a killed process, or a full disk, left of a line: the next one would be lost with it.
 
         Readers pass over it, so nobody has seen it.
         """

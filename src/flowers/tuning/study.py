@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowers import run_key
-from flowers.errors import UserError
-from flowers.network.trunk import best_precision
-from flowers.params import Params, TuneParams
-from flowers.tracking import experiment_name
-from flowers.tuning import alive
+from flowers.common.errors import UserError
+from flowers.config.params import Params, TuneParams
+from flowers.model.backbone import best_precision
+from flowers.tracking import experiment_name, run_key
+from flowers.tuning import heartbeat
 from flowers.tuning.space import SECTIONS, Space, encoded
 from flowers.tuning.storage import Storage
 
@@ -96,8 +95,8 @@ class Study:
             self._study.sampler = _sampler(int(seed))
             trial = self._study.ask(self.space.distributions)
             trial.set_user_attr(ATTEMPT, trial.user_attrs.get(ATTEMPT, 0) + 1)
-            trial.set_user_attr(alive.SAID, time.time())
-            trial.set_user_attr(alive.WORKER, alive.myself())
+            trial.set_user_attr(heartbeat.SAID, time.time())
+            trial.set_user_attr(heartbeat.WORKER, heartbeat.myself())
             return trial
 
     def finished(self, n_trials: int) -> bool:
@@ -108,7 +107,7 @@ class Study:
     def holds(self, trial: "Trial") -> bool:
         """Whether a trial is still this process's to train: another one takes it over after too long a silence."""
         now = self.trials()[trial.number]
-        return bool(now.state.name == "RUNNING" and now.user_attrs.get(alive.WORKER) == alive.myself())
+        return bool(now.state.name == "RUNNING" and now.user_attrs.get(heartbeat.WORKER) == heartbeat.myself())
 
     def complete(self, trial: "Trial", scores: Sequence[float], best_epoch: int) -> None:
         """End a trial with the mean of its scores."""
@@ -226,7 +225,7 @@ class Study:
         from optuna.trial import TrialState
 
         for trial in self.trials():
-            if trial.state != TrialState.RUNNING or alive.is_alive(trial):
+            if trial.state != TrialState.RUNNING or heartbeat.is_alive(trial):
                 continue
             if trial.user_attrs.get(ATTEMPT, 1) < ATTEMPTS:
                 self._wait(trial.number)

@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from flowers.tuning import states
+from flowers.tuning import trial_table
 from flowers.tuning.storage import shown
 from flowers.tuning.study import Study
 from flowers.tuning.verdict import Verdict
@@ -26,7 +26,7 @@ def show(study: Study, found: Verdict | None, options: "Options") -> None:
     out.print(_comparison(study, found))
     out.print(_judgement(found))
     if importances := study.importances():
-        short = states.short(list(importances))
+        short = trial_table.short(list(importances))
         shares = ", ".join(f"{short[name]} {share:.0%}" for name, share in importances.items())
         out.print(f"What made scores differ: {shares}")
     out.print()
@@ -36,7 +36,7 @@ def show(study: Study, found: Verdict | None, options: "Options") -> None:
 
 def reasons(study: Study) -> str:
     """Why trials failed, most frequent reason first."""
-    counts = Counter(states.state(trial)[1] for trial in study.trials() if states.state(trial)[0] == "failed")
+    counts = Counter(trial_table.state(trial)[1] for trial in study.trials() if trial_table.state(trial)[0] == "failed")
     if not counts:
         return "none has ended yet"
     reason, count = counts.most_common(1)[0]
@@ -45,12 +45,12 @@ def reasons(study: Study) -> str:
 
 def _counts(study: Study, n_trials: int) -> str:
     trials = study.trials()
-    words = Counter(states.state(trial)[0] for trial in trials)
+    words = Counter(trial_table.state(trial)[0] for trial in trials)
     parts = [
         f"{words[word]} {word}" for word in ("completed", "pruned", "failed", "interrupted", "training") if words[word]
     ]
-    seconds = sum(states.seconds(trial) or 0 for trial in trials if trial.state.is_finished())
-    parts.append(f"{states.duration(seconds)} of training")
+    seconds = sum(trial_table.seconds(trial) or 0 for trial in trials if trial.state.is_finished())
+    parts.append(f"{trial_table.duration(seconds)} of training")
     ended = sum(trial.state.is_finished() for trial in trials)
     return f"Study '{study.name}', {ended} of {max(n_trials, len(trials))} trials: {', '.join(parts)}"
 
@@ -63,7 +63,7 @@ def _comparison(study: Study, found: Verdict) -> "Table":
     table.add_column("params.yaml", justify="right")
     table.add_column(f"winner: trial {found.winner.number}", justify="right")
     for name in study.space.names:
-        table.add_row(name, states.shown(found.current[name]), states.shown(found.winner.params[name]))
+        table.add_row(name, trial_table.shown(found.current[name]), trial_table.shown(found.winner.params[name]))
     table.add_section()
     table.add_row("score in the study", _percent(found.current_score), _percent(found.winner.value))
     if (

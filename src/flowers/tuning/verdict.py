@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowers import console
-from flowers.network.training import Diverged, OnEpoch, Row
-from flowers.tuning import states
+from flowers.common import console
+from flowers.training.phases import Diverged, OnEpoch, Row
+from flowers.tuning import trial_table
 from flowers.tuning.study import SCORES, Study
 from flowers.tuning.worker import Interrupted, Stop, Trainer
 
@@ -107,7 +107,7 @@ def _score(study: Study, trainer: Trainer, values: dict[str, Any], seed: int, on
 def read(study: Study) -> Verdict | None:
     """As far as the study knows already."""
     trials = study.trials()
-    winner = states.best(trials)
+    winner = trial_table.best(trials)
     if winner is None:
         return None
     current = study.space.current()

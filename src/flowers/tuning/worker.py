@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flowers import console
-from flowers.errors import UserError
-from flowers.network import fitting, training
-from flowers.params import Params
+from flowers.common import console
+from flowers.common.errors import UserError
+from flowers.config.params import Params
 from flowers.tracking import Stream, StudyRuns, ending
-from flowers.tuning import alive, states
+from flowers.training import fitting, phases
+from flowers.tuning import heartbeat, trial_table
 from flowers.tuning.space import Space
 from flowers.tuning.storage import StorageTrouble
 from flowers.tuning.study import Study
@@ -66,26 +66,28 @@ class Trainer:
     """Trains with any parameters of a space, on data that is read once, when it is first needed."""
 
     def __init__(self, space: Space) -> None:
-        # One pass of the trunk serves all depths; but not beforehand where each trial has photos of its own.
+        # One pass of the backbone serves all depths; but not beforehand where each trial has photos of its own.
         own_views = {"model.precision", "model.input_size", "head.features"}
         searched = any(name.startswith("augmentation.") or name in own_views for name in space.names)
-        cut = fitting.cut_of(space.settings.model, space.settings.head)
-        self._cuts = None if searched else [replace(cut, unfreeze_blocks=depth) for depth in space.depths()]
+        feature_layer = fitting.feature_layer_of(space.settings.model, space.settings.head)
+        self._feature_layers = (
+            None if searched else [replace(feature_layer, unfreeze_blocks=depth) for depth in space.depths()]
+        )
         self._data: dict[Any, fitting.Data] = {}
 
     def data(self, settings: Params) -> fitting.Data:
         """Photos and activations for these settings."""
-        cuts = self._cuts or [fitting.cut_of(settings.model, settings.head)]
-        key = (settings.model.precision, settings.augmentation, *cuts)
+        feature_layers = self._feature_layers or [fitting.feature_layer_of(settings.model, settings.head)]
+        key = (settings.model.precision, settings.augmentation, *feature_layers)
         if key not in self._data:
             if len(self._data) == _KEPT:
                 del self._data[next(iter(self._data))]
-            self._data[key] = fitting.Data(settings.model.precision, settings.augmentation, cuts)
+            self._data[key] = fitting.Data(settings.model.precision, settings.augmentation, feature_layers)
         return self._data[key]
 
-    def fit(self, settings: Params, seed: int, on_epoch: training.OnEpoch) -> training.Progress:
+    def fit(self, settings: Params, seed: int, on_epoch: phases.OnEpoch) -> phases.Progress:
         """Train as `dvc repro` would with these settings and `train.seed`. Raises training.Diverged."""
-        progress = training.Progress()
+        progress = phases.Progress()
         train = settings.train.model_copy(update={"seed": seed})
         with console.without_progress():
             fitting.fit(settings.model, settings.head, train, self.data(settings), progress, on_epoch)
@@ -117,7 +119,7 @@ def _run(study: Study, trainer: Trainer, runs: StudyRuns, trial: "Trial", stop: 
     settings = study.space.apply(trial.params)
     stream = runs.trial(trial.number, settings)
     try:
-        with alive.said(trial):
+        with heartbeat.said(trial):
             progresses = [
                 trainer.fit(settings, seed, _reporting(study, trial, repeat, seed, stream.on_epoch, stop))
                 for repeat, seed in enumerate(seeds(settings))
@@ -135,11 +137,11 @@ def _run(study: Study, trainer: Trainer, runs: StudyRuns, trial: "Trial", stop: 
             if not isinstance(error, Exception):
                 raise
         elif isinstance(error, optuna.TrialPruned):
-            stream.close(*ending("pruned", states.pruned(study.trials()[trial.number])))
+            stream.close(*ending("pruned", trial_table.pruned(study.trials()[trial.number])))
             study.prune(trial)
         elif isinstance(error, Exception) and not isinstance(error, _NOT_ITS_FAULT):
             _fail(study, trial, stream, f"{type(error).__name__}: {error}")
-        elif isinstance(error, training.Diverged):
+        elif isinstance(error, phases.Diverged):
             _fail(study, trial, stream, str(error))
         else:
             stream.close(*ending("interrupted"))
@@ -159,15 +161,15 @@ def seeds(settings: Params) -> range:
 
 
 def _reporting(
-    study: Study, trial: "Trial", repeat: int, seed: int, stream: training.OnEpoch, stop: Stop
-) -> training.OnEpoch:
+    study: Study, trial: "Trial", repeat: int, seed: int, stream: phases.OnEpoch, stop: Stop
+) -> phases.OnEpoch:
     """What is called with each epoch's row: hands it to the stream and, of the first seed, to the pruner."""
     import optuna
 
     before = study.trials()[trial.number].intermediate_values  # of an attempt that was interrupted
     last = max(before, default=-1)
 
-    def on_epoch(row: training.Row) -> None:
+    def on_epoch(row: phases.Row) -> None:
         step = int(row["epoch"])
         if repeat:
             numbers = {name: value for name, value in row.items() if name not in ("epoch", "phase", "learning_rate")}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from flowers import images
+from flowers.data import images
 from flowers.serving import stream
 from flowers.serving.http import limits
 

@@ -9,8 +9,8 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from flowers import images
-from flowers.errors import UserError
+from flowers.common.errors import UserError
+from flowers.data import images
 from flowers.serving import explain
 from flowers.serving.http import batching, docs
 from flowers.serving.http.limits import Bodies, Limits, Refused, busy, require_photo, unless_gone

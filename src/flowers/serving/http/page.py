@@ -10,7 +10,8 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from flowers import images, paths
+from flowers.common import paths
+from flowers.data import images
 from flowers.serving.http.limits import Refused
 from flowers.serving.stream import Model
 

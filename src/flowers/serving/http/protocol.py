@@ -10,7 +10,7 @@ import pydantic_core
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flowers.serving import answers
+from flowers.serving import results
 from flowers.serving.http.limits import Limits, Refused
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -85,7 +85,7 @@ def predictions(
 
     Without the table itself, which takes as long as reading a photo.
     """
-    found = [asdict(said) for said in answers.answers(classes, probabilities, threshold) if said]
+    found = [asdict(said) for said in results.answers(classes, probabilities, threshold) if said]
     if every_class:
         for said, row in zip(found, probabilities, strict=True):
             said |= {f"p({name})": float(value) for name, value in zip(classes, row, strict=True)}

@@ -16,8 +16,8 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from flowers import console
-from flowers.errors import UserError
+from flowers.common import console
+from flowers.common.errors import UserError
 from flowers.serving import models
 from flowers.serving.http import app
 from flowers.serving.http.batching import Scorer

@@ -1,0 +1,121 @@
+"""Commands that put a trained model to work."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flowers.cli.app import WORK, app
+
+
+@app.command(rich_help_panel=WORK)
+def predict(
+    photos: Annotated[
+        list[str], typer.Argument(help="Photos, folders of photos, or - for one photo on standard input.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REFERENCE", help="A run's name, id or alias, or a model's folder (the champion, else build/model)."
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["table", "csv", "jsonl"] | None,
+        typer.Option(help="How answers are printed (on a terminal as a table, else as CSV)."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Less probable answers are unsure (the model's own).", min=0, max=1)
+    ] = None,
+    every_class: Annotated[
+        bool, typer.Option("--every-class", help="The probabilities of all classes, too (CSV and JSON lines).")
+    ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write pictures there of what speaks for each answer (Grad-CAM)."),
+    ] = None,
+) -> None:
+    """Name the flowers on photos (status 1: some could not be read)."""
+    if photos.count("-") > 1:
+        raise typer.BadParameter("standard input (-) holds one photo", param_hint="PHOTOS")
+    from flowers.config import params
+    from flowers.serving import predict as serving
+
+    options = serving.Options(model, format, threshold, every_class, explain)
+    raise typer.Exit(serving.predict(photos, options, params.load))
+
+
+@app.command(rich_help_panel=WORK)
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="REFERENCE", help="A run's name, id or alias, or a model's folder (else the champion)."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    examples: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Photos, <class>/<file>, of which the page shows ten to everybody."),
+    ] = None,
+) -> None:
+    """Answer photos over HTTP: a page for people, POST /predict and MLflow's protocol; /docs shows how to ask."""
+    from flowers.config import params
+    from flowers.serving.http import server
+
+    server.serve(params.load, model, host, port, examples)
+
+
+@app.command(rich_help_panel=WORK)
+def score(
+    input: Annotated[str, typer.Option(help="A folder of photos; with Spark on any Hadoop file system (s3a://...).")],
+    output: Annotated[str, typer.Option(help="A new folder for the answers, or one to go on with.")],
+    engine: Annotated[Literal["local", "spark"], typer.Option(help="This machine, or Spark.")] = "local",
+    model: Annotated[
+        str | None,
+        typer.Option(help="A run's name, id or alias, or a model's folder (the champion, else build/model)."),
+    ] = None,
+    every_class: Annotated[bool, typer.Option("--every-class", help="Each class's probability, too.")] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="Answers below this probability are unsure (the model's own).", min=0, max=1)
+    ] = None,
+    master: Annotated[
+        str | None, typer.Option(help="Spark's: local[2], spark://..., yarn, k8s://... (its configuration's).")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Remove the answers in --output; begin anew.")] = False,
+) -> None:
+    """Score any number of photos into Parquet, here or with Spark; run again, it goes on where it was killed."""
+    from flowers.config import params
+    from flowers.serving.scoring import run
+
+    request = run.Request(input, output, engine, model, every_class, threshold, master, force)
+    run.score(params.load, request)
+
+
+@app.command(rich_help_panel=WORK)
+def export(
+    to: Annotated[Path, typer.Argument(help="A file whose name ends in .keras; with --openvino a new folder.")],
+    openvino: Annotated[
+        bool, typer.Option("--openvino", help="Write int8 for OpenVINO on a CPU; it is checked on validation photos.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A run's name, id or alias, or a model's folder (build/model)."),
+    ] = None,
+) -> None:
+    """Write the trained model as one .keras file that takes raw uint8 images (n, size, size, 3), or for OpenVINO."""
+    from flowers.common import paths
+    from flowers.common.errors import UserError
+    from flowers.config import params
+    from flowers.model import classifier
+    from flowers.serving import models
+
+    if not openvino:
+        classifier.check_name(to)  # before a model is loaded
+    chosen = models.choose(model or str(paths.MODEL), params.load)
+    if openvino:
+        from flowers.serving.openvino import export
+
+        export.export(chosen.model, chosen.name, to)
+    elif isinstance(chosen.model, classifier.Classifier):
+        classifier.export(chosen.model, to)
+    else:
+        raise UserError(f"{chosen.name}: an exported network already; export the model that it was made from")

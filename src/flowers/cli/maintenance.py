@@ -1,0 +1,33 @@
+"""Commands around the pipeline: the sample, caches, and what MLproject calls."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from flowers.cli.app import HOUSE, app
+
+
+@app.command(rich_help_panel=HOUSE)
+def cache(
+    clear: Annotated[
+        Literal["activations", "archives", "weights", "all"] | None,
+        typer.Option(help="Remove these (archives: those that you put there, too)."),
+    ] = None,
+) -> None:
+    """Show what your cache folder holds, or clear it: archives, weights and activations of all your clones."""
+    from flowers.common import cache as user_cache
+
+    user_cache.show() if clear is None else user_cache.clear(clear)
+
+
+@app.command(rich_help_panel=HOUSE)
+def project(
+    stage: Annotated[str, typer.Argument(help="main (the whole pipeline), or the stage to bring up to date.")],
+    values: Annotated[
+        list[str] | None, typer.Argument(help="section_key=value ...; an empty value changes nothing.")
+    ] = None,
+) -> None:
+    """Run the pipeline as MLproject's entry points do, with parameters from `mlflow run -P`."""
+    from flowers.runs import mlproject
+
+    raise typer.Exit(mlproject.run(stage, values or []))

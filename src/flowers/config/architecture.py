@@ -1,0 +1,6 @@
+"""The constants of ResNet50 that parameters are checked against; the network itself is described in model/resnet.py."""
+
+RESIDUAL_BLOCKS = 16
+CONV5_BLOCKS = 3  # of the last stage, conv5
+STRIDE = 32  # between the input and the last stage: an input size is a multiple of it
+INPUT_SIZE = 224  # the side of an input image in pixels, unless model.input_size says otherwise

@@ -1,0 +1,122 @@
+"""The files of recipes/: which keys of params.yaml a recipe changes, checked as params.yaml is, and what it reached."""
+
+import datetime
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from flowers.common import paths
+from flowers.common.errors import UserError
+from flowers.config import params
+from flowers.config.params import Fraction, Positive, Training
+
+DEFAULTS = paths.RECIPES / "defaults.yaml"
+
+Words = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Measured(_Strict):
+    """What a recipe reached on some photos, the mean over seeds, and what it took; shares are of 1."""
+
+    photos: Words
+    measure: Literal["mean_per_class_accuracy", "accuracy"]
+    score: Fraction
+    range: Annotated[tuple[Fraction, Fraction], Field(strict=False)]  # the lowest and the highest over the seeds
+    seeds: Annotated[int, Field(ge=1)]
+    gain: Annotated[float, Field(ge=-1, le=1)] | None = None  # over a plain logistic regression on the same photos
+    wall_s: Positive  # of a whole `dvc repro` that finds no activations
+    memory_mib: Positive
+    machine: Words
+    date: datetime.date
+    command: Words
+
+    @model_validator(mode="after")
+    def _score_lies_in_its_range(self) -> "Measured":
+        low, high = self.range
+        if not low <= self.score <= high:
+            raise ValueError(f"score {self.score:g} does not lie in range, from {low:g} to {high:g}")
+        return self
+
+
+Measurements = Annotated[
+    tuple[Measured, ...], Field(strict=False), BeforeValidator(lambda value: () if value is None else value)
+]
+
+
+class _File(_Strict):
+    description: Words
+    measured: Measurements = ()
+    params: Training
+
+
+class Recipe(_Strict):
+    """A recipe: `params` holds the keys that it changes, by dotted names ('head.units')."""
+
+    name: str
+    description: str
+    measured: tuple[Measured, ...]
+    params: dict[str, Any]
+
+
+def names() -> list[str]:
+    """The recipes that there are, in alphabetical order; raises UserError where there is no folder of them."""
+    if not paths.RECIPES.is_dir():
+        raise UserError(f"{paths.RECIPES}: no such folder; run this from the root of the checkout")
+    return sorted(path.stem for path in paths.RECIPES.glob("*.yaml") if path != DEFAULTS)
+
+
+def load(name: str) -> Recipe:
+    """Read and check a recipe; raises UserError that names the file, the key and what is wrong, or the recipes."""
+    path = _path(name)
+    document, default = params.read(path), _defaults()
+    changes: dict[str, Any] = {}
+    if isinstance(document, dict) and isinstance(document.get("params"), dict):
+        changes = document["params"]
+        document = document | {"params": _over(default.model_dump(), changes)}
+    file = params.checked(_File, document, path)
+    changed = {f"{section}.{key}" for section, content in changes.items() for key in content}
+    before, after = params.training_values(default), params.training_values(file.params)
+    own = {key: value for key, value in after.items() if key in changed}
+    if same := [key for key in own if own[key] == before[key]]:
+        reason = "that is the default; a recipe holds only what differs"
+        raise UserError("\n".join(f"{path}: params.{key}: {reason}" for key in same))
+    return Recipe(name=name, description=file.description, measured=file.measured, params=own)
+
+
+def defaults() -> dict[str, Any]:
+    """The values, by dotted names, of all keys that a recipe does not change. Raises UserError, as `load` does."""
+    return params.training_values(_defaults())
+
+
+def values(recipe: Recipe) -> dict[str, Any]:
+    """The values of all keys that decide a training, by dotted names: the recipe's, else the defaults."""
+    return defaults() | recipe.params
+
+
+def _path(name: str) -> Path:
+    known = names()
+    if name in known:
+        return paths.RECIPES / f"{name}.yaml"
+    close = difflib.get_close_matches(name, known, n=1)
+    suggestion = f"; did you mean '{close[0]}'?" if close else ""
+    raise UserError(f"unknown recipe '{name}'{suggestion} (known: {', '.join(known) or 'none'})")
+
+
+def _defaults() -> Training:
+    if not DEFAULTS.exists():
+        raise UserError(f"{DEFAULTS}: no such file; restore it with `git checkout {DEFAULTS}`")
+    return params.checked(Training, params.read(DEFAULTS), DEFAULTS)
+
+
+def _over(default: dict[str, dict[str, Any]], changes: dict[str, Any]) -> dict[str, Any]:
+    """The sections with changes in them; what is no section is left to the check."""
+    return default | {
+        section: default.get(section, {}) | content if isinstance(content, dict) else content
+        for section, content in changes.items()
+    }

@@ -1,0 +1,178 @@
+"""Verified download: a file comes from the cache, or from an address that serves the right bytes, or not at all."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from flowers.common import locks, paths
+from flowers.common.console import say, warn
+from flowers.common.errors import UserError
+
+ATTEMPTS = 3  # at each address, where the failure may be a passing one
+PAUSE = 1.0  # seconds before the second attempt; twice that before the third
+TIMEOUT = (10, 30)  # seconds: to connect, and between two pieces of the answer
+_CHUNK = 1 << 18
+
+
+class FetchError(UserError):
+    """The file could not be had; a caller with another way to the same content may catch it."""
+
+
+def verified(
+    file_name: str,
+    addresses: Sequence[str],
+    checksum: str | None,
+    mirror: str | None = None,
+    folder: Path | None = None,
+    *,
+    size: int | None = None,
+    hint: str = "",
+) -> Path:
+    """The path of a file whose content is `checksum` ('md5:...' or 'sha256:...'; None where nobody published one).
+
+    It is looked for in `folder` (default: `archives` in the user's cache), then fetched there from the first of
+    `addresses` that serves it. With a `mirror`, its base address takes the place of `addresses`; a mirror that is a
+    folder is read where it lies. A file appears under its own name only when it is whole and verified. `size` in bytes
+    is checked too where it is known. Raises FetchError, which names every address tried, gives the `hint` and says
+    where to put the file by hand.
+    """
+    folder = folder or paths.cache_folder() / "archives"
+    try:
+        if mirror is not None and not _is_address(mirror):
+            return _in_folder(Path(mirror), file_name, checksum, size)
+        if mirror is not None:
+            addresses = [f"{mirror.rstrip('/')}/{file_name}"]
+        ready = folder / file_name
+        if ready.is_file() and _problem(ready, checksum, size) is None:
+            return ready
+        folder.mkdir(parents=True, exist_ok=True)
+        with locks.held(folder / f".{file_name}.lock", f"waiting for another process that is fetching {file_name}"):
+            _fetch(ready, addresses, checksum, size, hint)
+        return ready
+    except OSError as error:
+        where = error.filename or folder
+        raise FetchError(
+            f"{where}: {error.strerror or error}, while fetching {file_name}; "
+            "make room or set FLOWERS_CACHE to another folder"
+        ) from None
+
+
+def _is_address(mirror: str) -> bool:
+    if "://" in mirror and not mirror.startswith(("http://", "https://")):
+        raise FetchError(f"dataset.mirror: '{mirror}' is neither a folder nor an address that starts with http(s)://")
+    return "://" in mirror
+
+
+def _in_folder(mirror: Path, file_name: str, checksum: str | None, size: int | None) -> Path:
+    if not mirror.is_dir():
+        raise FetchError(f"dataset.mirror: there is no folder {mirror}")
+    found = mirror / file_name
+    if not found.is_file():
+        raise FetchError(f"dataset.mirror: {mirror} holds no {file_name}")
+    if problem := _problem(found, checksum, size):
+        raise FetchError(f"{found}: {problem}; replace it with the original")
+    return found
+
+
+def _problem(file: Path, checksum: str | None, size: int | None) -> str | None:
+    """What is wrong with a file that is there, or None."""
+    import pooch
+
+    if size is not None and file.stat().st_size != size:
+        return f"it has {file.stat().st_size:,} bytes instead of {size:,} (truncated or altered)"
+    if checksum is None:
+        return None
+    algorithm, expected = checksum.split(":")
+    if pooch.file_hash(str(file), alg=algorithm) != expected:
+        return f"its {algorithm.upper()} is not {expected} (truncated or altered)"
+    return None
+
+
+def _fetch(ready: Path, addresses: Sequence[str], checksum: str | None, size: int | None, hint: str) -> None:
+    """Put the verified file at `ready`; raises FetchError when no address serves it."""
+    problem = _problem(ready, checksum, size) if ready.is_file() else "no such file"
+    if problem is None:
+        return
+    if ready.is_file():
+        warn(f"{ready}: {problem}; it is fetched again")
+    # One fixed place for what is half-made, so that what a killed run left is cleared by the next.
+    staging = ready.with_name(f".{ready.name}.part")
+    failures = []
+    try:
+        for address in addresses:
+            failure = _try_address(address, staging, ready.name, checksum, size)
+            if failure is None:
+                (staging / ready.name).chmod(0o644)
+                (staging / ready.name).replace(ready)
+                return
+            failures.append(f"  {address}: {failure}")
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    tried = "\n".join(failures) if failures else "  no address serves it without you"
+    remedy = hint or "Fetch it elsewhere"
+    raise FetchError(f"{ready.name} could not be fetched:\n{tried}\n{remedy} and put it at {ready}")
+
+
+def _try_address(address: str, staging: Path, file_name: str, checksum: str | None, size: int | None) -> str | None:
+    """Download to staging/file_name, again after a passing failure; the reason why it failed, or None."""
+    import requests
+
+    shown = f" ({size / 1e6:,.1f} MB)" if size else ""
+    say(f"fetching {file_name}{shown} from {address}")
+    for attempt in range(1, ATTEMPTS + 1):
+        shutil.rmtree(staging, ignore_errors=True)  # pooch would keep a file that is there
+        try:
+            _download(address, staging, file_name, size)
+        except requests.RequestException as error:
+            if attempt == ATTEMPTS or not _passing(error):
+                return _reason(error)
+            say(f"{file_name}: {_reason(error)}; attempt {attempt + 1} of {ATTEMPTS}")
+            time.sleep(PAUSE * attempt)
+        else:
+            return _problem(staging / file_name, checksum, size)
+    raise AssertionError("the last attempt returns")
+
+
+def _download(address: str, staging: Path, file_name: str, size: int | None) -> None:
+    import pooch
+    import tqdm
+
+    pooch.get_logger().setLevel("WARNING")
+    # pooch asks the bar for its truth value, which a bar without a total cannot give; it puts the true total itself.
+    with tqdm.tqdm(total=size or 1, desc=file_name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+        downloader = pooch.HTTPDownloader(
+            progressbar=bar, chunk_size=_CHUNK, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
+        )
+        pooch.retrieve(address, known_hash=None, fname=file_name, path=staging, downloader=downloader)
+
+
+def _passing(error: Exception) -> bool:
+    """Whether the same request may well succeed in a moment."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    if isinstance(error, requests.ConnectTimeout):  # long enough already
+        return False
+    if "NameResolutionError" in str(error):  # offline, most likely
+        return False
+    return isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError)
+
+
+def _reason(error: Exception) -> str:
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not trusted here"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy refused"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,280 @@
+"""Photos to pixels: decode, orient, measure, crop and resize. The only module that touches pixels.
+
+Training, evaluation and serving all call `load`, so a photo looks the same to each of them. Everything here is a pure
+function of the file's bytes and the view.
+"""
+
+import hashlib
+import io
+import math
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from flowers.config.architecture import INPUT_SIZE
+
+MAX_PIXELS = 100_000_000  # a file may claim any size: above this it is refused by its header alone
+
+# A fixed list, because Pillow also knows formats that start other programs (EPS runs Ghostscript). JPEG stands for MPO
+# too, the two pictures of a stereo camera in one file, of which the first is read.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+_CROP_ATTEMPTS = 10
+_CROP_RATIOS = (3 / 4, 4 / 3)
+_BAND = 256  # rows hashed at a time, so that a large photo is not copied whole
+
+# Pillow warns about odd EXIF and about sizes that we judge ourselves. Python's switch for warnings belongs to the whole
+# process, so threads take turns while it is off.
+_quiet = threading.Lock()
+
+
+class UnreadableImage(Exception):
+    """A file that cannot be read as a photo: the text is the reason in a few words."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at a photo: a crop box, whether it is mirrored, and how many pixels its sides have.
+
+    `box` is (left, top, right, bottom) in fractions of the upright photo, rounded to 6 decimals; None is the plain
+    view, the whole photo resized so that its short side fits and cut to its centre.
+    """
+
+    box: tuple[float, float, float, float] | None = None
+    flip: bool = False
+    size: int = INPUT_SIZE
+
+    @property
+    def key(self) -> str:
+        """A short stable name: 'plain', '0.100000,0.200000,0.900000,0.800000,flip', or 'plain,288px'."""
+        parts = ["plain"] if self.box is None else [f"{edge:.6f}" for edge in self.box]
+        parts += ["flip"] if self.flip else []
+        return ",".join([*parts, f"{self.size}px"] if self.size != INPUT_SIZE else parts)
+
+
+PLAIN = View()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The upright size of a photo; `pixels`, the SHA-256 (hex) of that size and its RGB bytes; and two `phash`es.
+
+    These are perceptual hashes, 16 hex digits each, of the photo and of its mirror image: they differ in few bits where
+    photos look alike (datasets/duplicates.py says how few).
+    """
+
+    width: int
+    height: int
+    pixels: str
+    phash: str
+    mirrored_phash: str
+
+
+def load(source: Path | bytes, view: View = PLAIN) -> np.ndarray:
+    """Decode a photo and return one view of it: uint8, (view.size, view.size, 3), RGB.
+
+    EXIF orientation is honoured and transparency is laid on white. The view is cut and resized in one step, bicubic
+    with antialiasing. Raises UnreadableImage.
+    """
+    image = _open(source)
+    _draft(image, view)
+    upright = _upright(image)
+    box = _pixel_box(view, *upright.size)
+    cut = upright.resize((view.size, view.size), Image.Resampling.BICUBIC, box=box)
+    return np.array(ImageOps.mirror(cut) if view.flip else cut)
+
+
+def read(file: Path) -> bytes:
+    """The bytes of a file; raises UnreadableImage where there is no file that can be read to its end."""
+    try:
+        if file.exists() and not file.is_file():  # reading a pipe or a device might never end
+            raise UnreadableImage("not a regular file")
+        return file.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(f"cannot be read: {error.strerror or error}") from None
+
+
+def measure(source: Path | bytes) -> Measured:
+    """Decode a photo completely, so that damage anywhere is found; raises UnreadableImage with the reason."""
+    image = _upright(_open(source))
+    width, height = image.size
+    digest = hashlib.sha256(f"{width}x{height}:".encode())
+    for top in range(0, height, _BAND):
+        digest.update(image.crop((0, top, width, min(top + _BAND, height))).tobytes())
+    return Measured(width, height, digest.hexdigest(), *_perceptual_hashes(image))
+
+
+def _perceptual_hashes(image: Image.Image) -> tuple[str, str]:
+    """The hashes of an RGB photo and of its mirror image.
+
+    They see 32 x 32 pixels. The resize averages boxes of whole pixels first, down to about twice that: without it, as
+    the library would do, it takes four to seven times as long.
+    """
+    import imagehash
+
+    small = image.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0).convert("L")
+    return str(imagehash.phash(small)), str(imagehash.phash(ImageOps.mirror(small)))
+
+
+def random_views(
+    photo_sha256: str, width: int, height: int, count: int, seed: int, min_area: float, flip: bool
+) -> list[View]:
+    """Random resized crops of a photo of `width` x `height` pixels, as in the training of Inception.
+
+    A crop's share of the area is uniform in [min_area, 1] and its aspect ratio log-uniform in [3/4, 4/3]
+    (Szegedy et al. 2015, "Going deeper with convolutions", section 6, https://arxiv.org/abs/1409.4842). With `flip`,
+    half of the views are mirrored. Each view is drawn from (seed, photo, index) alone, so the first k views are the
+    same whatever `count` is.
+    """
+    return [_random_view(photo_sha256, width, height, index, seed, min_area, flip) for index in range(count)]
+
+
+def _random_view(
+    photo_sha256: str, width: int, height: int, index: int, seed: int, min_area: float, flip: bool
+) -> View:
+    digest = hashlib.sha256(f"{seed}:{photo_sha256}:{index}".encode()).digest()
+    random = np.random.default_rng(int.from_bytes(digest))
+    mirrored = bool(random.random() < 0.5) and flip  # drawn first, so that the box is the same with and without flips
+    low, high = np.log(_CROP_RATIOS)
+    for _ in range(_CROP_ATTEMPTS):
+        area = width * height * random.uniform(min_area, 1)
+        ratio = math.exp(random.uniform(low, high))
+        crop_width, crop_height = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if crop_width <= width and crop_height <= height:
+            left = random.uniform(0, width - crop_width)
+            top = random.uniform(0, height - crop_height)
+            return View(_fractions(left, top, crop_width, crop_height, width, height), mirrored)
+    return View(_widest_centre(width, height), mirrored)
+
+
+def _widest_centre(width: int, height: int) -> tuple[float, float, float, float]:
+    """For a photo too long for any crop of the wanted area: the largest centred one of an allowed aspect ratio."""
+    ratio = min(max(width / height, _CROP_RATIOS[0]), _CROP_RATIOS[1])
+    crop_width, crop_height = min(width, height * ratio), min(height, width / ratio)
+    return _fractions((width - crop_width) / 2, (height - crop_height) / 2, crop_width, crop_height, width, height)
+
+
+def _fractions(
+    left: float, top: float, crop_width: float, crop_height: float, width: int, height: int
+) -> tuple[float, float, float, float]:
+    edges = (left / width, top / height, (left + crop_width) / width, (top + crop_height) / height)
+    x0, y0, x1, y1 = (round(min(max(edge, 0.0), 1.0), 6) for edge in edges)
+    return x0, y0, x1, y1
+
+
+def _pixel_box(view: View, width: int, height: int) -> tuple[float, float, float, float]:
+    """The part of an upright photo that a view shows, in pixels (left, top, right, bottom)."""
+    if view.box is not None:
+        left, top, right, bottom = view.box
+        return left * width, top * height, right * width, bottom * height
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _open(source: Path | bytes) -> Image.Image:
+    """Read the header only: format and size, nothing decoded."""
+    content = source if isinstance(source, bytes) else read(source)
+    if not content:
+        raise UnreadableImage("empty file")
+    try:
+        with _quiet, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise UnreadableImage(f"not an image of a known format ({', '.join(FORMATS)})") from None
+    except Image.DecompressionBombError:
+        raise UnreadableImage(_too_large()) from None
+    except Exception as error:  # each decoder raises errors of its own for a damaged header
+        raise UnreadableImage(_reason(error)) from None
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableImage(_too_large(image.size))
+    if min(image.size) < 1:
+        raise UnreadableImage("no pixels")
+    return image
+
+
+def _draft(image: Image.Image, view: View) -> None:
+    """Let a JPEG be decoded at 1/2, 1/4 or 1/8, as long as the view keeps twice the pixels that it needs.
+
+    A 12-megapixel photo is then loaded about ten times as fast. The factor of two leaves most of the antialiasing to
+    the resize: a photo comes out less than one grey level different on average.
+    """
+    left, top, right, bottom = view.box or (0.0, 0.0, 1.0, 1.0)
+    # The box is of the upright photo; whether it lies on its side is not known yet, so its smaller share counts.
+    share = min(right - left, bottom - top)
+    smallest = min(image.size) * share
+    if smallest >= 4 * view.size:
+        factor = 2 * view.size / smallest
+        image.draft(None, (math.ceil(image.width * factor), math.ceil(image.height * factor)))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Decode an opened image completely: upright, mode RGB. Raises UnreadableImage."""
+    try:
+        image.load()
+        turn = _turn(image)  # after load: a PNG may keep its EXIF behind the pixels
+        rgb = _rgb(image)
+        return rgb if turn is None else rgb.transpose(turn)
+    except UnreadableImage:
+        raise
+    except MemoryError:
+        raise UnreadableImage("too large for the memory") from None
+    except Exception as error:  # each decoder raises errors of its own for damaged data
+        raise UnreadableImage(_reason(error)) from None
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What turns the photo upright, by its EXIF orientation (a TIFF is already turned by Pillow)."""
+    try:
+        with _quiet, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            orientation = image.getexif().get(0x0112)
+    except Exception:  # damaged EXIF: the pixels are still good
+        return None
+    return {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }.get(orientation if isinstance(orientation, int) else 1)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB: transparency on white, 16-bit grey scaled instead of clipped."""
+    if image.mode.startswith("I"):
+        return _eight_bits(image).convert("RGB")
+    if image.mode == "F":
+        raise UnreadableImage("floating-point pixels have no fixed range")
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey to 8-bit grey, rounded; Pillow's own conversion clips at 255."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise UnreadableImage("32-bit grey pixels have no fixed range")
+    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _too_large(size: tuple[int, int] | None = None) -> str:
+    shown = "" if size is None else f"{size[0]} x {size[1]} pixels: "
+    return f"{shown}more than {MAX_PIXELS // 1_000_000} megapixels (a decompression bomb?)"
+
+
+def _reason(error: Exception) -> str:
+    """A decoder's complaint in a few words."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "truncated" in text.lower() or isinstance(error, EOFError):
+        return "truncated"
+    return f"damaged: {text[:100]}"

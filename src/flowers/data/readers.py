@@ -1,0 +1,177 @@
+"""A folder on disk to a list of photos with labels: one reader for each kind of layout."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flowers.common.console import warn
+from flowers.common.errors import UserError
+from flowers.data.catalogue import Reader
+
+SUBSETS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
+_SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file that should be a photo, its class, and its official subset (train, val or test) if there is one."""
+
+    source: Path
+    label: str
+    subset: str | None
+
+
+def read(reader: Reader, root: Path, class_names: Sequence[str] = ()) -> list[Photo]:
+    """List the photos below `root`, sorted by label, subset and name, whatever order the file system has.
+
+    Raises UserError for a folder that is missing, empty or not laid out as the reader expects; files that belong to no
+    class are named in a warning. Files are listed, not opened: whether they are photos is not known yet.
+    """
+    try:
+        if not root.is_dir():
+            raise UserError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
+        photos = _READERS[reader](root, class_names)
+    except OSError as error:
+        raise UserError(f"{error.filename or root}: {error.strerror or error}") from None
+    if not photos:
+        raise UserError(f"{root}: holds no images; expected <class>/<image> or {{train,val,test}}/<class>/<image>")
+    return sorted(photos, key=lambda photo: (photo.label, photo.subset or "", photo.source.name))
+
+
+def _folder(root: Path, class_names: Sequence[str]) -> list[Photo]:
+    """`<class>/<image>`, or `{train,val,test}/<class>/<image>`, whose split is then official."""
+    folders, strays = _entries(root)
+    subsets = _subsets(root, folders)
+    if not subsets:
+        _warn_of_strays(root, strays)
+        return _classes(root, [(folder, None) for folder in folders])
+    found: list[tuple[Path, str | None]] = []
+    for folder, subset in subsets:
+        classes, more = _entries(folder)
+        found += [(each, subset) for each in classes]
+        strays += more
+    _warn_of_strays(root, strays)
+    return _classes(root, found)
+
+
+def _subsets(root: Path, folders: list[Path]) -> list[tuple[Path, str]]:
+    """The folders of an official split, or nothing when the folders are classes."""
+    named = [(folder, SUBSETS[folder.name.lower()]) for folder in folders if folder.name.lower() in SUBSETS]
+    others = [folder.name for folder in folders if folder.name.lower() not in SUBSETS]
+    if len(named) < 2 and others:
+        return []  # a class may well be called 'train'
+    names = ", ".join(folder.name for folder, _ in named)
+    if others:
+        raise UserError(f"{root}: holds subsets ({names}) beside other folders ({_some(others)}); keep one kind")
+    if len({subset for _, subset in named}) < len(named):
+        raise UserError(f"{root}: two folders mean the same subset ({names}); keep one")
+    return named
+
+
+def _classes(root: Path, folders: list[tuple[Path, str | None]]) -> list[Photo]:
+    """The files of every class folder; a class without any is an error, in one of several subsets a warning."""
+    photos: list[Photo] = []
+    empty: list[Path] = []
+    nested: list[Path] = []
+    for folder, subset in folders:
+        inner, files = _entries(folder)
+        photos += [Photo(file, folder.name, subset) for file in files]
+        nested += inner
+        if not files:
+            empty.append(folder)
+    filled = {photo.label for photo in photos}
+    if lost := [folder for folder in empty if folder.name not in filled]:
+        inside = [folder for folder in nested if folder.parent in lost]
+        hint = f"; they hold folders ({_some(_below(root, inside))}): is it one level too high?" if inside else ""
+        raise UserError(f"{root}: class folders without an image: {_some(_below(root, lost))}{hint}")
+    if empty:
+        warn(f"{root}: empty class folders: {_some(_below(root, empty))}")
+    if nested:
+        warn(f"{root}: folders inside class folders are not read: {_some(_below(root, nested))}")
+    return photos
+
+
+def _five_classes(root: Path, class_names: Sequence[str]) -> list[Photo]:
+    """An archive with one top folder that holds exactly the known classes (and perhaps a licence)."""
+    tops = [folder for folder in _entries(root)[0] if all((folder / name).is_dir() for name in class_names)]
+    if len(tops) != 1:
+        raise UserError(f"{root}: the archive has no folder with {', '.join(class_names)} in it")
+    others = [folder for folder in _entries(tops[0])[0] if folder.name not in class_names]
+    if others:
+        warn(f"{tops[0]}: folders that are no class of this data set are not read: {_some(_below(root, others))}")
+    return _classes(tops[0], [(tops[0] / name, None) for name in class_names])
+
+
+def _oxford102(root: Path, class_names: Sequence[str]) -> list[Photo]:
+    """`jpg/image_NNNNN.jpg` with imagelabels.mat (the label of photo 1, 2, ...) and setid.mat (the official split).
+
+    Labels and photo numbers count from 1.
+    """
+    labels = _vector(root / "imagelabels.mat", "labels", highest=len(class_names))
+    photos = []
+    for subset, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid")):
+        for number in _vector(root / "setid.mat", key, highest=len(labels)):
+            source = root / "jpg" / f"image_{number:05d}.jpg"
+            photos.append(Photo(source, class_names[labels[number - 1] - 1], subset))
+    if len({photo.source for photo in photos}) < len(photos):
+        raise UserError(f"{root / 'setid.mat'}: a photo stands in two subsets")
+    if missing := [photo.source.name for photo in photos if not photo.source.is_file()]:
+        raise UserError(f"{root / 'jpg'}: {len(missing)} of {len(photos)} photos are missing: {_some(missing)}")
+    return photos
+
+
+def _vector(file: Path, key: str, highest: int) -> list[int]:
+    """One variable of a MATLAB file, as integers of 1 ... highest."""
+    import scipy.io
+
+    try:
+        with file.open("rb") as content:
+            values = np.asarray(scipy.io.loadmat(content)[key]).ravel().astype(int).tolist()
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    except Exception as error:  # a damaged file fails in many ways inside the parser
+        raise UserError(f"{file}: '{key}' cannot be read ({' '.join(str(error).split())})") from None
+    if not values or min(values) < 1 or max(values) > highest:
+        raise UserError(f"{file}: '{key}' must hold numbers from 1 to {highest}")
+    return list(values)
+
+
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folders and the other files directly inside, sorted, without hidden ones."""
+    visible = [path for path in sorted(folder.iterdir()) if not _hidden(path)]
+    for path in visible:
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{os.fsencode(path)!r}: the name is not valid UTF-8; rename it") from None
+    folders = {path for path in visible if path.is_dir()}
+    return sorted(folders), [path for path in visible if path not in folders]
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in _IGNORED
+
+
+def _warn_of_strays(root: Path, strays: list[Path]) -> None:
+    if strays:
+        warn(f"{root}: files outside class folders are not read: {_some(_below(root, strays))}")
+
+
+def _below(root: Path, found: Iterable[Path]) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in found]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+_READERS: dict[Reader, Callable[[Path, Sequence[str]], list[Photo]]] = {
+    "folder": _folder,
+    "oxford102": _oxford102,
+    "five_classes": _five_classes,
+}

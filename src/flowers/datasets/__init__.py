@@ -1,1 +1,0 @@
-"""Where photos come from: the catalogue of sources, verified downloads, readers, and the drawn sample."""

@@ -1,0 +1,91 @@
+"""Two classifiers on the same photos: differences with their intervals, and whether chance explains them.
+
+Nothing here touches a file. `one` and `other` are probabilities (n, c) of the same n photos; differences are other
+minus one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from flowers.metrics import bootstrap, classification
+from flowers.metrics.classification import Labels, Probabilities
+
+SAMPLES = 10_000
+LEVEL = 0.05  # a p below it is called more than chance
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A score of both, their difference, and its 95 % interval."""
+
+    one: float
+    other: float
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """other - one."""
+        return self.other - self.one
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Photos that one alone got right (`lost` by the other), that the other alone did (`gained`), and the exact p."""
+
+    lost: int
+    gained: int
+    p: float
+
+
+def differences(
+    labels: Labels, one: Probabilities, other: Probabilities, samples: int = SAMPLES, seed: int = 0
+) -> dict[str, Difference]:
+    """Every score of `metrics.scores`, compared: the interval is from resamples of the same photos for both.
+
+    Raises ValueError as `bootstrap.resampled` does, and where the two do not tell the same number of classes.
+    """
+    if one.shape != other.shape:
+        raise ValueError(f"probabilities {one.shape} and {other.shape} must be of the same photos and classes")
+    first, second = bootstrap.resampled(labels, [one, other], samples, seed)
+    scores, others = classification.scores(labels, one), classification.scores(labels, other)
+    return {
+        name: Difference(scores[name], others[name], *bootstrap.percentile_interval(second[name] - first[name]))
+        for name in scores
+    }
+
+
+def mcnemar(labels: Labels, one: Labels, other: Labels) -> McNemar:
+    """The exact test of McNemar (1947, Psychometrika 12, 153-157) on predicted classes `one` and `other`, (n,) each.
+
+    p is the two-sided binomial probability that as many photos, or more, fall to one side among those that exactly one
+    of the two got right; 1.0 where there are none.
+    """
+    from scipy import stats
+
+    lost, gained = int(((one == labels) & (other != labels)).sum()), int(((one != labels) & (other == labels)).sum())
+    p = float(stats.binomtest(gained, lost + gained).pvalue) if lost + gained else 1.0
+    return McNemar(lost, gained, p)
+
+
+def can_show(discordant: int, level: float = LEVEL) -> bool:
+    """Whether so many photos could be more than chance at all, if every one of them fell to one side."""
+    return 2 * 0.5**discordant < level
+
+
+def per_class(labels: Labels, one: Labels, other: Labels, classes: list[str]) -> pd.DataFrame:
+    """The classes whose recall differs, best gain first: class, photos, one and other (right), change (of recall)."""
+    tables = [classification.per_class(labels, predicted, classes) for predicted in (one, other)]
+    found = pd.DataFrame(
+        {
+            "class": tables[0]["class"],
+            "photos": tables[0]["photos"],
+            "one": tables[0]["correct"],
+            "other": tables[1]["correct"],
+            "change": (tables[1]["correct"] - tables[0]["correct"]) / np.maximum(tables[0]["photos"], 1),
+        }
+    )
+    changed = found[found["one"] != found["other"]]
+    return changed.sort_values(["change", "class"], ascending=[False, True], ignore_index=True)

@@ -1,0 +1,127 @@
+"""The frozen backbone: ResNet50 up to the feature layer, BatchNorm folded into its convolutions, in one tf.function."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowers.config.architecture import CONV5_BLOCKS
+from flowers.model import backend, folding, resnet
+from flowers.model.feature_layer import FeatureLayer
+from flowers.model.weights import Tensors
+
+# Every batch has this size, the last one padded: the bits of a row then never depend on how many rows came along.
+BATCH = 32
+
+# What Keras's preprocess_input subtracts from blue, green and red (its "caffe" mode).
+BGR_MEANS = np.array([103.939, 116.779, 123.68], np.float32)
+
+
+def best_precision() -> str:
+    """`bfloat16` where the GPU, or else the processor, multiplies in it; `float32` elsewhere.
+
+    A GPU does from compute capability 8 (Ampere) on, a processor with AVX-512 BF16 or AMX.
+    """
+    if backend.device() == "gpu":
+        gpus = backend.tensorflow().config.list_physical_devices("GPU")
+        details = backend.tensorflow().config.experimental.get_device_details(gpus[0])
+        return "bfloat16" if details.get("compute_capability", (0, 0)) >= (8, 0) else "float32"
+    try:
+        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:
+        return "float32"
+    return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
+
+
+def folded_weights(tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Kernel and bias of every convolution with its BatchNorm folded in, float32."""
+
+    def exact(name: str) -> np.ndarray:
+        return tensors[name].astype(np.float64) if name.endswith("/moving_variance") else tensors[name]
+
+    both = {layer: folding.fold(exact, layer) for layer in resnet.convolutions()}
+    return {layer: (kernel.astype(np.float32), bias.astype(np.float32)) for layer, (kernel, bias) in both.items()}
+
+
+class Backbone:
+    """The frozen network up to one or more feature layers; one pass over an image gives the activations at all."""
+
+    def __init__(
+        self,
+        tensors: Tensors,
+        feature_layers: Iterable[FeatureLayer],
+        precision: str,
+        batch: int | None = None,
+        padded: bool = True,
+    ) -> None:
+        """`precision` is `float32` or `bfloat16`; activations come out in it. `batch`: photos at a time, else BATCH.
+
+        The feature_layers are of one size, which is that of the images.
+        Not `padded`, a smaller batch is computed as it is: sooner, and with other last bits in float32.
+        """
+        tf = backend.tensorflow()
+        self.feature_layers = tuple(
+            sorted(set(feature_layers), key=lambda feature_layer: -feature_layer.unfreeze_blocks)
+        )
+        self.precision, self.batch, self._padded = precision, batch or BATCH, padded
+        self._dtype = tf.as_dtype(precision)
+        weights = folded_weights(tensors)
+        size = self.feature_layers[0].size
+        signature = tf.TensorSpec((self.batch if padded else None, size, size, 3), tf.uint8)
+        self._function = tf.function(
+            lambda images: self._forward(tf, weights, images), input_signature=[signature], autograph=False
+        )
+
+    def __call__(self, images: np.ndarray) -> dict[FeatureLayer, np.ndarray]:
+        """Activations of uint8 RGB images (n, size, size, 3), n ≤ batch, at each feature layer: (n, *layer.shape)."""
+        given = images
+        if self._padded and len(images) < self.batch:
+            given = np.zeros((self.batch, *images.shape[1:]), np.uint8)
+            given[: len(images)] = images
+        outputs = self._function(given)
+        return {
+            feature_layer: output.numpy()[: len(images)]
+            for feature_layer, output in zip(self.feature_layers, outputs, strict=True)
+        }
+
+    def batches(self, images: Iterable[np.ndarray]) -> Iterator[dict[FeatureLayer, np.ndarray]]:
+        """As `__call__`, for a stream of single images, a batch at a time."""
+        batch = []
+        for image in images:
+            batch.append(image)
+            if len(batch) == self.batch:
+                yield self(np.stack(batch))
+                batch = []
+        if batch:
+            yield self(np.stack(batch))
+
+    def _forward(self, tf: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]], images: Any) -> list[Any]:
+        def constants(layer: str) -> tuple[Any, Any]:
+            kernel, bias = weights[layer]
+            return tf.constant(kernel, self._dtype), tf.constant(bias, self._dtype)
+
+        x = tf.cast(tf.cast(images[..., ::-1], tf.float32) - BGR_MEANS, self._dtype)
+        x = tf.pad(x, [[0, 0], [3, 3], [3, 3], [0, 0]])
+        x = tf.nn.relu(folding.convolve(x, constants("conv1_conv"), 2))
+        x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
+        wanted = {feature_layer.unfreeze_blocks: feature_layer for feature_layer in self.feature_layers}
+        outputs = []
+        for below in range(len(resnet.BLOCKS) + 1):
+            unfreeze = len(resnet.BLOCKS) - below
+            if unfreeze == CONV5_BLOCKS:
+                conv4 = x[:, ::2, ::2, :]  # what conv5 reads of it
+            if unfreeze in wanted:
+                pooled = [conv4, x] if unfreeze == 0 and wanted[0].conv4 else [x]
+                outputs.append(_kept(tf, tf.concat(pooled, axis=-1), wanted[unfreeze]))
+            if unfreeze > min(wanted):
+                block = resnet.BLOCKS[below]
+                x = folding.residual_block(x, block, block.stride, constants)
+        return outputs
+
+
+def _kept(tf: Any, x: Any, feature_layer: FeatureLayer) -> Any:
+    if feature_layer.unfreeze_blocks == 0:
+        return tf.cast(tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2]), x.dtype)
+    return x[:, ::2, ::2, :] if feature_layer.subsampled else x

@@ -1,0 +1,192 @@
+"""The trained model on disk and in memory: raw photos to probabilities through backbone, tail and head.
+
+The folder holds `model.json` (classes, input rules, architecture, precision, digest of the ImageNet weights) and
+`trained.npz` (tail and head). The backbone's tensors stay where the download stage put them.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowers.common import console
+from flowers.common.errors import UserError
+from flowers.config.architecture import CONV5_BLOCKS, INPUT_SIZE
+from flowers.metrics.classification import softmax
+from flowers.model import keras_model, weights
+from flowers.model.backbone import Backbone
+from flowers.model.feature_layer import FeatureLayer
+from flowers.model.trainable import Examples, TrainablePart
+
+if TYPE_CHECKING:
+    import keras
+
+DESCRIPTION = "model.json"
+TRAINED = "trained.npz"
+
+
+def input_words(size: int) -> str:
+    """What a model of this input size takes."""
+    return (
+        f"uint8 RGB (n, {size}, {size}, 3): upright, short side resized to {size} (bicubic), centre cut; "
+        "BGR means subtracted inside"
+    )
+
+
+@dataclass(frozen=True)
+class Description:
+    """What model.json says."""
+
+    classes: list[str]
+    head_units: list[int]
+    dropout: float
+    unfreeze_blocks: int
+    precision: str
+    weights_digest: str
+    temperature: float = 1.0  # what the logits are divided by, so that probabilities mean what they say
+    normalization: str = "none"  # of the features before the head
+    features: str = "conv5"  # the stages that are pooled, or "conv4+conv5"
+    mirror: bool = False  # logits are the mean of those of a photo and of its mirror image
+    size: int = INPUT_SIZE  # of the images, on each side
+    threshold: float | None = None  # an answer of a lower probability is unsure; None where no photo was held out
+    input: str = input_words(INPUT_SIZE)
+
+
+class Classifier:
+    """A trained model, whole: `classes`, `threshold`, `size`, and `probabilities(images)`, which are calibrated."""
+
+    def __init__(self, description: Description, trained: weights.Tensors, pretrained: weights.Tensors) -> None:
+        """`trained` are the tensors of tail and head, `pretrained` those of the ImageNet network."""
+        self.description = description
+        self.classes, self.threshold = description.classes, description.threshold
+        self.size = description.size
+        self.feature_layer = FeatureLayer.below(description.unfreeze_blocks, self.size, description.features)
+        self._pooled = replace(self.feature_layer, unfreeze_blocks=0)
+        self._trained, self.pretrained = trained, pretrained
+
+    @cached_property
+    def trainable(self) -> TrainablePart:
+        """Activations at the feature_layer to logits."""
+        return TrainablePart(self.feature_layer, self._trained, self._head, self.description.precision)
+
+    @cached_property
+    def _head(self) -> "keras.Model":
+        shape = self.description
+        model = keras_model.head(
+            len(self.classes), shape.head_units, shape.dropout, 0, shape.normalization, self.feature_layer.features
+        )
+        keras_model.set_tensors(model, self._trained)
+        return model
+
+    @cached_property
+    def _to_features(self) -> Backbone:
+        """The whole network up to the pooling, the trained blocks folded like the others."""
+        tensors = {**self.pretrained, **self._trained}
+        return Backbone(tensors, [self._pooled], self.description.precision, padded=False)
+
+    @cached_property
+    def _features_to_logits(self) -> TrainablePart:
+        return TrainablePart(self._pooled, {}, self._head)
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes) float32 of images, uint8 RGB (n, size, size, 3) as `images.load` returns them.
+
+        Computed 32 at a time. What one photo gets depends on its neighbours in the last bits at most.
+        """
+        size = self._to_features.batch
+        found = [
+            self._to_features(look[start : start + size])[self._pooled]
+            for look in ([images, images[:, :, ::-1]] if self.description.mirror else [images])
+            for start in range(0, len(images), size)
+        ]
+        if not found:
+            return np.empty((0, len(self.classes)), np.float32)
+        return self._calibrated(self._features_to_logits.logits(np.concatenate(found).astype(np.float32)))
+
+    def probabilities_from_activations(self, activations: Examples) -> np.ndarray:
+        """Probabilities (n, classes) float32 of activations at `feature_layer`, in the order of `Subset.looks`."""
+        return self._calibrated(self.trainable.logits(activations))
+
+    def _calibrated(self, logits: np.ndarray) -> np.ndarray:
+        """Of all photos, and where it is asked for, then of all mirror images."""
+        looks = logits.reshape(2 if self.description.mirror else 1, -1, logits.shape[1])
+        return softmax(looks.mean(axis=0) / self.description.temperature)
+
+    def feature_maps(self, image: np.ndarray) -> np.ndarray:
+        """What is pooled, (size/32, size/32, features) float32, for an image, uint8 RGB (size, size, 3)."""
+        backbone, tail = self._to_maps
+        (values,) = backbone(image[None]).values()
+        maps: np.ndarray = tail.maps(values.astype(np.float32))[0].numpy()
+        return maps
+
+    @cached_property
+    def _to_maps(self) -> tuple[Backbone, TrainablePart]:
+        """A backbone that does not pool, and the blocks above it; for single images, which would fill no batch."""
+        precision = self.description.precision
+        fewest = replace(self.feature_layer, unfreeze_blocks=CONV5_BLOCKS if self.feature_layer.conv4 else 1)
+        tail = (
+            self.trainable
+            if self.feature_layer.blocks
+            else TrainablePart(fewest, self.pretrained, self._head, precision)
+        )
+        return Backbone(self.pretrained, [tail.feature_layer], precision, batch=1), tail
+
+    def export(self) -> "keras.Model":
+        """The whole network as one Keras model: uint8 (n, size, size, 3) to probabilities, in float32."""
+        said, tensors = self.description, {**self.pretrained, **self._trained}
+        return keras_model.whole(
+            tensors, self._head, said.temperature, said.mirror, said.size, self.feature_layer.conv4
+        )
+
+
+def save(folder: Path, description: Description, trained: weights.Tensors) -> None:
+    """Write the model's folder; equal models give equal bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(asdict(description), indent=2, ensure_ascii=False)
+    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+    weights.write(trained, folder / TRAINED)
+
+
+def load(folder: Path, weights_file: Path) -> Classifier:
+    """Load a model's folder together with the ImageNet weights that it was trained on.
+
+    Raises UserError where a file is missing, or the weights are not those that the model was trained on.
+    """
+    try:
+        content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = Description(**content)
+        trained = weights.read(folder / TRAINED)
+        pretrained = weights.read(weights_file)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; run `dvc repro` to train a model") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder}: not a model of this program: {error}") from None
+    if weights.digest(pretrained) != description.weights_digest:
+        raise UserError(f"{weights_file}: not the weights that the model in {folder} was trained on")
+    return Classifier(description, trained, pretrained)
+
+
+def check_name(destination: Path) -> None:
+    """Raise UserError unless Keras can write a model to a file of this name."""
+    if destination.suffix != ".keras":
+        raise UserError(f"{destination}: the name of an exported model ends in .keras")
+
+
+def export(classifier: Classifier, destination: Path) -> None:
+    """Write a model as one self-contained `.keras` file; see `keras_model.whole` for what it takes.
+
+    Raises UserError.
+    """
+    check_name(destination)
+    model, classes, size = classifier.export(), classifier.classes, classifier.size
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        model.save(destination)
+        console.say(
+            f"wrote {destination}: uint8 images (n, {size}, {size}, 3) to the probabilities of {len(classes)} classes"
+        )
+    except OSError as error:
+        raise UserError(f"{destination}: cannot be written ({error.strerror or error})") from None

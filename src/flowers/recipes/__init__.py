@@ -1,5 +1,0 @@
-"""Recipes: values of params.yaml that go together, with what was measured of them."""
-
-from flowers.recipes.recipe import Measured, Recipe, defaults, load, names, values
-
-__all__ = ["Measured", "Recipe", "defaults", "load", "names", "values"]

@@ -1,0 +1,36 @@
+"""The command `flowers compare`."""
+
+from pathlib import Path
+
+from flowers.common import console
+from flowers.common.errors import UserError
+from flowers.reporting import document, thumbnails
+from flowers.runs import find
+from flowers.runs.compare import report
+
+
+def compare(names: list[str], markdown: bool, html: Path | None) -> None:
+    """Compare results with the first of them: on standard output, as a table or as Markdown; and as an HTML page.
+
+    Raises UserError where fewer than two are named, one is not found or holds no predictions.
+    """
+    if len(names) < 2:
+        pair = "main workspace" if names == [find.WORKSPACE] else f"{' '.join(names)} {find.WORKSPACE}"
+        raise UserError(f"at least two results are compared, such as: flowers compare {pair}")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"'{min(twice)}' is named twice")
+    results = find.find(names)
+    found = report.document(results, thumbnails.of if html else lambda path, sha256: None)
+    if markdown:
+        print(document.markdown(found), end="")
+    else:
+        from rich.console import Console
+
+        document.show(found, Console())
+    if html:
+        try:
+            html.parent.mkdir(parents=True, exist_ok=True)
+            html.write_text(document.html(found), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{html}: cannot be written ({error.strerror})") from None
+        console.say(f"wrote {html}")

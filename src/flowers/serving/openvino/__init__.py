@@ -1,0 +1,1 @@
+"""Networks exported to int8 for OpenVINO: export, check and inference."""

@@ -1,0 +1,102 @@
+"""An exported network at work: a folder that `flowers export --openvino` wrote, asked like any other model."""
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowers.common.errors import UserError
+from flowers.config.architecture import INPUT_SIZE
+from flowers.serving.stream import BATCH
+
+DESCRIPTION = "model.json"
+NETWORK = "network.xml"  # the operations; the numbers lie beside it
+NUMBERS = "network.bin"
+
+MISSING = "needs OpenVINO and NNCF; type `make extras`, or pip install 'flowers[openvino]'"
+
+# What is not int8 is float32: else a processor that has bfloat16 would answer otherwise than one that has not.
+# The numbers are read, not mapped: the folder may be moved or removed while the network is at work.
+_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "ENABLE_MMAP": False}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What model.json says."""
+
+    classes: list[str]
+    temperature: float  # is in the network already
+    threshold: float | None  # an answer of a lower probability is unsure; None where no photo was held out
+    precision: str
+    input: str
+    model_digest: str  # SHA-256 (flowers.model.weights.digest) over the tensors of the model it was made from
+    files: dict[str, str]  # SHA-256 of network.xml and network.bin
+    made_with: dict[str, str]  # versions of openvino and nncf
+    calibrated_on: int  # training photos
+    checked: dict[str, int]  # see openvino_check.Checked
+    size: int = INPUT_SIZE  # of the images, on each side
+
+
+class Exported:
+    """An exported network: `classes`, `threshold`, `size`, and `probabilities(images)`, from any number of threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises UserError where the folder is not whole, or OpenVINO is missing."""
+        self.description = _description(folder)
+        said = self.description
+        self.classes, self.threshold, self.size = said.classes, said.threshold, said.size
+        core = runtime().Core()
+        try:
+            self._network = core.compile_model(folder / NETWORK, "CPU", _SETTINGS)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[-200:]
+            raise UserError(f"{folder}: OpenVINO cannot load this network: {reason}") from None
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Calibrated probabilities (n, classes) float32 of RGB images (n, size, size, 3), computed 32 at a time."""
+        found = np.empty((len(images), len(self.classes)), np.float32)
+        request = self._network.create_infer_request()  # one is no good to two threads, and making it costs nothing
+        for start in range(0, len(images), BATCH):
+            request.infer([images[start : start + BATCH]])
+            found[start : start + BATCH] = request.get_output_tensor().data
+        return found
+
+
+def is_export(folder: Path) -> bool:
+    """Whether this looks like a folder that `flowers export --openvino` wrote."""
+    return (folder / NETWORK).exists()
+
+
+def runtime() -> Any:
+    """The module `openvino`; raises UserError where it is not installed.
+
+    OpenVINO and NNCF report to their makers when they are imported and used, unless the user has forbidden it in a file
+    in the home folder, or the package that does it is not there. Here it is not there.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError:
+        raise UserError(f"This model {MISSING}") from None
+    return openvino
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 (hex) of the network's two files."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (NETWORK, NUMBERS)}
+
+
+def _description(folder: Path) -> Description:
+    try:
+        found = Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+        whole = digests(folder) == found.files
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder}: not a network that `flowers export --openvino` wrote: {error}") from None
+    if not whole:
+        raise UserError(f"{folder}: {NETWORK} or {NUMBERS} has changed since it was written; export it again")
+    return found

@@ -1,0 +1,71 @@
+"""The table that scoring writes: a row a photo, in Parquet files that are partitioned by label in Hive's way.
+
+Columns: path (relative to the input, with forward slashes), label, probability, unsure, best, error, and, if wanted,
+p(<class>) of each class; see `flowers.serving.results.table`. Of a photo that cannot be read all but path and error is
+null; of the others error is.
+
+Read it with the type of label given, `pandas.read_parquet(folder, partitioning=pyarrow.dataset.partitioning(
+pyarrow.schema([("label", pyarrow.string())]), flavor="hive"))`: else Arrow and Spark guess it from the folders' names,
+and take classes named 1, 2, 3 for numbers; and pandas stumbles where some label is null.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+UNREADABLE = "__HIVE_DEFAULT_PARTITION__"  # where Hive, Spark and Arrow put rows whose label is null
+_ESCAPED = {chr(code) for code in (*range(1, 32), 127)} | set("\"#%'*/:=?\\{[]^")  # as Hive and Spark do, no others
+
+
+def columns(classes: Sequence[str], every_class: bool) -> "pa.Schema":
+    """Names and types of the columns; that of label is in the names of folders instead of in the files."""
+    import pyarrow as pa
+
+    best = pa.list_(pa.field("element", pa.struct([("label", pa.string()), ("probability", pa.float64())])))
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("label", pa.string()),
+            ("probability", pa.float64()),
+            ("unsure", pa.bool_()),
+            ("best", best),
+            ("error", pa.string()),
+            *((f"p({name})", pa.float64()) for name in (classes if every_class else ())),
+        ]
+    )
+
+
+def rows(
+    classes: Sequence[str],
+    threshold: float | None,
+    every_class: bool,
+    paths: Sequence[str],
+    errors: Sequence[str | None],
+    probabilities: NDArray[np.float32],
+) -> "pa.Table":
+    """A row a photo, of its probabilities (n, classes); those of photos with an error are not looked at."""
+    import pyarrow as pa
+
+    from flowers.serving import results
+
+    wanted = columns(classes, every_class)
+    good = np.array([error is None for error in errors], bool)
+    found = results.table(classes, probabilities[good], threshold, every_class)
+    known = [pa.Array.from_pandas(found[name], type=wanted.field(name).type) for name in found]
+    # Taking "row null" gives a row of nulls: that is how the unreadable ones come between the others.
+    places = pa.array(np.cumsum(good) - 1, mask=~good)
+    values = {name: column.take(places) for name, column in zip(found, known, strict=True)}
+    values |= {"path": pa.array(paths, pa.string()), "error": pa.array(errors, pa.string())}
+    return pa.table([values[name] for name in wanted.names], schema=wanted)
+
+
+def partition(label: str | None) -> str:
+    """The name of the folder that holds the rows of a label."""
+    if label is None:
+        return f"label={UNREADABLE}"
+    return "label=" + "".join(f"%{ord(letter):02X}" if letter in _ESCAPED else letter for letter in label)

@@ -1,0 +1,46 @@
+"""The command `flowers check`."""
+
+import numpy as np
+
+from flowers.common import console, paths
+from flowers.common.errors import UserError
+from flowers.data import near_duplicates
+from flowers.model.backbone import best_precision
+from flowers.model.feature_layer import FeatureLayer
+from flowers.reporting import document, thumbnails
+from flowers.stages.check import findings, report
+from flowers.training import activation_cache, fitting, subsets
+
+
+def check(precision: str, with_test: bool) -> None:
+    """Check what download and split made: a summary on standard output, build/check.html and build/doubtful.csv.
+
+    Raises UserError where their outputs are missing or do not belong together.
+    """
+    everything = subsets.read("train", "val", "test")
+    pictures = _pictures(everything)
+    found = findings.find(everything, pictures, _features(everything, precision), with_test)
+    try:
+        report.table(found).to_csv(paths.DOUBTFUL, index=False, float_format="%.4f", lineterminator="\n")
+        paths.CHECK_PAGE.write_text(document.html(report.page(found, thumbnails.of)), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
+    from rich.console import Console
+
+    document.show(report.summary(found), Console())
+    console.say(f"The pictures: {paths.CHECK_PAGE}; every label in doubt: {paths.DOUBTFUL}")
+
+
+def _pictures(chosen: subsets.Subset) -> list[str]:
+    """The picture that each photo shows, by a name."""
+    columns = ("pixels", "phash", "mirrored_phash")
+    if lost := [name for name in columns if name not in chosen.table]:
+        raise UserError(f"{paths.IMAGE_LIST}: column '{lost[0]}' is missing; make the list anew: dvc repro -f download")
+    return near_duplicates.pictures(*(chosen.table[name].tolist() for name in columns))
+
+
+def _features(chosen: subsets.Subset, precision: str) -> np.ndarray:
+    """The backbone's pooled features, float32 (n, 2048), out of the store that a training fills, too."""
+    precision = best_precision() if precision == "auto" else precision
+    found = activation_cache.stored(chosen.plain(), [FeatureLayer(0)], fitting.read_weights(), precision)
+    return found[FeatureLayer(0)][:]

@@ -1,0 +1,128 @@
+"""What a run is: one hash over everything that decides train and evaluate, all of it known before training begins.
+
+Tracking finds a run by this key instead of by an id on disk. A result that comes back from DVC's cache, a clone, or a
+store that was deleted all lead to the same run, and two experiments with equal inputs are one.
+"""
+
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowers.common import paths
+from flowers.common.errors import UserError
+from flowers.config.params import Params
+
+PIPELINE = Path("dvc.yaml")
+PROJECT = Path("pyproject.toml")
+
+_STAGES = ("train", "evaluate")
+_SOURCES = (".py", ".html")  # modules, and the templates of pages
+# `dataset` and `split` are left out on purpose: what they decide is in the photo list and the split, hashed below. Two
+# ways to write down the same split (another seed for an official one) are the same run.
+_SECTIONS = ("model", "head", "augmentation", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """The key (64 hex digits) and the digests it is made of, which also become tags of the run."""
+
+    key: str
+    data: str  # of the photo list, which holds each photo's own hash
+    split: str
+    weights: str
+    code: str
+
+
+def run_key(params: Params) -> str:
+    """The key of the run that `params` and the files of this checkout describe. Raises UserError, as `compute` does."""
+    return compute(params).key
+
+
+def compute(params: Params) -> RunKey:
+    """Hash the inputs of train and evaluate in the current directory.
+
+    Raises UserError if a file is missing (download and split come first) or dvc.yaml or pyproject.toml lacks a part.
+    """
+    data, split, weights = file_digest(paths.IMAGE_LIST), file_digest(paths.SPLIT), file_digest(paths.WEIGHTS)
+    code = code_digest()
+    sections = params.model_dump(mode="json", include=set(_SECTIONS))
+    document = {
+        "params": sections,
+        "data": data,
+        "split": split,
+        "weights": weights,
+        "code": code,
+        "versions": versions(),
+    }
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return RunKey(hashlib.sha256(text.encode()).hexdigest(), data, split, weights, code)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits. Raises UserError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `dvc repro` makes it") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def files_digest(files: list[Path]) -> str:
+    """One SHA-256 over the names and bytes of several files, in any order. Raises UserError if one cannot be read."""
+    lines = sorted(f"{path.as_posix()}\0{file_digest(path)}\n" for path in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def code_digest() -> str:
+    """One SHA-256 over the source files that train and evaluate depend on in dvc.yaml. Raises UserError."""
+    return files_digest(source_files())
+
+
+def source_files() -> list[Path]:
+    """The source files among the dependencies of train and evaluate, folders walked. Raises UserError."""
+    stages = _pipeline().get("stages", {})
+    found: set[Path] = set()
+    for name in _STAGES:
+        if name not in stages:
+            raise UserError(f"{PIPELINE}: stage '{name}' is missing; restore it with `git checkout {PIPELINE}`")
+        for dependency in stages[name].get("deps", []):
+            path = Path(str(dependency))
+            if path.suffix in _SOURCES:
+                found.add(path)
+            # The outputs of earlier stages are thousands of photos and no code.
+            elif path.is_dir() and not path.is_relative_to(paths.BUILD):
+                found.update(file for file in path.rglob("*") if file.suffix in _SOURCES)
+    if not found:
+        raise UserError(f"{PIPELINE}: train and evaluate name no source file in their deps")
+    return sorted(found)
+
+
+def _pipeline() -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        document = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{PIPELINE}: cannot be read ({error}); run this from the root of the checkout") from None
+    except YAMLError as error:
+        raise UserError(f"{PIPELINE}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{PIPELINE}: holds no stages; restore it with `git checkout {PIPELINE}`")
+    return document
+
+
+def versions() -> dict[str, str]:
+    """The pinned versions of the packages that decide the bits of a result."""
+    try:
+        table: dict[str, str] = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["tool"]["flowers"]["numerics"]
+    except KeyError:
+        raise UserError(f"{PROJECT}: the table [tool.flowers.numerics] is missing") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{PROJECT}: cannot be read ({error})") from None
+    return table

@@ -1,0 +1,1 @@
+"""Training on stored activations: the cache, epochs, optimizer, schedule, regression, fitting, checkpoints."""

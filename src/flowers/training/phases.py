@@ -1,0 +1,162 @@
+"""Training on stored activations: epochs, validation, and keeping the best weights.
+
+Everything random is drawn from the seed and the number of the epoch, so that a run is the same from one process to the
+next.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from flowers.common import console
+from flowers.common.errors import UserError
+from flowers.metrics.classification import mean_per_class_accuracy, softmax
+from flowers.model.trainable import Examples, TrainablePart
+from flowers.model.weights import Tensors
+from flowers.training import epochs
+from flowers.training.epochs import TrainingSet
+from flowers.training.optimizer import AdamW
+from flowers.training.schedule import Schedule
+
+Row = dict[str, float | int | str]
+OnEpoch = Callable[[Row], None]
+
+
+class Diverged(UserError):
+    """The loss stopped being a number."""
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Photos to validate on: one row of `examples` a photo, and `labels` (photos,) int32."""
+
+    examples: Examples
+    labels: np.ndarray
+
+
+@dataclass
+class Progress:
+    """How far a training has come, over all its phases: all that it needs to go on after an interruption.
+
+    The best epoch so far is that of the highest mean-per-class accuracy, then the lowest loss, then the earlier one.
+    """
+
+    rows: list[Row] = field(default_factory=list)  # the scores of each epoch
+    best_score: tuple[float, float] = (-1.0, 0.0)
+    best_epoch: int = -1
+    best: Tensors = field(default_factory=dict)
+    tensors: Tensors = field(default_factory=dict)  # after the last epoch, as the optimizer's state is
+    optimizer: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def phase(self) -> str | None:
+        """The phase of the last epoch."""
+        return str(self.rows[-1]["phase"]) if self.rows else None
+
+
+def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """A weight a photo, float32, with which every class counts the same and the mean weight is 1."""
+    counts = np.bincount(labels, minlength=classes)
+    weights: np.ndarray = len(labels) / (np.count_nonzero(counts) * counts[labels])
+    return weights.astype(np.float32)
+
+
+def train(
+    trainable: TrainablePart,
+    training: TrainingSet,
+    validation: ValidationSet | None,
+    schedule: Schedule,
+    progress: Progress,
+    on_epoch: OnEpoch | None = None,
+    save: Callable[[Progress], None] | None = None,
+) -> None:
+    """Train `trainable` for one phase, or for what is left of the one that `progress` is in; `progress` is updated.
+
+    After each epoch the progress is saved, then its row of scores is handed to `on_epoch`. Without validation the last
+    epoch is the best. Raises Diverged where the loss, in training or in validation, stops being a number.
+    """
+    optimizer = AdamW(trainable.variables, schedule.weight_decay)
+    if progress.phase == schedule.phase:
+        _restore(trainable, optimizer, progress)
+    run_epoch = epochs.runner(trainable, optimizer, training, schedule)
+    done = sum(row["phase"] == schedule.phase for row in progress.rows)
+    first = len(progress.rows) - done
+    with console.progress_bar(schedule.epochs, schedule.phase, "epochs", done) as bar:
+        for epoch in range(first + done, first + schedule.epochs):
+            if validation is not None and epoch - 1 - max(progress.best_epoch, first) >= schedule.patience:
+                break
+            row: Row = {"epoch": epoch, "phase": schedule.phase, **run_epoch(epoch, epoch - first)}
+            _require_number("training", float(row["loss"]), epoch, schedule.phase)
+            if validation is not None:
+                row |= _validate(trainable, validation)
+                _require_number("validation", float(row["val_loss"]), epoch, schedule.phase)
+            progress.optimizer = [variable.numpy() for variable in optimizer.state]
+            _note(progress, row, trainable, on_epoch, save)
+            bar.set_postfix({key: f"{row[key]:.3f}" for key in ("loss", "val_accuracy") if key in row}, refresh=False)
+            bar.update()
+
+
+def record_baseline(
+    trainable: TrainablePart,
+    phase: str,
+    training: TrainingSet,
+    validation: ValidationSet | None,
+    progress: Progress,
+    on_epoch: OnEpoch | None = None,
+    save: Callable[[Progress], None] | None = None,
+) -> None:
+    """Record the scores of `trainable` before any epoch, as a row of a phase of its own."""
+    scores = _scores(trainable, training.examples[training.views[:, 0]], training.labels)
+    row: Row = {"epoch": 0, "phase": phase, "loss": scores["loss"], "accuracy": scores["accuracy"]}
+    if validation is not None:
+        row |= _validate(trainable, validation)
+    _note(progress, row, trainable, on_epoch, save)
+
+
+def _note(
+    progress: Progress,
+    row: Row,
+    trainable: TrainablePart,
+    on_epoch: OnEpoch | None,
+    save: Callable[[Progress], None] | None,
+) -> None:
+    """Keep the state after an epoch, and its tensors as the best ones if they are; then save it and hand it on."""
+    progress.rows.append(row)
+    progress.tensors = trainable.get_tensors()
+    score = (float(row["val_mean_per_class_accuracy"]), -float(row["val_loss"])) if "val_loss" in row else None
+    if score is None or score > progress.best_score:
+        progress.best_epoch, progress.best = int(row["epoch"]), progress.tensors
+        progress.best_score = score or progress.best_score
+    if save is not None:
+        save(progress)
+    if on_epoch is not None:
+        on_epoch(row)
+
+
+def _restore(trainable: TrainablePart, optimizer: AdamW, progress: Progress) -> None:
+    trainable.set_tensors(progress.tensors)
+    for variable, values in zip(optimizer.state, progress.optimizer, strict=True):
+        variable.assign(values)
+
+
+def _require_number(which: str, loss: float, epoch: int, phase: str) -> None:
+    if not math.isfinite(loss):
+        key = "train.fine_tune_learning_rate" if phase == "fine_tune" else "train.learning_rate"
+        raise Diverged(f"the {which} loss became {loss} in epoch {epoch} ({phase}); lower {key} in params.yaml")
+
+
+def _validate(trainable: TrainablePart, validation: ValidationSet) -> Row:
+    return {f"val_{name}": score for name, score in _scores(trainable, validation.examples, validation.labels).items()}
+
+
+def _scores(trainable: TrainablePart, examples: Examples, labels: np.ndarray) -> dict[str, float]:
+    probabilities = softmax(trainable.logits(examples))
+    predicted = probabilities.argmax(axis=1)
+    likelihood = np.clip(probabilities[np.arange(len(predicted)), labels], 1e-7, 1)
+    return {
+        "loss": float(-np.log(likelihood).mean()),
+        "accuracy": float((predicted == labels).mean()),
+        "mean_per_class_accuracy": mean_per_class_accuracy(labels, predicted, trainable.classes),
+    }

@@ -1,3 +1,0 @@
-"""The worlds of tests/tracking_world.py."""
-
-from tracking_world import closed_port, fresh_database, make_world, published, world  # noqa: F401

@@ -1,0 +1,143 @@
+"""Calibration, against definitions that are written out, and a temperature that is known."""
+
+import numpy as np
+import pytest
+from reporting_world import world
+
+from flowers.metrics import calibration
+
+
+def sampled(photos=20_000, seed=0):
+    """Probabilities that mean what they say: every label is drawn from its own row."""
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet([0.3] * 4, photos)
+    labels = (probabilities.cumsum(axis=1) < rng.random((photos, 1))).sum(axis=1)
+    return labels.clip(0, 3), probabilities
+
+
+@pytest.mark.parametrize("known", [0.5, 1.0, 2.5])
+def test_the_temperature_that_sharpened_or_blunted_the_probabilities_is_found(known):
+    labels, probabilities = sampled()
+    distorted = calibration.scaled(probabilities, 1 / known)
+    assert calibration.temperature(labels, distorted) == pytest.approx(known, rel=0.05)
+
+
+def test_the_temperature_has_the_least_loss_and_prior():
+    labels, probabilities = world(5, 400, sharpness=1.0)
+    found = calibration.temperature(labels, probabilities)
+
+    def loss(temperature):
+        right = calibration.scaled(probabilities, temperature)[np.arange(len(labels)), labels]
+        return -np.log(right).sum() + np.log(temperature) ** 2 / (2 * 0.5**2)
+
+    assert loss(found) <= min(loss(found * 0.98), loss(found * 1.02), loss(1.0))
+
+
+def test_a_few_photos_that_are_all_right_do_not_make_a_model_certain_and_many_do():
+    def found(photos):
+        return calibration.temperature(np.zeros(photos, int), np.full((photos, 3), [0.9, 0.08, 0.02]))
+
+    assert 0.6 < found(5) < 1
+    assert calibration.BOUNDS[0] <= found(20_000) < 0.25
+
+
+def test_where_none_is_right_the_temperature_is_high_and_within_its_bounds():
+    found = calibration.temperature(np.full(2000, 2), np.full((2000, 3), [0.98, 0.01, 0.01]))
+    assert 5 < found <= calibration.BOUNDS[1]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right", "found"),
+    [
+        ([0.9, 0.8, 0.7, 0.6], [1, 1, 1, 1], 0.6),  # below all that was seen
+        ([0.9, 0.8, 0.7, 0.6], [1, 1, 1, 0], 0.7),
+        ([0.9, 0.8, 0.7, 0.6], [0, 0, 0, 0], 1.0),
+        ([0.9, 0.8, 0.7, 0.7], [1, 1, 1, 0], 0.8),  # equal ones stand or fall together
+        ([0.5 + number / 100 for number in range(40)], [0] + [1] * 39, 0.5),  # one in forty may be wrong
+        ([0.99, 0.9, 0.8, 0.7], [0, 1, 1, 1], 1.0),
+    ],
+)
+def test_the_threshold_is_the_lowest_probability_from_which_on_answers_are_right(confidence, right, found):
+    first = np.array(confidence)
+    probabilities = np.stack([first, 1 - first], axis=1)
+    labels = np.where(np.array(right) == 1, 0, 1)
+    assert calibration.threshold(labels, probabilities) == pytest.approx(found, abs=1e-4)
+    assert calibration.threshold(labels, probabilities) <= found
+
+
+def test_a_threshold_between_probabilities_that_are_all_close_to_one_keeps_them_apart():
+    first = np.array([0.99999] * 19 + [0.99992] * 10)
+    labels = np.array([0] * 19 + [1] * 10)
+    assert 0.99992 < calibration.threshold(labels, np.stack([first, 1 - first], axis=1)) < 0.99999
+
+
+def test_scaling_with_one_changes_nothing_and_no_temperature_changes_an_answer():
+    _, probabilities = world(7, 300)
+    np.testing.assert_allclose(calibration.scaled(probabilities, 1.0), probabilities, rtol=1e-5)
+    for temperature in (0.1, 0.7, 3.0):
+        found = calibration.scaled(probabilities, temperature)
+        np.testing.assert_allclose(found.sum(axis=1), 1)
+        assert np.array_equal(found.argmax(axis=1), probabilities.argmax(axis=1))
+        surer = found.max(axis=1) > probabilities.max(axis=1)
+        assert surer.all() if temperature < 1 else not surer.any()
+
+
+def test_scaling_bears_a_probability_of_nought():
+    found = calibration.scaled(np.array([[1.0, 0.0, 0.0]], np.float32), 2.0)
+    assert np.isfinite(found).all() and found[0].argmax() == 0
+
+
+def slow_error(labels, probabilities, bins):
+    """Guo et al., equation 3, photo by photo."""
+    error, confidence = 0.0, probabilities.max(axis=1).astype(np.float64)
+    for number in range(bins):
+        last = number == bins - 1
+        own = [n for n, c in enumerate(confidence) if number <= c * bins < number + 1 or (last and c == 1)]
+        if own:
+            right = sum(probabilities[n].argmax() == labels[n] for n in own) / len(own)
+            error += len(own) / len(labels) * abs(right - sum(confidence[n] for n in own) / len(own))
+    return error
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_the_expected_calibration_error_is_the_papers(bins):
+    labels, probabilities = world(5, 400, sharpness=2.0)
+    found = calibration.expected_calibration_error(labels, probabilities, bins)
+    assert found == pytest.approx(slow_error(labels, probabilities, bins))
+    assert found > 0.01
+
+
+def test_a_wrong_answer_that_is_quite_sure_is_as_wrong_as_can_be():
+    sure = np.eye(3)[[0, 1, 2]]
+    assert calibration.expected_calibration_error(np.array([0, 1, 2]), sure) == 0
+    assert calibration.expected_calibration_error(np.array([1, 2, 0]), sure) == 1
+
+
+def test_every_photo_is_in_one_bin_and_empty_bins_are_left_out():
+    labels, probabilities = world(3, 500)
+    table = calibration.reliability(labels, probabilities, bins=10)
+    assert table["photos"].sum() == 500 and (table["photos"] > 0).all()
+    assert table["low"].min() >= 0.3  # the surest of three classes has at least a third
+    assert (table["confidence"] >= table["low"]).all() and (table["confidence"] <= table["high"]).all()
+    np.testing.assert_allclose(table["high"] - table["low"], 0.1)
+    right = probabilities.argmax(axis=1) == labels
+    assert (table["accuracy"] * table["photos"]).sum() == pytest.approx(right.sum())
+
+
+def test_good_probabilities_have_a_small_error_and_a_temperature_mends_bad_ones():
+    labels, probabilities = sampled()
+    assert calibration.expected_calibration_error(labels, probabilities) < 0.02
+    bad = calibration.scaled(probabilities, 0.4)
+    mended = calibration.scaled(bad, calibration.temperature(labels, bad))
+    error = calibration.expected_calibration_error
+    assert error(labels, bad) > 0.05 > 0.02 > error(labels, mended)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities"),
+    [([0, 3], np.full((2, 3), 1 / 3)), ([0], np.full((2, 3), 1 / 3)), ([0, 1], np.full((2, 3), np.nan))],
+)
+def test_what_is_not_labels_and_probabilities_is_refused(labels, probabilities):
+    for measure in (calibration.temperature, calibration.reliability):
+        with pytest.raises(ValueError):
+            measure(np.array(labels), probabilities)

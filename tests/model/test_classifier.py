@@ -1,0 +1,148 @@
+"""The trained model: its folder, what loading refuses, and that folder, export and stored activations agree."""
+
+import json
+
+import numpy as np
+import pytest
+
+from flowers.common.errors import UserError
+from flowers.model import backbone, backend, classifier, keras_model, resnet, weights
+from flowers.model.classifier import Description
+from flowers.model.trainable import TrainablePart
+
+PRETRAINED = {"some/kernel": np.ones(3, np.float32)}
+
+
+def description(**changes) -> Description:
+    settings = {
+        "classes": ["NA", "café", "rose"],
+        "head_units": [4],
+        "dropout": 0.2,
+        "unfreeze_blocks": 0,
+        "precision": "float32",
+        "weights_digest": weights.digest(PRETRAINED),
+    }
+    return Description(**settings | changes)
+
+
+@pytest.fixture
+def head() -> dict[str, np.ndarray]:
+    return TrainablePart(backbone.FeatureLayer(0), {}, keras_model.head(3, (4,), 0.2, seed=5)).get_tensors()
+
+
+@pytest.fixture
+def saved(tmp_path, head):
+    """A model's folder and its ImageNet weights."""
+    classifier.save(tmp_path / "model", description(), head)
+    weights.write(PRETRAINED, tmp_path / "weights.npz")
+    return tmp_path / "model", tmp_path / "weights.npz"
+
+
+def test_equal_models_are_equal_bytes_and_readable_without_this_program(tmp_path, saved, head):
+    classifier.save(tmp_path / "again", description(), dict(reversed(head.items())))
+    for name in ("model.json", "trained.npz"):
+        assert (tmp_path / "again" / name).read_bytes() == (saved[0] / name).read_bytes()
+    content = json.loads((saved[0] / "model.json").read_text(encoding="utf-8"))
+    assert content["classes"] == ["NA", "café", "rose"] and "224" in content["input"]
+    assert "café" in (saved[0] / "model.json").read_text(encoding="utf-8")
+    with np.load(saved[0] / "trained.npz") as archive:
+        assert set(archive.files) == set(head)
+
+
+def test_a_loaded_model_says_what_the_saved_one_said(saved, head, cheap_backbone, pixels):
+    before = classifier.Classifier(description(), head, PRETRAINED)
+    loaded = classifier.load(*saved)
+    assert loaded.description == before.description and loaded.classes == ["NA", "café", "rose"]
+    found = loaded.probabilities(pixels)
+    np.testing.assert_array_equal(found, before.probabilities(pixels))
+    assert found.dtype == np.float32 and found.shape == (2, 3)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    assert len(np.unique(found)) == 6  # no two answers alike
+
+
+def test_raw_photos_and_their_activations_get_the_same_answer(saved, cheap_backbone, pixels):
+    model = classifier.load(*saved)
+    values = cheap_backbone({}, [model.feature_layer], "float32")(pixels)[model.feature_layer]
+    np.testing.assert_array_equal(model.probabilities_from_activations(values), model.probabilities(pixels))
+
+
+def test_a_photo_and_its_mirror_image_get_the_answer_that_is_between_theirs(head, cheap_backbone, pixels):
+    one = classifier.Classifier(description(temperature=2.0), head, PRETRAINED)
+    both = classifier.Classifier(description(temperature=2.0, mirror=True), head, PRETRAINED)
+    mirrored = pixels[:, :, ::-1]
+    found = both.probabilities(pixels)
+    between = np.sqrt(one.probabilities(pixels) * one.probabilities(mirrored))  # of logits the mean
+    np.testing.assert_allclose(found, between / between.sum(axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(both.probabilities(mirrored), found, atol=1e-6)
+    assert np.abs(found - one.probabilities(pixels)).max() > 1e-3
+    looks = np.concatenate([pixels, mirrored])  # in the order of Subset.looks
+    at_feature_layer = cheap_backbone({}, [both.feature_layer], "float32")(looks)[both.feature_layer]
+    np.testing.assert_array_equal(both.probabilities_from_activations(at_feature_layer), found)
+    assert both.probabilities(pixels[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("missing", ["model/model.json", "model/trained.npz", "weights.npz"])
+def test_a_missing_file_is_named_with_the_remedy(saved, tmp_path, missing):
+    (tmp_path / missing).unlink()
+    with pytest.raises(UserError, match=f"{missing}: no such file; run `dvc repro`"):
+        classifier.load(*saved)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.json", b"{"),
+        ("model.json", b"[]"),
+        ("model.json", b'{"classes": []}'),
+        ("model.json", b"\xff\xfe"),
+        ("trained.npz", b""),
+        ("trained.npz", b"PK\x03\x04 and no more"),
+    ],
+)
+def test_a_damaged_folder_is_named(saved, file, content):
+    (saved[0] / file).write_bytes(content)
+    with pytest.raises(UserError, match=f"{saved[0]}: not a model of this program"):
+        classifier.load(*saved)
+
+
+def test_other_weights_than_it_was_trained_on_are_refused(saved):
+    weights.write({"some/kernel": np.zeros(3, np.float32)}, saved[1])
+    with pytest.raises(UserError, match=r"weights\.npz: not the weights that the model in .*model was trained on"):
+        classifier.load(*saved)
+
+
+def test_an_exported_file_needs_its_ending(saved, tmp_path):
+    with pytest.raises(UserError, match=r"model\.h5: the name of an exported model ends in \.keras"):
+        classifier.export(classifier.load(*saved), tmp_path / "model.h5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"normalization": "root", "mirror": True, "features": "conv4+conv5"}])
+def test_the_export_agrees_with_backbone_tail_and_head(tensors, pixels, tmp_path, monkeypatch, changes):
+    """Trained blocks differ from the pretrained ones, as after fine-tuning."""
+    monkeypatch.setattr(backbone, "BATCH", 2)
+    feature_layer = backbone.FeatureLayer(3, conv4="features" in changes)
+    names = resnet.block_tensors(feature_layer.blocks)
+    block = {name: tensors[name] * (0.9 if name.endswith("kernel") else 1) for name in names}
+    head = TrainablePart(
+        backbone.FeatureLayer(0), {}, keras_model.head(3, (), 0.0, 5, features=feature_layer.features)
+    ).get_tensors()
+    head["head_logits/kernel"] /= 15 if changes else 1500  # answers that are neither 0 nor 1
+    digest = weights.digest(tensors)
+    shape = description(head_units=[], unfreeze_blocks=3, weights_digest=digest, temperature=1.5, **changes)
+    classifier.save(tmp_path / "model", shape, block | head)
+    weights.write(tensors, tmp_path / "weights.npz")
+    model = classifier.load(tmp_path / "model", tmp_path / "weights.npz")
+    wanted = model.probabilities(pixels)
+    looks = [pixels, pixels[:, :, ::-1]] if changes else [pixels]
+    at_feature_layer = np.concatenate(
+        [backbone.Backbone(tensors, [model.feature_layer], "float32")(look)[model.feature_layer] for look in looks]
+    )
+    np.testing.assert_allclose(model.probabilities_from_activations(at_feature_layer), wanted, atol=1e-5)
+    assert wanted.min() > 0.01 and np.abs(wanted[0] - wanted[1]).max() > 1e-3
+
+    classifier.export(model, tmp_path / "new folder" / "flowers.keras")
+    loaded = backend.keras().models.load_model(tmp_path / "new folder" / "flowers.keras")
+    np.testing.assert_allclose(np.asarray(loaded(pixels, training=False)), wanted, atol=1e-5)
+    for file in ("weights.npz", "new folder/flowers.keras"):
+        (tmp_path / file).unlink()  # 100 MB each, which pytest would keep

@@ -1,0 +1,78 @@
+"""The commands `flowers compare` and `flowers report`, in a checkout with a result."""
+
+import pytest
+from results import table
+from typer.testing import CliRunner
+
+from flowers import cli
+from flowers.common.errors import UserError
+
+
+@pytest.fixture
+def checkouts(world, tmp_path):
+    """This checkout, with two mistakes, and the folder of another one, with none."""
+    world.write("build/evaluation/predictions.csv", table([0, 30]).to_csv(index=False))
+    other = tmp_path / "other"
+    for name in ("build/model/model.json", "params.yaml"):
+        (other / name).parent.mkdir(parents=True, exist_ok=True)
+        (other / name).write_bytes((world.folder / name).read_bytes())
+    (other / "build/evaluation").mkdir()
+    (other / "build/evaluation/predictions.csv").write_text(table().to_csv(index=False))
+    return world, str(other)
+
+
+def flowers(*arguments: str):
+    return CliRunner().invoke(cli.app, arguments, catch_exceptions=False, env={"COLUMNS": "160"})
+
+
+def test_compare_prints_a_table(checkouts):
+    _, other = checkouts
+    done = flowers("compare", other, "workspace")
+    assert done.exit_code == 0
+    said = " ".join(done.stdout.split())
+    assert "Scores on 60 photos" in said and "96.7 %" in said
+    assert "too few photos to tell" in said
+
+
+def test_compare_prints_markdown_and_writes_a_page(checkouts, tmp_path):
+    _, other = checkouts
+    done = flowers("compare", "--markdown", "--html", str(tmp_path / "new" / "page.html"), other, "workspace")
+    assert done.stdout.startswith("## 'workspace' against ") and "| accuracy | 100.0 % | 96.7 % | -3.3 |" in done.stdout
+    page = (tmp_path / "new" / "page.html").read_text()
+    assert page.startswith("<!doctype html>") and "daisy/0.jpg" in page
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["workspace"], "at least two results are compared, such as: flowers compare main workspace"),
+        (["workspace", "workspace"], "'workspace' is named twice"),
+        (["workspace", "nowhere"], "'nowhere' is no run"),
+    ],
+)
+def test_compare_refuses_what_cannot_be_compared(checkouts, names, said):
+    with pytest.raises(UserError, match=said):
+        flowers("compare", *names)
+
+
+def test_a_report_has_the_comparison_and_links_pictures_beside_it(checkouts):
+    world, other = checkouts
+    assert flowers("report", "--against", other).exit_code == 0
+    text = (world.folder / "build/report.md").read_text()
+    assert text.startswith("## 'workspace' against 'other'\n") and other not in text
+    assert "![Confusion matrix](evaluation/confusion.png)" in text
+
+
+def test_a_report_without_a_result_to_compare_with_says_so_and_shows_this_one(checkouts):
+    world, _ = checkouts
+    done = flowers("report", "--against", "nowhere")
+    assert done.exit_code == 0 and "'nowhere' is no run" in done.stderr
+    text = (world.folder / "build/report.md").read_text()
+    assert "There is nothing to compare it with" in text and "| accuracy | 96.7 % |" in text
+
+
+def test_a_report_needs_a_result_here(checkouts):
+    world, other = checkouts
+    (world.folder / "build/evaluation/predictions.csv").unlink()
+    with pytest.raises(UserError, match="`dvc repro` makes it"):
+        flowers("report", "--against", other)

@@ -1,0 +1,184 @@
+"""`mlflow run`: the DVC command that an entry point and its parameters become; MLproject and params.yaml agree."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from flowers.common.errors import UserError
+from flowers.config.params import DECIDE_NO_RESULT
+from flowers.runs import mlproject
+
+CHECKOUT = Path(__file__).parents[2]
+FAKE_DVC = """
+import json, os, sys
+mlflow = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+asked = {"arguments": sys.argv[1:], "python": sys.executable, "path": os.environ["PATH"], "mlflow": mlflow}
+json.dump(asked, open("asked.json", "w"))
+sys.exit(int(os.environ["DVC_STATUS"]))
+"""
+
+
+def project() -> dict:
+    return YAML(typ="safe").load(CHECKOUT / "MLproject")
+
+
+@pytest.fixture
+def fake_dvc(tmp_path, monkeypatch):
+    """A dvc that notes how it was called and ends with `status`."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/dvc.py").write_text(FAKE_DVC)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    monkeypatch.chdir(tmp_path)
+
+    def ending_with(status: int) -> None:
+        monkeypatch.setenv("DVC_STATUS", str(status))
+
+    return ending_with
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "expected"),
+    [
+        ("main", [], ["dvc", "repro"]),
+        ("train", [], ["dvc", "repro", "train"]),
+        ("main", ["head_dropout=0.3"], ["dvc", "exp", "run", "-S", "head.dropout=0.3"]),
+        ("train", ["head_dropout=0.3"], ["dvc", "exp", "run", "-S", "head.dropout=0.3", "train"]),
+        (
+            "evaluate",
+            ["model_unfreeze_blocks=2", "train_fine_tune_learning_rate=1e-05"],
+            [
+                "dvc",
+                "exp",
+                "run",
+                "-S",
+                "model.unfreeze_blocks=2",
+                "-S",
+                "train.fine_tune_learning_rate=1e-05",
+                "evaluate",
+            ],
+        ),
+        ("main", ["head_units=[64,32]"], ["dvc", "exp", "run", "-S", "head.units=[64,32]"]),
+        ("main", ["dataset_path=/my photos/a=b"], ["dvc", "exp", "run", "-S", "dataset.path=/my photos/a=b"]),
+        ("main", ["train_on=train+val"], ["dvc", "exp", "run", "-S", "train.on=train+val"]),
+        ("split", ["split_seed=0"], ["dvc", "exp", "run", "-S", "split.seed=0", "split"]),
+    ],
+)
+def test_parameters_become_changes_of_an_experiment(stage, values, expected):
+    assert mlproject.commands(stage, values) == [expected]
+
+
+def test_empty_values_change_nothing():
+    assert mlproject.commands("train", ["head_dropout=", "train_seed="]) == [["dvc", "repro", "train"]]
+    changed = mlproject.commands("main", ["head_dropout=", "train_seed=1", "head_units="])
+    assert changed == [["dvc", "exp", "run", "-S", "train.seed=1"]]
+
+
+@pytest.mark.parametrize("value", ["head_dropout", "dropout=0.3", "=0.3", "", "head.dropout=0.3", "_a=1", "head_=1"])
+def test_what_is_not_section_key_value_is_refused_by_name(value):
+    with pytest.raises(UserError, match=re.escape(f"'{value}' is not section_key=value")):
+        mlproject.commands("train", ["split_seed=1", value])
+
+
+@pytest.mark.parametrize("stage", ["", "track", "Train", "Tune"])
+def test_another_entry_point_is_refused_with_those_there_are(stage):
+    with pytest.raises(
+        UserError, match=f"no entry point '{stage}'; there are main, download, split, train, evaluate, tune"
+    ):
+        mlproject.commands(stage, [])
+
+
+def test_tune_searches_on_photos_that_are_split():
+    split, search = mlproject.commands("tune", ["n_trials=20", "workers=", "study=a=b"])
+    assert split == ["dvc", "repro", "split"]
+    assert search == ["flowers", "tune", "--n-trials", "20", "--study", "a=b"]
+
+
+def test_an_unknown_option_of_tune_is_refused_with_those_there_are():
+    with pytest.raises(UserError, match="'trials=3' is no option of tune; there are n_trials, workers"):
+        mlproject.commands("tune", ["trials=3"])
+
+
+@pytest.mark.parametrize("status", [0, 1, 255])
+def test_the_exit_status_of_dvc_passes_through(fake_dvc, status):
+    fake_dvc(status)
+    assert mlproject.run("train", ["head_dropout=0.3"]) == status
+
+
+def test_dvc_and_its_stages_run_with_this_python(fake_dvc, tmp_path, monkeypatch):
+    fake_dvc(0)
+    monkeypatch.setenv("PATH", os.defpath)
+    mlproject.run("train", ["head_dropout=0.3"])
+    asked = YAML(typ="safe").load(tmp_path / "asked.json")
+    assert asked["arguments"] == ["exp", "run", "-S", "head.dropout=0.3", "train"]
+    assert asked["python"] == sys.executable
+    assert asked["path"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+
+@pytest.fixture
+def opened_run(monkeypatch):
+    """What `mlflow run` tells its child, but for the store."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
+    run = {"MLFLOW_RUN_ID": "3cce35", "MLFLOW_EXPERIMENT_ID": "0"}
+    for name, value in run.items():
+        monkeypatch.setenv(name, value)
+    return run
+
+
+@pytest.mark.parametrize("place", ["tracking/mlflow.db", "elsewhere/mlflow.db"])
+def test_a_store_that_was_chosen_gets_the_run_that_mlflow_opened(fake_dvc, opened_run, tmp_path, monkeypatch, place):
+    fake_dvc(0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / place}")
+    mlproject.run("train", ["head_dropout=0.3"])
+    told = YAML(typ="safe").load(tmp_path / "asked.json")["mlflow"]
+    assert told == opened_run | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / place}"}
+
+
+def test_where_none_was_chosen_the_result_lands_in_the_projects_own_store(fake_dvc, opened_run, tmp_path, monkeypatch):
+    fake_dvc(0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")  # MLflow's default
+    mlproject.run("train", ["head_dropout=0.3"])
+    assert YAML(typ="safe").load(tmp_path / "asked.json")["mlflow"] == {}
+
+
+def test_the_entry_points_of_mlproject_are_those_known_here():
+    assert tuple(project()["entry_points"]) == mlproject.ENTRY_POINTS
+
+
+@pytest.mark.parametrize("name", mlproject.STAGES)
+def test_every_parameter_of_an_entry_point_is_a_key_that_its_command_hands_on(name):
+    entry = project()["entry_points"][name]
+    parameters = dict(entry["parameters"])
+    stage = parameters.pop("stage")
+    assert stage["default"] == name
+    assert parameters
+    sections = YAML(typ="safe").load(CHECKOUT / "params.yaml")
+    for parameter, declared in parameters.items():
+        (command,) = mlproject.commands(name, [f"{parameter}=x"])
+        (change,) = command[4:5]
+        section, key = change.removesuffix("=x").split(".")
+        assert key in sections[section], parameter
+        assert declared == {"type": "string", "default": ""}, parameter
+    pipeline = {name: keys for name, keys in sections.items() if name not in DECIDE_NO_RESULT}
+    assert list(parameters) == [f"{section}_{key}" for section, keys in pipeline.items() for key in keys]
+    words = entry["command"].split()
+    assert words[:6] == ["PYTHONPATH=src", "python", "-m", "flowers", "project", "{stage}"]
+    assert words[6:] == [f"{parameter}={{{parameter}}}" for parameter in parameters]
+
+
+def test_the_parameters_of_tune_are_options_of_its_command():
+    from typer.testing import CliRunner
+
+    from flowers.cli import app
+
+    entry = project()["entry_points"]["tune"]
+    assert tuple(entry["parameters"]) == ("stage", *mlproject.TUNE_OPTIONS)
+    words = entry["command"].split()
+    assert words[:6] == ["PYTHONPATH=src", "python", "-m", "flowers", "project", "{stage}"]
+    assert words[6:] == [f"{parameter}={{{parameter}}}" for parameter in mlproject.TUNE_OPTIONS]
+    shown = CliRunner().invoke(app, ["tune", "--help"], env={"COLUMNS": "200"}).output
+    assert all(f"--{parameter.replace('_', '-')}" in shown for parameter in mlproject.TUNE_OPTIONS)

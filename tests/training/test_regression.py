@@ -1,0 +1,80 @@
+"""A linear head by regression."""
+
+import numpy as np
+import pytest
+
+from flowers.metrics.classification import softmax
+from flowers.model import backend, keras_model
+from flowers.training import regression
+from flowers.training.epochs import TrainingSet
+
+PENALTY = 0.02
+
+
+@pytest.fixture
+def sample():
+    """Ninety examples of three classes that overlap: features (90, 2048), labels, and weights that differ."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3, dtype=np.int32), 30)
+    features = random.normal(size=(90, 2048)).astype(np.float32)
+    features[:, :3] += 2 * np.eye(3, dtype=np.float32)[labels]
+    return np.abs(features), labels, random.uniform(0.5, 1.5, 90).astype(np.float32)
+
+
+def assert_least(features, labels, weights, kernel, bias):
+    """That the slopes of what the regression makes least are small beside those of a kernel of zeros."""
+
+    def slopes(kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        surplus = softmax(features @ kernel + bias) - np.eye(len(bias))[labels]
+        surplus *= weights[:, None] / weights.sum()
+        return features.T @ surplus + PENALTY * kernel, surplus.sum(axis=0)
+
+    (of_kernel, of_bias), (before, _) = slopes(kernel, bias), slopes(np.zeros_like(kernel), np.zeros_like(bias))
+    assert np.abs(of_kernel).max() < 0.02 * np.abs(before).max() and np.abs(of_bias).max() < 2e-3
+
+
+def test_it_ends_where_penalised_and_weighed_log_loss_is_least(sample):
+    kernel, bias = regression.fit(*sample, 3, PENALTY)
+    assert kernel.dtype == bias.dtype == np.float32
+    assert_least(*sample, kernel, bias)
+
+
+@pytest.mark.parametrize("normalization", ["none", "root"])
+def test_a_head_is_given_what_every_view_says(sample, normalization):
+    features, labels, weights = sample
+    views = np.arange(90).reshape(45, 2)[::-1]  # two rows of features a photo, in another order
+    data = TrainingSet(features, views, labels[views[:, 0]], weights[:45])
+    head = keras_model.head(3, (), 0.0, 0, normalization)
+    regression.initialize(head, data, PENALTY)
+
+    normalized = features if normalization == "none" else np.sqrt(features / features.mean(axis=1, keepdims=True))
+    rows = views.ravel()
+    kernel, bias = (np.asarray(variable) for variable in head.get_layer("head_logits").weights)
+    assert_least(normalized[rows], labels[rows], np.repeat(weights[:45], 2), kernel, bias)
+    found = np.asarray(head(features, training=False))
+    np.testing.assert_allclose(found, normalized @ kernel + bias, atol=1e-4)
+
+
+def test_of_two_classes_it_is_the_same_task(sample):
+    features, labels, weights = (values[:60] for values in sample)
+    kernel, bias = regression.fit(features, labels, weights, 2, PENALTY)
+    assert kernel.shape == (2048, 2)
+    assert_least(features, labels, weights, kernel, bias)
+
+
+def test_a_class_without_an_example_is_never_the_answer(sample):
+    features, labels, weights = sample
+    kernel, bias = regression.fit(features, labels * 2, weights, 6, PENALTY)
+    chances = softmax(features @ kernel + bias)
+    assert (chances.argmax(axis=1) == labels * 2).mean() > 0.9
+    assert chances[:, [1, 3, 5]].max() < 1e-6
+
+
+def test_where_features_are_zero_the_root_has_a_slope():
+    tf = backend.tensorflow()
+    head = keras_model.head(3, (), 0.0, 0, "root")
+    for features in (tf.zeros((2, 2048)), tf.one_hot([3, 5], 2048)):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            total = tf.reduce_sum(head(features) ** 2)
+        assert np.isfinite(total.numpy()) and np.isfinite(tape.gradient(total, features).numpy()).all()
