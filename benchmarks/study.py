@@ -92,6 +92,7 @@ def measure(name: str, trials: int) -> dict[str, Any]:
     from flowers.config import params
     from flowers.training import fitting
     from flowers.tuning import run
+    from flowers.tuning.options import Options
     from flowers.tuning.space import Space
     from flowers.tuning.storage import Storage
     from flowers.tuning.study import Study
@@ -113,7 +114,7 @@ def measure(name: str, trials: int) -> dict[str, Any]:
         return begun(*arguments)
 
     Study.next_trial = next_trial  # type: ignore[method-assign,assignment]
-    status = run.tune(settings, run.Options(trials, study=name))
+    status = run.tune(settings, Options(trials, study=name))
     ended = list(study.trials())
     return {
         "status": status,
