@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from flowers.cli.app import HOUSE, app
+from flowers.cli.app import MAINTENANCE, app
 
 
-@app.command(rich_help_panel=HOUSE)
+@app.command(rich_help_panel=MAINTENANCE)
 def cache(
     clear: Annotated[
         Literal["activations", "archives", "weights", "all"] | None,
@@ -20,7 +20,7 @@ def cache(
     user_cache.show() if clear is None else user_cache.clear(clear)
 
 
-@app.command(rich_help_panel=HOUSE)
+@app.command(rich_help_panel=MAINTENANCE)
 def project(
     stage: Annotated[str, typer.Argument(help="main (the whole pipeline), or the stage to bring up to date.")],
     values: Annotated[
