@@ -40,12 +40,12 @@ class ByColour:
         return (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def painted(model, pixels: np.ndarray, number: int) -> bytes:  # noqa: ARG001 - the signature of an explanation
+def painted(model, pixels: np.ndarray, number: int) -> bytes:
     """A stand-in for Grad-CAM: the colour of the class."""
     return image(list(COLOURS)[number], size=(224, 224))
 
 
-def not_explained(model, pixels: np.ndarray, number: int) -> bytes:  # noqa: ARG001 - as above
+def not_explained(model, pixels: np.ndarray, number: int) -> bytes:
     raise UserError("an exported network\ncannot be explained")
 
 

@@ -32,7 +32,9 @@ def predict(
     ] = False,
     explain: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Write an overlay of the supporting regions of each image (Grad-CAM) there."),
+        typer.Option(
+            metavar="FOLDER", help="Write an overlay of the supporting regions of each image (Grad-CAM) there."
+        ),
     ] = None,
 ) -> None:
     """Name the flowers on images (exit status 1: some could not be read)."""

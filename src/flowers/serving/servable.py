@@ -36,6 +36,7 @@ class FlowerClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         """
         from flowers.serving import results, stream
 
+        del context  # MLflow's signature
         given = params or {}
         images = model_input["image"] if isinstance(model_input, pd.DataFrame | dict) else model_input
         found = [np.empty((0, len(self._model.classes)), np.float32)]

@@ -96,7 +96,11 @@ def test_another_path_is_404(here, path):
 
 def test_another_method_is_405_with_the_right_one(here):
     reply = here().get("/predict")
-    assert (reply.status, reply.headers["allow"], reply.error) == (405, "POST", "GET is not allowed here; allowed: POST")
+    assert (reply.status, reply.headers["allow"], reply.error) == (
+        405,
+        "POST",
+        "GET is not allowed here; allowed: POST",
+    )
 
 
 def sending(*pieces: bytes, taken: list, then: str = "silence"):
@@ -107,9 +111,9 @@ def sending(*pieces: bytes, taken: list, then: str = "silence"):
         if left:
             taken.append(left.pop(0))
             return {"type": "http.request", "body": taken[-1], "more_body": True}
-        if then == "leave":
-            return {"type": "http.disconnect"}
-        await asyncio.Event().wait()
+        if then == "silence":
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
 
     return receive
 

@@ -223,7 +223,7 @@ def checkout(tmp_path, monkeypatch) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 @pytest.mark.usefixtures("checkout")
 def test_a_trained_model_is_served_until_sigterm():
-    """Start, predictions, bad requests, hang-ups, and a signal while an image is scored, which is finished first."""
+    """Start, predictions, bad requests, hang-ups, and a signal while images are scored, which is finished first."""
     request = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(RED)}\r\n\r\n"
     with process("-m", "flowers") as (running, port):
         first = ask(port, "POST", "/predict", RED, IMAGE)
@@ -239,11 +239,14 @@ def test_a_trained_model_is_served_until_sigterm():
         for _ in range(3):  # hang up while the network computes
             with socket.create_connection(("127.0.0.1", port)) as connection:
                 connection.sendall(request.encode() + RED)
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-            connection.sendall(request.encode() + RED)
-            time.sleep(0.01)
+        with contextlib.ExitStack() as held:
+            address = ("127.0.0.1", port)
+            clients = [held.enter_context(socket.create_connection(address, timeout=20)) for _ in range(40)]
+            for client in clients:
+                client.sendall(request.encode() + RED)
+            time.sleep(0.3)
             running.send_signal(signal.SIGTERM)
-            assert connection.recv(12) == b"HTTP/1.1 200"
+            assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200"}
         _, log = running.communicate(timeout=20)
     assert running.returncode == 0
     assert "Traceback" not in log and log.count("POST /predict") >= 5

@@ -78,7 +78,11 @@ def router(model: Model, examples: Path | None, visited: Callable[[], None]) -> 
 def index(model: Model) -> str:
     """The page as HTML, with the model's classes and its threshold for low confidence."""
     threshold = "" if model.threshold is None else f"{model.threshold:.4f}"
-    values = {"count": str(len(model.classes)), "classes": html.escape(", ".join(model.classes)), "threshold": threshold}
+    values = {
+        "count": str(len(model.classes)),
+        "classes": html.escape(", ".join(model.classes)),
+        "threshold": threshold,
+    }
     page = (WEB / "index.html").read_text(encoding="utf-8")
     for name, text in values.items():
         page = page.replace(f"{{{{{name}}}}}", text)

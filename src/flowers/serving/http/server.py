@@ -61,7 +61,7 @@ def _server(application: ASGIApp, limits: Limits) -> uvicorn.Server:
     idle: set[tuple[Any, Any]] = set()  # connections without a request in progress, and their last request
 
     async def close_idle() -> None:
-        """Close connections that have not started a request since the call before: uvicorn waits for headers forever."""
+        """Close connections without a new request since the last call, because uvicorn waits for headers forever."""
         nonlocal idle
         connections: set[Any] = set(server.server_state.connections)
         before, idle = idle, {(one, one.cycle) for one in connections if not one.cycle or one.cycle.response_complete}
