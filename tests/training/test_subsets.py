@@ -81,16 +81,16 @@ def test_views_follow_the_content_and_stay_when_more_are_wanted():
 
 def test_looks_are_the_plain_views_and_then_their_mirror_images():
     chosen = subsets.read("train")
-    assert chosen.looks(mirror=False) == chosen.plain()
-    assert chosen.looks(mirror=True)[:3] == chosen.plain()
-    for plain, mirrored in zip(chosen.plain(), chosen.looks(mirror=True)[3:], strict=True):
+    assert chosen.with_flips(mirror=False) == chosen.plain()
+    assert chosen.with_flips(mirror=True)[:3] == chosen.plain()
+    for plain, mirrored in zip(chosen.plain(), chosen.with_flips(mirror=True)[3:], strict=True):
         assert mirrored.path == plain.path and mirrored.view == images.View(flip=True)
 
 
 def test_all_views_are_of_the_size_that_is_asked_for():
     chosen, changes = subsets.read("train"), {"size": 96}
-    of_usual = [item.view for item in chosen.looks(mirror=True)]
-    assert [item.view for item in chosen.looks(mirror=True, size=96)] == [replace(v, **changes) for v in of_usual]
+    of_usual = [item.view for item in chosen.with_flips(mirror=True)]
+    assert [item.view for item in chosen.with_flips(mirror=True, size=96)] == [replace(v, **changes) for v in of_usual]
     augmented = (chosen.augmented(augmentation()), chosen.augmented(augmentation(), size=96))
     usual, small = ([item.view for of_photo in views for item in of_photo] for views in augmented)
     assert small == [replace(view, **changes) for view in usual]
