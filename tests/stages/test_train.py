@@ -300,9 +300,9 @@ def test_a_checkpoint_of_another_precision_is_ignored(world, cheap_backbone, cap
 # Trains the world in the current folder with the real backbone, on all processors or on the first alone.
 TRAIN = """
 import os, sys
-if sys.argv[2] == "alone":
+if sys.argv[1] == "alone":
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 from conftest import World
 World(Path.cwd()).train(model={"unfreeze_blocks": 1}, head={"dropout": 0.4}, train={"fine_tune_epochs": 2})
@@ -313,11 +313,11 @@ World(Path.cwd()).train(model={"unfreeze_blocks": 1}, head={"dropout": 0.4}, tra
 def test_two_processes_from_scratch_write_the_same_bytes(real_world, tmp_path):
     """One of them has a single processor, and neither finds a cached activation."""
     made = []
+    tests = Path(__file__).parents[1]
     for place in ("alone", "all"):
         copy = real_world.copy(tmp_path / place)
-        tests = str(Path(__file__).parents[1] / "helpers")
         environment = os.environ | {"FLOWERS_CACHE": str(tmp_path / f"cache of {place}"), "PYTHONHASHSEED": "random"}
-        command = [sys.executable, "-c", TRAIN, tests, place]
+        command = [sys.executable, "-c", TRAIN, place, str(tests), str(tests / "helpers")]
         done = subprocess.run(command, cwd=copy.folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         made.append(copy.made())

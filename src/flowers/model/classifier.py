@@ -74,12 +74,8 @@ class Classifier:
 
     @cached_property
     def _head(self) -> "keras.Model":
-        units, dropout, normalization = (
-            self.description.head_units,
-            self.description.dropout,
-            self.description.normalization,
-        )
-        model = keras_model.head(len(self.classes), units, dropout, 0, normalization, self.feature_layer.features)
+        shape, features = self.description, self.feature_layer.features
+        model = keras_model.head(len(self.classes), shape.head_units, shape.dropout, 0, shape.normalization, features)
         keras_model.set_tensors(model, self._trained)
         return model
 
