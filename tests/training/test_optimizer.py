@@ -44,7 +44,7 @@ def test_a_restored_state_leads_to_the_same_bits():
     for number in range(4):
         one.apply(gradients(number), tf.constant(0.01))
         if number == 1:
-            kept = [np.array(variable) for variable in [*through.values(), *one.state]]
+            kept = [variable.numpy() for variable in [*through.values(), *one.state]]
     for variable, values in zip([*resumed.values(), *other.state], kept, strict=True):
         variable.assign(values)
     for number in (2, 3):

@@ -13,7 +13,7 @@ from flowers.metrics.classification import Labels, Probabilities
 BINS = 15
 BOUNDS = (0.05, 20.0)  # of the temperature
 SPREAD = 0.5  # prior standard deviation of ln(temperature): a few right images must not make a model certain
-SURE = 0.95  # share of the predictions above the threshold that should be right
+TARGET = 0.95  # share of the predictions above the threshold that should be right
 
 
 def temperature(labels: Labels, probabilities: Probabilities) -> float:
@@ -44,11 +44,11 @@ def scaled(probabilities: Probabilities, temperature: float) -> NDArray[np.float
     return found
 
 
-def threshold(labels: Labels, probabilities: Probabilities, sure: float = SURE) -> float:
+def threshold(labels: Labels, probabilities: Probabilities, target: float = TARGET) -> float:
     """The probability, 0 ... 1, below which predictions are of low confidence.
 
     It is the lowest probability of a prediction on these images (n,), which were not trained on, such that a share
-    `sure` of the predictions with at least that probability is right (selective classification: Geifman and El-Yaniv,
+    `target` of the predictions with at least that probability is right (selective classification: Geifman and El-Yaniv,
     arXiv 1705.08500, without their bound). To allow for rounding it lies slightly below that probability, but above the
     next lower one. If no probability qualifies it is 1, and every prediction is of low confidence.
     """
@@ -58,7 +58,7 @@ def threshold(labels: Labels, probabilities: Probabilities, sure: float = SURE) 
     confidence, right = confidence[order], right[order]
     share = np.cumsum(right) / np.arange(1, len(right) + 1)
     ends = np.append(np.diff(confidence) != 0, True)  # equal probabilities are on the same side
-    good = np.flatnonzero((share >= sure) & ends)
+    good = np.flatnonzero((share >= target) & ends)
     if not len(good):
         return 1.0
     lowest, below = np.append(confidence, 0.0)[good[-1] : good[-1] + 2]

@@ -50,7 +50,8 @@ def provide(choice: str, destination: Path) -> None:
 def read(path: Path) -> dict[str, np.ndarray]:
     """All tensors of an `.npz` that `provide` wrote, float32, by name. Raises ValueError if it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy does not close a damaged file that it opened itself.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except OSError:
         raise
