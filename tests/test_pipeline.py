@@ -278,7 +278,7 @@ def test_a_killed_training_goes_on_with_the_next_repro(copy, tmp_path):
         assert epochs <= epochs_saved(copy) < 8
     kill(copy, lambda: epochs_saved(copy) == 8 and (copy.folder / "build/model/trained.npz").exists())
     said = copy.dvc("repro")
-    assert "Going on after epoch 7" in said
+    assert "after epoch 7" in said
     assert copy.outputs() == other.outputs()
     assert copy.read("dvc.lock") == other.read("dvc.lock")
     (run,) = copy.runs()
