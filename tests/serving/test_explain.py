@@ -82,7 +82,9 @@ def test_a_trained_model_explains_its_predictions(world, monkeypatch, capsys):
         cli.main()
     assert end.value.code == 0
     predictions = capsys.readouterr().out.splitlines()[1:]
-    assert [line.split(",")[:2] for line in predictions] == [[f"photos/rose/{number}.png", "rose"] for number in range(8)]
+    assert [line.split(",")[:2] for line in predictions] == [
+        [f"photos/rose/{number}.png", "rose"] for number in range(8)
+    ]
     assert sorted(file.name for file in Path("why").iterdir()) == [f"{number}.png.jpg" for number in range(8)]
     for file in Path("why").iterdir():
         with Image.open(file) as overlay:

@@ -95,7 +95,7 @@ def test_an_unknown_reference_is_an_error(champion, loaded, reference):
     assert loaded == []
 
 
-def test_without_the_tracking_server_the_default_is_the_latest_trained_model_and_a_run_is_an_error(world, closed_port, monkeypatch, capsys, loaded):  # noqa: F811
+def test_an_unreachable_store_is_an_error_for_runs_only(world, closed_port, monkeypatch, capsys, loaded):  # noqa: F811
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
     assert models.choose(None, lambda: world.params).name == "build/model"
     warning = capsys.readouterr().err

@@ -225,7 +225,7 @@ def test_a_table_is_one_table_for_any_number_of_images(predict):
     assert lines[0].split() == ["file", "flower", "probability", "next", "best"]
     good = [line for line in lines[2:] if "040" not in line]
     assert {line[len(names[0]) :].rstrip() for line in good} == {
-        "   rose                 80.0 %   café au lait 20.0 %"
+        "   rose                  80.0 %   café au lait 20.0 %"
     }
     assert lines[42].startswith("shots/040.png   not an image of a known format (JPEG, PNG,")
 

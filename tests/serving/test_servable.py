@@ -110,7 +110,7 @@ def test_no_images_give_no_rows(predict):
     assert len(found) == 0 and list(found.columns) == COLUMNS
 
 
-@pytest.mark.parametrize("bad", [RED[:40], "not base64!", base64_text(b"not an image"), 7, None, ""])
+@pytest.mark.parametrize("bad", [RED[:40], "not base64!", base64_text(b"not an image"), 7])
 def test_an_unreadable_image_is_a_bad_request_that_names_its_row(predict, bad):
     from mlflow import MlflowException
 

@@ -35,20 +35,13 @@ def writer(form: Format, classes: Sequence[str], every_class: bool) -> Write:
 
     `every_class` adds the probability of each class to CSV and JSON lines. Probabilities have six digits there.
     """
-    if form == "table":
-        _encode("replace")
-        return _table(sys.stdout, classes)
     # A file's name need not be valid UTF-8. CSV gets the bytes that it has on disk, JSON an escape.
-    if form == "csv":
-        _encode("surrogateescape", "utf-8")
-        return _csv(sys.stdout, classes, every_class)
-    _encode("backslashreplace", "utf-8")
-    return _json_lines(sys.stdout, classes, every_class)
-
-
-def _encode(errors: str, encoding: str | None = None) -> None:
+    errors = {"table": "replace", "csv": "surrogateescape", "jsonl": "backslashreplace"}[form]
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding=encoding, errors=errors)
+        sys.stdout.reconfigure(encoding=None if form == "table" else "utf-8", errors=errors)
+    if form == "table":
+        return _table(sys.stdout, classes)
+    return (_csv if form == "csv" else _json_lines)(sys.stdout, classes, every_class)
 
 
 def _csv(out: TextIO, classes: Sequence[str], every_class: bool) -> Write:
@@ -107,8 +100,8 @@ def _table(out: TextIO, classes: Sequence[str]) -> Write:
     from rich.text import Text
 
     terminal = Console(file=out, highlight=False, emoji=False)
-    widest = max(cell_len(name) for name in classes)
-    flower, probability, next_best = widest, len("low, < 0.1 %"), widest + len(" < 0.1 %")
+    widest = max(cell_len(name) for name in ("flower", *classes))
+    flower, probability, next_best = widest, len("low, > 99.9 %"), widest + len(" < 0.1 %")
     rest = max(terminal.width - flower - probability - next_best - 9, 16)  # 9: three gaps
     file = 0
 
