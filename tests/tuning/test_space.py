@@ -317,8 +317,8 @@ def test_dimensions_are_told_in_words(file):
     [
         ({"choices": [0.1], "low": 0}, "choices stand alone, without low, high, step and log"),
         ({"choices": [0.1], "log": False}, "choices stand alone, without low, high, step and log"),
-        ({"choices": [0.1, 0.2, 0.1]}, "a choice stands there twice"),
-        ({"choices": [[8], [8]]}, "a choice stands there twice"),
+        ({"choices": [0.1, 0.2, 0.1]}, "a choice is listed twice"),
+        ({"choices": [[8], [8]]}, "a choice is listed twice"),
         ({"low": 0.1}, "needs low and high, or choices"),
         ({"high": 0.1}, "needs low and high, or choices"),
         ({}, "needs low and high, or choices"),
