@@ -1,4 +1,4 @@
-"""The user's cache folder: its sizes, the limit for activations and their eviction, and clearing it."""
+"""The user's cache folder: the size of each kind, the limit of the activations, eviction, and clearing."""
 
 import contextlib
 import os
@@ -34,16 +34,16 @@ def limit() -> int:
 
 
 def activations_held(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold the lock of the folder of activations: no other process reads the index, computes or removes any.
+    """Hold the lock of the folder of activations: no other process looks for, computes or removes any.
 
-    One lock serves all weights and precisions: the backbone uses every core, so two processes at a time would not be
-    faster, and a process that removes a shard can rely on no other one being about to open it.
+    There is one lock for all weights and precisions: the backbone uses every core, so two processes at a time would not
+    be faster, and no shard is removed while another process is about to open it.
     """
     return locks.held(folder / ".lock", "Waiting for another process that computes activations")
 
 
 def note_use(arrays: Iterable[Path]) -> None:
-    """Record now as the time of last use of these shards."""
+    """Record that these shards were used now."""
     for array in arrays:
         os.utime(array.with_suffix(".json"))
 
@@ -81,46 +81,20 @@ def evict(folder: Path, in_use: set[Path], allowed: int, room: int = 0) -> None:
         )
 
 
-def show() -> None:
-    """Print the size and the path of each kind; raises UserError if the limit is no size."""
-    allowed = _shown(limit())
-    for kind in get_args(Kind):
-        size = _shown(sum(map(_size, _content(kind))))
-        note = f" (at most {allowed}: {LIMIT})" if kind == "activations" else ""
-        print(f"{kind:<11} {size:>10}  {paths.cache_folder() / kind}{note}")
-
-
 def clear(kind: Kind | Literal["all"]) -> None:
-    """Remove a kind from the cache and print the bytes freed; waits for a process that is writing it."""
-    for each in get_args(Kind) if kind == "all" else (kind,):
-        freed = 0
-        for place in _content(each):
-            with _held(place):
-                freed += _size(place)
-                shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
-        print(f"{each}: {freed:,} bytes freed")
+    """Remove what the cache holds of a kind, and print the bytes freed; a process that adds to it is waited for."""
+    for each, remove in _REMOVE.items():
+        if kind in (each, "all"):
+            print(f"{each}: {remove(paths.cache_folder() / each):,} bytes freed")
 
 
-def _content(kind: Kind) -> list[Path]:
-    """The files and folders of a kind; FLOWERS_CACHE may hold other files, which are not the cache's."""
-    folder = paths.cache_folder() / kind
-    if kind == "archives":
-        return [*(file for file in folder.glob("[!.]*") if file.is_file()), *folder.glob(".*.part")]
-    if kind == "weights":
-        long_ago = time.time() - _WRITTEN_BY_NOW
-        abandoned = [file for file in folder.glob(".weights-*.npz") if file.stat().st_mtime < long_ago]
-        return [*folder.glob("resnet50-*.npz"), *abandoned]
-    return list(folder.glob(_STORES))
-
-
-def _held(place: Path) -> contextlib.AbstractContextManager[None]:
-    """The lock under which a file or folder of the cache is written; weights are put in place whole, without one."""
-    if place.parent.name == "activations":
-        return activations_held(place.parent)
-    if place.parent.name == "archives":
-        name = place.name.removeprefix(".").removesuffix(".part")
-        return locks.held(place.with_name(f".{name}.lock"), f"Waiting for another process that fetches {name}")
-    return contextlib.nullcontext()
+def show() -> None:
+    """Print the size and the folder of each kind; raises UserError if FLOWERS_CACHE_LIMIT is not a size."""
+    allowed, folder = limit(), paths.cache_folder()
+    sizes = {kind: _size(folder / kind) for kind in _REMOVE}
+    for kind, size in sizes.items():
+        print(f"{filesize.decimal(size):>10}  {folder / kind}")
+    print(f"Limit of the activations ({LIMIT}): {filesize.decimal(allowed)}")
 
 
 @dataclass(frozen=True)
@@ -134,12 +108,68 @@ class _Shard:
     size: int  # of both
     used: float  # seconds since 1970
 
+    @property
+    def description(self) -> Path:
+        """Written last and removed first: an array without it does not count."""
+        return self.array.with_suffix(".json")
+
+
+def _remove_archives(folder: Path) -> int:
+    names = {file.name for file in _archive_files(folder)}
+    names |= {staging.name[1:].removesuffix(".part") for staging in folder.glob(".*.part")}
+    freed = 0
+    for name in sorted(names):
+        with locks.held(folder / f".{name}.lock", f"waiting for another process that is fetching {name}"):
+            freed += sum(_remove(place) for place in (folder / name, folder / f".{name}.part"))
+    return freed
+
+
+def _archive_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*") if file.is_file() and not file.name.startswith("."))
+
+
+def _remove_weights(folder: Path) -> int:
+    """They are put in place whole and without a lock; a temporary file of the last minutes may be somebody's."""
+    long_ago = time.time() - _WRITTEN_BY_NOW
+    abandoned = [file for file in folder.glob(".weights-*.npz") if file.stat().st_mtime < long_ago]
+    return sum(_remove(file) for file in (*folder.glob("resnet50-*.npz"), *abandoned))
+
+
+def _remove_activations(folder: Path) -> int:
+    if not folder.is_dir():
+        return 0
+    with activations_held(folder):
+        return sum(_remove(store) for store in folder.glob(_STORES))
+
+
+_REMOVE: dict[Kind, Callable[[Path], int]] = {
+    "archives": _remove_archives,
+    "weights": _remove_weights,
+    "activations": _remove_activations,
+}
+
 
 def _shards(folder: Path) -> Iterator[_Shard]:
     for description in folder.glob(f"{_STORES}/*/*.json"):
         with contextlib.suppress(FileNotFoundError):  # another process removed it meanwhile
             used, array = description.stat().st_mtime, description.with_suffix(".npy")
             yield _Shard(array, _size(description) + _size(array), used)
+
+
+def _unfinished_activations(folder: Path) -> list[Path]:
+    arrays = folder.glob(f"{_STORES}/*/*.npy")
+    orphans = [array for array in arrays if not array.with_suffix(".json").exists()]
+    return [*folder.glob(f"{_STORES}/*/*.partial"), *orphans]
+
+
+def _remove(place: Path) -> int:
+    """Remove a file or a folder; return the bytes it took."""
+    size = _size(place)
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+    return size
 
 
 def _size(place: Path) -> int:
@@ -150,9 +180,3 @@ def _size(place: Path) -> int:
         return place.lstat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _shown(size: int) -> str:
-    from rich import filesize
-
-    return filesize.decimal(size)

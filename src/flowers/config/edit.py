@@ -1,4 +1,4 @@
-"""Write values into params.yaml, keeping its comments and order, and find the values that no git commit holds."""
+"""Write values into params.yaml, whose comments and order stay; and find edits that git does not hold yet."""
 
 import io
 import json
@@ -6,37 +6,38 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from flowers.common import paths
 from flowers.common.errors import UserError
-from flowers.config import params
 
 
 def write(values: Mapping[str, Any], path: Path = paths.PARAMS) -> None:
-    """Set keys such as 'head.dropout' in a parameter file; comments, order and all other values stay.
+    """Give these keys ('head.dropout') these values in a parameter file; comments, order and other values stay.
 
     A value is a bool, int, float, str, None, or a list or tuple of ints. The file is replaced in one step. Raises
     UserError, and leaves the file as it is, if it lacks a key or cannot be read or written.
     """
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = 1_000_000  # never wrap a line
-    document = params.read(path, yaml)
+    yaml = _round_trip()
+    document = _parsed(yaml, _read(path), path)
     changed = False
-    for name, value in values.items():
+    for name, new in values.items():
         section, _, key = name.partition(".")
-        if key not in _section(document, section):
+        content = document.get(section) if isinstance(document, dict) else None
+        if not isinstance(content, dict) or key not in content:
             raise UserError(f"{path}: key '{name}' is missing")
-        new = list(value) if isinstance(value, tuple) else value
-        if document[section][key] != new:
-            _set(document[section], key, new)
-            changed = True
+        value = list(new) if isinstance(new, tuple) else new
+        if repr(_plain(content[key])) == repr(value):  # 1, 1.0 and True differ
+            continue
+        changed = True
+        if isinstance(value, list) and isinstance(content[key], list):
+            _replace_list(content, key, value)
+        else:
+            content[key] = value
     if changed:
-        stream = io.StringIO()
+        stream = StringIO()
         yaml.dump(document, stream)
         _replace(path, stream.getvalue())
 
@@ -44,12 +45,12 @@ def write(values: Mapping[str, Any], path: Path = paths.PARAMS) -> None:
 def uncommitted(names: Iterable[str], path: Path = paths.PARAMS) -> dict[str, tuple[Any, Any]]:
     """Of these keys, those whose value differs from git's last commit: name -> (committed, now); None if missing.
 
-    Empty without git, without a commit, and if the commit lacks the file. Raises UserError if the file cannot be read.
+    Empty without git or a commit that has the file. Raises UserError if the file cannot be read.
     """
     committed = _committed(path)
     if committed is None:
         return {}
-    now = params.read(path)
+    now = _parsed(_safe(), _read(path), path)
     pairs = {name: (_value(committed, name), _value(now, name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -66,41 +67,81 @@ def written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _set(section: Any, key: str, value: Any) -> None:
-    """Replace a value of a ruamel mapping. A list is in block style, because DVC's `-S` breaks a commented flow list.
+def _safe() -> Any:
+    from ruamel.yaml import YAML
 
-    ruamel attaches the comment and the blank lines after a value to the last item of a list in block style, and to the
-    key otherwise; they move along.
-    """
-    from ruamel.yaml.comments import CommentedSeq
+    return YAML(typ="safe", pure=True)
 
-    old, of_keys = section[key], section.ca.items
-    after = None
-    if _in_block_style(old):
-        after = old.ca.items.pop(len(old) - 1, [None])[0]
-    elif key in of_keys:
-        after = of_keys.pop(key)[2]
-    section[key] = new = CommentedSeq(value) if isinstance(value, list) else value
-    if after and _in_block_style(new):
-        new.ca.items[len(new) - 1] = [after, None, None, None]
+
+def _round_trip() -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.representer import RoundTripRepresenter
+
+    class Representer(RoundTripRepresenter):  # one of our own: representers are added to the class
+        pass
+
+    Representer.add_representer(type(None), _represent_none)
+    Representer.add_representer(float, _represent_float)
+    yaml = YAML()
+    yaml.Representer = Representer
+    yaml.preserve_quotes = True
+    yaml.width = 4096  # no line is wrapped
+    return yaml
+
+
+def _represent_none(representer: Any, _: None) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+def _represent_float(representer: Any, value: float) -> Any:
+    text = repr(value)
+    # 1e-05 is a string to readers of YAML 1.1.
+    return representer.represent_scalar("tag:yaml.org,2002:float", text if "." in text else text.replace("e", ".0e"))
+
+
+def _replace_list(content: Any, key: str, value: list[int]) -> None:
+    """Replace the items of a list; a comment behind its last item, and the lines after it, follow the new last one."""
+    items = content[key]
+    after = items.ca.items.pop(len(items) - 1, None)
+    items[:] = value
+    if not value:
+        items.fa.set_flow_style()  # []
+    if after and value:
+        items.ca.items[len(value) - 1] = after
     elif after:
-        if beside := of_keys.get(key):  # the comment on the line of the key
-            after.value = f"{beside[2].value.rstrip()} {after.value}"
-        of_keys[key] = [None, None, after, None]
+        content.ca.items[key] = [None, None, after[0], None]
 
 
-def _in_block_style(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and not value.fa.flow_style()  # type: ignore[attr-defined]
-
-
-def _section(document: Any, name: str) -> Mapping[str, Any]:
-    content = document.get(name) if isinstance(document, dict) else None
-    return content if isinstance(content, dict) else {}
+def _plain(value: Any) -> Any:
+    """A value of a round-trip document as a plain Python one."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
 
 
 def _value(document: Any, name: str) -> Any:
-    section, _, key = name.partition(".")
-    return _section(document, section).get(key)
+    section, _, entry = name.partition(".")
+    content = document.get(section) if isinstance(document, dict) else None
+    return content.get(entry) if isinstance(content, dict) else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def _parsed(yaml: Any, text: str, path: Path) -> Any:
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return yaml.load(text)
+    except YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _replace(path: Path, text: str) -> None:
@@ -108,7 +149,7 @@ def _replace(path: Path, text: str) -> None:
     temporary = None
     try:
         with (
-            target.open("r+b"),  # raises an error for a file that is read-only on purpose
+            target.open("r+b"),  # raises an error if the file is read-only
             tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as file,
         ):
             temporary = Path(file.name)
@@ -123,14 +164,13 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _committed(path: Path) -> Any:
-    """The content of the file in git's last commit; None if there is no such commit or content."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    target = path.resolve()
-    command = ["git", "show", f"HEAD:./{target.name}"]
+    """The content of the file in git's last commit; None if that is not known."""
+    git, target = shutil.which("git"), path.resolve()
+    if not git:
+        return None
+    command = [git, "show", f"HEAD:./{target.name}"]
     try:
         done = subprocess.run(command, cwd=target.parent, capture_output=True, check=False, timeout=60)
-        return YAML(typ="safe").load(done.stdout.decode("utf-8")) if done.returncode == 0 else None
-    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError, YAMLError):
+        return _parsed(_safe(), done.stdout.decode("utf-8"), path) if done.returncode == 0 else None
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError, UserError):
         return None

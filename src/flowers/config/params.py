@@ -1,7 +1,7 @@
 """params.yaml as strict typed objects: an unknown key, a wrong type or a value out of range raises an error naming it.
 
-No parameter of the pipeline has a default here. Every value stands in params.yaml, where DVC tracks it key by key, so
-this module only checks values and never decides a result. docs/parameters.md is made from the descriptions.
+No parameter of the pipeline has a default here: every value is in params.yaml, where DVC tracks it key by key. So this
+module checks values and never decides a result. docs/parameters.md is made from the descriptions.
 """
 
 import math
@@ -43,31 +43,34 @@ class _Section(BaseModel):
 
 
 class DatasetParams(_Section):
-    """The data set, and where its images come from."""
+    """The images: a data set of the catalogue; for `local`, its folder; and another place to fetch archives from."""
 
-    name: str = Field(description="`local`, `oxford_flowers102`, `flower_photos` or `flowers_recognition`; see DATA.md")
+    name: str = Field(description="a data set: `local`, `oxford_flowers102`, `flower_photos` or `flowers_recognition`")
     path: str = Field(
-        description="of `local`: `data.yaml` for `data/` as versioned by `data.dvc`, or the absolute path of a folder "
-        "`<class>/<image>` or `{train,val,test}/<class>/<image>` (whose split is then official)"
+        description="of `local`: `data.yaml` for `data/` as `data.dvc` versions it, or the absolute path of a folder "
+        "`<class>/<image>` or `{train,val,test}/<class>/<image>` (the official split)"
     )
     mirror: str | None = Field(
         description="another base address, or a folder, for the archives of the other data sets; checksums still apply"
     )
     bad_images: Literal["skip", "refuse"] = Field(
-        description="`skip` images that cannot be read and list them in `build/skipped.csv`, or `refuse` the data set"
+        description="`skip` images that cannot be read (listed in `build/skipped.csv`), or raise an error"
     )
 
 
 class SplitParams(_Section):
-    """How images are split into train, val and test."""
+    """How images are assigned to train, val and test."""
 
     method: Literal["auto", "random", "official"] = Field(
-        description="`random` is stratified; `official` is the data set's own split; `auto` is official if there is one"
+        description="`auto`: official if the data set has one, else `random`, stratified by class; or one of them by "
+        "name"
     )
-    train: Fraction = Field(description="fraction of each class to train on; the three fractions add up to 1")
+    train: Fraction = Field(description="fraction of each class for training; the three fractions add up to 1")
     val: Fraction = Field(description="fraction of each class for validation")
-    test: Fraction = Field(description="fraction of each class for the test")
-    seed: Seed = Field(description="seed of the random split; near-duplicates always stay together")
+    test: Fraction = Field(description="fraction of each class for testing")
+    seed: Seed = Field(
+        description="another seed gives another random split; one image more moves only those at the boundaries"
+    )
 
     @model_validator(mode="after")
     def _fractions_add_up(self) -> "SplitParams":
@@ -82,43 +85,43 @@ class SplitParams(_Section):
 class ModelParams(_Section):
     """The ResNet50 backbone: its weights, how many of its residual blocks are unfrozen, and its input."""
 
-    weights: str = Field(
-        description="`imagenet`, `random` (to try things out), or a file with Keras's ImageNet weights (.h5 or .npz)"
-    )
-    unfreeze_blocks: int = Field(
-        ge=0, le=RESIDUAL_BLOCKS, description="number of residual blocks, counted from the output, that are trained too"
+    weights: str = Field(description="`imagenet`, `random`, or a file with Keras's ImageNet weights (`.h5` or `.npz`)")
+    unfreeze_blocks: Annotated[int, Field(ge=0, le=RESIDUAL_BLOCKS)] = Field(
+        description="residual blocks, counted from the top, that are fine-tuned"
     )
     train_batch_norm: bool = Field(
-        description="train scale and shift of the BatchNorm layers in the unfrozen blocks; their statistics stay fixed"
+        description="train scale and shift of their BatchNorms as well; the statistics stay fixed"
     )
     mirror: bool = Field(
-        description="test-time flips: average the logits of an image and its mirror image, which takes twice the time"
+        description="average the logits of an image and its mirror image (test-time flip), in twice the time"
     )
-    input_size: Side = Field(description="side of an input image in pixels; 288 costs 1.65 times as much as 224")
+    input_size: Side = Field(description="side of the network's input in pixels; 288 costs 1.65 times as much as 224")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        description="number format of the convolutions; `auto` is bfloat16 if the GPU or processor multiplies in it"
+        description="of the convolutions: `auto` is bfloat16 where the GPU or processor multiplies in it, else float32"
     )
 
 
 class HeadParams(_Section):
     """The classifier on the pooled features: hidden Dense layers with ReLU and dropout, then softmax."""
 
+    Features may be normalised first; the last kernel starts at random values, or from a regression with a penalty.
+    """
+
     units: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)] = Field(
         description="widths of the hidden layers; `[]` is a linear head"
     )
-    dropout: float = Field(ge=0, lt=1, description="dropout rate after each hidden layer")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="rate after each hidden layer")
     features: Literal["conv5", "conv4+conv5"] = Field(
-        description="`conv5`: the 2,048 pooled features of the last stage; `conv4+conv5`: these and 1,024 of the stage "
-        f"before, which needs `model.unfreeze_blocks` to be 0, or {CONV5_BLOCKS} and more"
+        description="`conv5`, the 2,048 pooled features of the last stage, or `conv4+conv5`, with 1,024 of the stage "
+        "before (needs 0, or 3 and more unfrozen blocks)"
     )
     normalization: Literal["none", "root"] = Field(
-        description="normalisation of each stage's features; `root` divides by their mean and takes the square root"
+        description="of each stage's features: `none`, or `root`, divided by their mean, then the square root"
     )
     initialization: Literal["random", "regression"] = Field(
-        description="initial kernel of the last layer; `regression` (linear head only) is a logistic regression on all "
-        "augmented views"
+        description="`random`, or `regression`: a linear head starts from a logistic regression on all augmented views"
     )
-    penalty: Positive = Field(description="L2 penalty of that regression: times half the sum of the kernel's squares")
+    penalty: Positive = Field(description="of that regression: the factor of half the sum of the kernel's squares")
 
     @model_validator(mode="after")
     def _regression_is_linear(self) -> "HeadParams":
@@ -130,51 +133,58 @@ class HeadParams(_Section):
 class AugmentationParams(_Section):
     """Random augmented views of every training image, drawn once; their features are cached."""
 
-    views: int = Field(
-        ge=0,
-        le=64,
-        description="augmented views of each training image besides the plain one; an epoch uses one",
+    views: Annotated[int, Field(ge=0, le=64)] = Field(
+        description="random augmented views of each training image, stored beside the plain one; an epoch uses one of "
+        "them"
     )
-    size: Side | None = Field(
-        description="side of the training views in pixels, if it differs from `model.input_size`; smaller trains faster"
+    size: Side | None = Field(description="side of the training views in pixels; null: as `model.input_size`")
+    flip: bool = Field(description="mirror half of the views")
+    min_area: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="smallest share of the image that a random crop keeps"
     )
-    flip: bool = Field(description="mirror half of the augmented views")
-    min_area: float = Field(gt=0, le=1, description="smallest fraction of the image that a random crop keeps")
-    seed: Seed = Field(description="seed of the random crops")
+    seed: Seed = Field(description="another seed gives other crops and flips")
 
 
 class TrainParams(_Section):
     """The two phases of training: the head alone, then head and unfrozen blocks together."""
 
     on: Literal["train", "train+val"] = Field(
-        description="subsets to train on; `train+val` trains for a fixed number of epochs, without early stopping"
+        description="`train`, or `train+val`: then a fixed number of epochs, without early stopping"
     )
-    epochs: int = Field(
-        ge=0, description="most epochs of the head alone; 0 keeps the head as `head.initialization: regression` made it"
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        description="most epochs of the head alone; 0 keeps the head of a regression"
     )
-    fine_tune_epochs: int = Field(ge=0, description="most epochs of head and unfrozen blocks together")
-    batch_size: int = Field(ge=1, le=4096, description="images of a training step")
-    learning_rate: Positive = Field(description="learning rate of the head alone")
-    fine_tune_learning_rate: Positive = Field(description="learning rate of head and unfrozen blocks together")
+    fine_tune_epochs: Annotated[int, Field(ge=0)] = Field(
+        description="most epochs of head and unfrozen blocks together"
+    )
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(description="images per step")
+    learning_rate: Positive = Field(description="of the head alone")
+    fine_tune_learning_rate: Positive = Field(description="of head and unfrozen blocks together")
     schedule: Literal["constant", "cosine"] = Field(
-        description="learning rate in each phase; `cosine` falls to 0 at the end of the phase"
+        description="of the rate in each phase: `constant`, or `cosine`, falling to 0"
     )
-    warmup_epochs: NonNegative = Field(description="epochs at the start of each phase in which the rate rises from 0")
-    weight_decay: NonNegative = Field(description="weight decay of AdamW; biases do not decay")
-    label_smoothing: float = Field(ge=0, lt=1, description="label smoothing of the loss")
+    warmup_epochs: NonNegative = Field(description="epochs at the start of a phase in which the rate rises from 0")
+    weight_decay: NonNegative = Field(description="decoupled, as in AdamW; biases do not decay")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="share of the target that is spread over all classes"
+    )
     class_weights: bool = Field(description="weight the loss so that each class counts the same")
-    patience: int = Field(ge=1, description="epochs without a better validation score that end a phase")
-    seed: Seed = Field(description="seed of the initial weights, the order, the view of each epoch, and dropout")
+    patience: Annotated[int, Field(ge=1)] = Field(
+        description="epochs without a better validation score after which a phase ends"
+    )
+    seed: Seed = Field(description="of initial weights, order, choice of views and dropout")
 
 
 class EvaluateParams(_Section):
-    """The bootstrap confidence intervals, and the gallery of errors in the report."""
+    """The bootstrap behind the confidence intervals, and the size of the gallery in the report."""
 
-    bootstrap_samples: int = Field(ge=100, le=1_000_000, description="resamples for the confidence intervals")
-    gallery: int = Field(
-        ge=0, le=200, description="misclassified images that the report shows with Grad-CAM, the most confident first"
+    bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
+        description="resamples for the confidence intervals"
     )
-    seed: Seed = Field(description="seed of the bootstrap")
+    gallery: Annotated[int, Field(ge=0, le=200)] = Field(
+        description="misclassified images that the report shows with Grad-CAM, the most confident first; 0: none"
+    )
+    seed: Seed = Field(description="of the resamples")
 
 
 def _number(value: Any) -> Any:
@@ -187,7 +197,7 @@ Number = Annotated[Any, AfterValidator(_number), WithJsonSchema({"type": "number
 
 
 class Dimension(_Section):
-    """The search range of one parameter: `low` to `high`, optionally with `step` or `log`; or `choices`."""
+    """The range of one searched parameter: `low` to `high`, on a logarithmic scale or in steps; or `choices`."""
 
     low: Number = Field(None, description="smallest value")
     high: Number = Field(None, description="largest value")
@@ -201,9 +211,9 @@ class Dimension(_Section):
     def _one_kind(self) -> "Dimension":
         if self.choices is not None:
             if self.model_fields_set != {"choices"}:
-                raise ValueError("choices stand alone, without low, high, step and log")
+                raise ValueError("choices cannot be combined with low, high, step and log")
             if len({repr(choice) for choice in self.choices}) < len(self.choices):
-                raise ValueError("a choice is listed twice")
+                raise ValueError("a choice is repeated")
             return self
         if self.low is None or self.high is None:
             raise ValueError("needs low and high, or choices")
@@ -214,42 +224,47 @@ class Dimension(_Section):
         return self
 
 
-class PromoteParams(_Section):
-    """What a model must reach to become champion, besides a better score than the current champion."""
-
-    floors: dict[str, Fraction] = Field(
-        description="minimum recall of named classes on validation images, such as `{roses: 0.9}`"
-    )
-    probe_photos: int = Field(
-        ge=1, le=1000, description="images of the prediction check: predictions must equal those of the evaluation"
-    )
-
-
 class TuneParams(_Section):
-    """The study: the number of trials, the search space, and how the best trial is confirmed."""
+    """The study: its length, its search space, and the comparison of its best trial with params.yaml."""
 
-    n_trials: int = Field(ge=1, description="trials of the study, on all machines together")
-    repeats: int = Field(ge=1, le=100, description="trainings of each trial with successive seeds; scores are averaged")
-    pruner: Literal["median", "hyperband", "halving", "none"] = Field(description="pruner of unpromising trials")
-    warmup_epochs: int = Field(ge=0, description="epochs of each trial before it can be pruned")
-    confirm_seeds: int = Field(
-        ge=0, le=100, description="fresh seeds to compare the best trial with params.yaml; 0 skips the comparison"
+    n_trials: Annotated[int, Field(ge=1)] = Field(description="trials in total, on all machines")
+    repeats: Annotated[int, Field(ge=1, le=100)] = Field(
+        description="trainings per trial, from consecutive seeds; their scores are averaged"
     )
-    seed: Seed = Field(description="seed of the sampler; the trainings start from `train.seed`")
-    space: dict[str, Dimension] = Field(
-        min_length=1, description="parameters of model, head, augmentation and train to search, with their ranges"
+    pruner: Literal["median", "hyperband", "halving", "none"] = Field(description="of trials that fall behind")
+    warmup_epochs: Annotated[int, Field(ge=0)] = Field(
+        description="epochs that every trial is given before it can be pruned"
+    )
+    confirm_seeds: Annotated[int, Field(ge=0, le=100)] = Field(
+        description="fresh seeds to compare the best trial with `params.yaml`; 0: no comparison"
+    )
+    seed: Seed = Field(description="of the sampler; trainings start from `train.seed`")
+    space: Annotated[dict[str, Dimension], Field(min_length=1)] = Field(
+        description="searched parameters of `model`, `head`, `augmentation` and `train`: `low` and `high` (and `step` or"
+        " `log`), or `choices`"
     )
 
     @field_validator("confirm_seeds")
     @classmethod
     def _spread_needs_two(cls, value: int) -> int:
         if value == 1:
-            raise ValueError("one seed shows no spread: 0 (do not confirm), or 2 and more")
+            raise ValueError("one seed has no spread: use 0 (no comparison), or 2 and more")
         return value
 
 
+class PromoteParams(_Section):
+    """What a model needs to become champion, beside a better score: `flowers promote`."""
+
+    floors: dict[str, Fraction] = Field(
+        description="minimum recall of guarded classes on validation images, such as `{roses: 0.9}`"
+    )
+    probe_photos: Annotated[int, Field(ge=1, le=1000)] = Field(
+        description="images of the prediction check: the model must predict what it predicted when it was evaluated"
+    )
+
+
 def check_together(sections: Any) -> Any:
-    """Check values that constrain each other across sections. Raises ValueError."""
+    """Check values of different sections against each other. Raises ValueError."""
     if sections.train.epochs == 0 and sections.head.initialization == "random":
         raise ValueError("train.epochs: 0 trains no head; it needs head.initialization: regression")
     if sections.head.features == "conv4+conv5" and 0 < sections.model.unfreeze_blocks < CONV5_BLOCKS:
@@ -293,8 +308,8 @@ def load(path: Path = paths.PARAMS) -> Params:
     return params
 
 
-def read(path: Path, yaml: "YAML | None" = None) -> Any:
-    """The unchecked content of a YAML file, loaded by `yaml` or a safe loader; raises UserError naming the file."""
+def read(path: Path) -> Any:
+    """The content of a YAML file of the checkout, not yet checked; raises UserError that names the file."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -309,7 +324,7 @@ def read(path: Path, yaml: "YAML | None" = None) -> Any:
 
 
 def checked(model: type[Checked], document: Any, path: Path) -> Checked:
-    """The content of the file `path` as a typed object; raises UserError naming the file, keys and what is wrong."""
+    """The content of `path`, typed; raises UserError that names the file, the keys and what is wrong with them."""
     try:
         return model.model_validate(document)
     except ValidationError as error:

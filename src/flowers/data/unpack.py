@@ -1,4 +1,4 @@
-"""Unpack verified archives into a folder that appears only when everything is in it."""
+"""Verified archives to a folder: unpacked beside it, and moved into place as a whole."""
 
 import shutil
 import tarfile
@@ -7,16 +7,15 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowers.common.console import progress
+from flowers.common import console
 from flowers.common.errors import UserError
 
 
 def unpack(files: Sequence[Path], destination: Path) -> None:
     """Unpack every .tar, .tgz, .tar.* and .zip of `files` into `destination`, and copy the other files into it.
 
-    `destination` must not exist. The files are unpacked in a temporary folder beside it, which is then renamed. Raises
-    UserError that names the archive if it is damaged, or if a member of a tar would be written outside the folder
-    (members of a zip never are: zipfile drops drives, leading slashes and `..`).
+    `destination` must not exist, and appears when it is complete. Members outside of it, links and devices raise an
+    error (tarfile's filter `data`). Raises UserError that names the archive.
     """
     staging = destination.with_name(f".{destination.name}.part")
     shutil.rmtree(staging, ignore_errors=True)  # left by a killed process
@@ -34,17 +33,29 @@ def unpack(files: Sequence[Path], destination: Path) -> None:
 def _unpack_one(file: Path, folder: Path) -> None:
     try:
         if file.suffix == ".zip":
-            with zipfile.ZipFile(file) as zipped:
-                for member in progress(zipped.infolist(), f"unpacking {file.name}", unit="files"):
-                    zipped.extract(member, folder)
+            _unpack_zip(file, folder)
         elif file.suffix == ".tgz" or ".tar" in file.suffixes:
             with tarfile.open(file, "r|*") as archive:
-                for member in progress(archive, f"unpacking {file.name}", unit="files"):
-                    archive.extract(member, folder, filter="data")
+                members = console.progress(archive, f"unpacking {file.name}", unit="files")
+                archive.extractall(folder, members=members, filter=_only_files)  # noqa: S202 - filtered
         else:
             shutil.copyfile(file, folder / file.name)
     except tarfile.FilterError as error:
-        raise UserError(f"{file}: {error}; the archive is not safe to unpack") from None
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{file}: {error}; not unpacked") from None
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         detail = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{file}: damaged archive ({detail}); delete it, and the next run fetches it again") from None
+        raise UserError(f"{file}: not a whole archive ({detail}); delete it to fetch it again") from None
+
+
+def _only_files(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    if not (member.isreg() or member.isdir()):
+        raise tarfile.SpecialFileError(member)
+    return tarfile.data_filter(member, folder)
+
+
+def _unpack_zip(file: Path, folder: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        for member in console.progress(archive.infolist(), f"unpacking {file.name}", unit="files"):
+            if stat.S_ISLNK(member.external_attr >> 16):
+                raise UserError(f"{file}: '{member.filename}' is a link; not unpacked")
+            archive.extract(member, folder)  # drops `..`, drives and leading slashes

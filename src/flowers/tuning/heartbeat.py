@@ -1,4 +1,8 @@
-"""Who trains a trial, and whether it still does: so that a trial is neither lost with its process nor trained twice."""
+"""Which process trains a trial, and whether it is alive: no trial is lost with its process, and none is trained twice.
+
+Optuna's own heartbeat exists for relational storages only, not for a journal file, and has only the clock to go by; a
+process that was killed on this machine is found at once here.
+"""
 
 import contextlib
 import os
@@ -15,16 +19,16 @@ if TYPE_CHECKING:
 
 # Attributes of a trial
 WORKER = "worker"  # machine, process, and when that began
-SAID = "alive"  # when the worker last said so, in seconds since 1970
+HEARTBEAT = "alive"  # the time of the last heartbeat, in seconds since 1970
 
 BEAT_SECONDS = 60.0
-SILENT_SECONDS = 600.0  # after which a worker on another machine is taken for dead
+STALE_SECONDS = 600.0  # without a heartbeat, after which a worker on another machine counts as dead
 
 
 def machine() -> str:
-    """The machine, as processes that see each other know it: its name, this start of it, and the space of process ids.
+    """The machine: its name, its boot, and the namespace of its process ids.
 
-    Names alone do not tell machines apart: many are called localhost, and a container's may be its host's.
+    The name alone is not enough: many machines are called localhost, and a container may have its host's name.
     """
     try:
         start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -34,24 +38,24 @@ def machine() -> str:
     return f"{platform.node()}/{start}"
 
 
-def myself() -> str:
-    """What this process is called in the attributes of its trial."""
+def worker_id() -> str:
+    """The name of this process in the attributes of its trial."""
     import psutil
 
     return f"{machine()} {os.getpid()} {psutil.Process().create_time():.0f}"
 
 
 def is_alive(trial: "FrozenTrial") -> bool:
-    """Whether a trial's worker is: on this machine its process is looked for, on another one its last word counts."""
+    """Whether a trial's worker is alive: on this machine by its process, on another one by its last heartbeat."""
     import psutil
 
-    if WORKER not in trial.user_attrs:  # it died before it could say its name
+    if WORKER not in trial.user_attrs:  # it died before it wrote its name
         return False
     where, process, began = trial.user_attrs[WORKER].rsplit(" ", 2)
     if where != machine():
-        said = float(trial.user_attrs.get(SAID, 0))
-        started_since = where.partition("/")[0] == platform.node() and said < psutil.boot_time()
-        return not started_since and time.time() - said < SILENT_SECONDS
+        last = float(trial.user_attrs.get(HEARTBEAT, 0))
+        rebooted = where.partition("/")[0] == platform.node() and last < psutil.boot_time()
+        return not rebooted and time.time() - last < STALE_SECONDS
     try:
         there = psutil.Process(int(process))
         # The start is rounded, and the clock may have been set since.
@@ -61,7 +65,7 @@ def is_alive(trial: "FrozenTrial") -> bool:
         return False
 
 
-def said(trial: "Trial") -> contextlib.AbstractContextManager[None]:
-    """Say now and then, while the body runs, that this process still trains the trial."""
-    # Where it cannot be said, the training itself will notice that the storage is gone.
-    return repeating(lambda: trial.set_user_attr(SAID, time.time()), BEAT_SECONDS)
+def beating(trial: "Trial") -> contextlib.AbstractContextManager[None]:
+    """Write a heartbeat every minute while the body runs."""
+    # A heartbeat that fails is ignored: the training itself notices that the storage is gone.
+    return repeating(lambda: trial.set_user_attr(HEARTBEAT, time.time()), BEAT_SECONDS)

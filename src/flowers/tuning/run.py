@@ -1,7 +1,6 @@
 """`flowers tune` from end to end: begin or resume a study, train its trials, compare, publish, and apply."""
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from flowers.common import console
@@ -9,7 +8,8 @@ from flowers.common.errors import UserError
 from flowers.config import edit
 from flowers.config.params import Params
 from flowers.tracking import StudyFacts, StudyRuns
-from flowers.tuning import crew, screen, study_figures, summary, trial_table, verdict, worker
+from flowers.tuning import screen, study_figures, summary, trial_table, verdict, worker
+from flowers.tuning.options import Options
 from flowers.tuning.space import Space, decoded
 from flowers.tuning.storage import Storage
 from flowers.tuning.study import Study
@@ -19,26 +19,13 @@ _STOPPING = "Stopping after this epoch; nothing is lost. (Ctrl-C again: at once)
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line adds to params.yaml."""
-
-    n_trials: int
-    workers: int = 1
-    storage: str | None = None
-    study: str | None = None
-    new: bool = False
-    apply: bool = False
-    force: bool = False
-
-
 def tune(settings: Params, options: Options) -> int:
     """Search until `n_trials` trials have ended, and print what was found; returns the exit status.
 
     Raises UserError where the space, the storage or the study cannot be used, or no trial was completed.
     """
     if settings.train.on != "train":
-        raise UserError("params.yaml: train.on must be 'train' for a study: its scores are those of validation photos")
+        raise UserError("params.yaml: train.on must be 'train' for a study: it needs validation images")
     space = Space(settings)
     if options.apply and not options.force:
         edit.refuse(edit.uncommitted(space.names))
@@ -46,12 +33,13 @@ def tune(settings: Params, options: Options) -> int:
     trainer, stop = Trainer(space), Stop()
     if not study.finished(options.n_trials):
         ended = sum(trial.state.is_finished() for trial in study.trials())
-        begun = f"goes on after {ended} trials" if ended else "begins"
-        console.say(f"Study '{study.name}' in {study.storage.shown} {begun}")
-        trainer.data(settings)  # with all cores, before there are several workers; Ctrl-C ends it at once
+        verb = f"Resuming (after {ended} trials)" if ended else "Starting"
+        console.say(f"{verb} study '{study.name}' in {study.storage.shown}")
+        trainer.data(settings)  # outside of `listening`: Ctrl-C ends the extraction at once
     with stop.listening(_STOPPING):
         if not study.finished(options.n_trials):
-            _search(study, trainer, options, stop)
+            with screen.showing(study, options.n_trials):
+                worker.work(study, trainer, study_runs(study), options.n_trials, stop)
         _publish(study, options.n_trials)
         found = verdict.read(study) if stop.asked else verdict.reach(study, trainer, stop)
     summary.show(study, found, options)
@@ -60,7 +48,7 @@ def tune(settings: Params, options: Options) -> int:
     if found is None:
         raise UserError(f"no trial of study '{study.name}' was completed: {summary.reasons(study)}")
     if options.apply:
-        _apply(study, found)
+        _apply(found)
     return 0
 
 
@@ -71,15 +59,6 @@ def study_runs(study: Study) -> StudyRuns:
     described |= {"pruner": tune.pruner, "repeats": str(tune.repeats), "seed": str(tune.seed)}
     facts = StudyFacts(study.uid, study.name, study.key, described)
     return StudyRuns(facts, study.space.settings, study.storage.exclusive)
-
-
-def _search(study: Study, trainer: Trainer, options: Options, stop: Stop) -> None:
-    with screen.showing(study, options.n_trials, options.workers):
-        if options.workers == 1:
-            worker.work(study, trainer, study_runs(study), options.n_trials, stop)
-        else:
-            task = crew.Task(study.space.settings, study.storage.address, study.name, options.n_trials)
-            crew.work(task, study, options.workers, stop)
 
 
 def _publish(study: Study, n_trials: int) -> None:
@@ -94,7 +73,7 @@ def _publish(study: Study, n_trials: int) -> None:
         study_runs(study).finish(trial_table.facts(trials, study.space), {"trials": table}, folder, status, importances)
 
 
-def _apply(study: Study, found: verdict.Verdict) -> None:
+def _apply(found: verdict.Verdict) -> None:
     if found.is_current:
         return
     edit.write({name: decoded(value) for name, value in found.winner.params.items()})
