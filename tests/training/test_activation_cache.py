@@ -250,7 +250,7 @@ def test_what_was_not_used_for_longest_makes_room(cheap_backbone, photos, cache,
     allow(monkeypatch, room)
     get(photos[3:4])
     assert room // 2 < taken(cache) <= room
-    assert "longest unused" in capsys.readouterr().err
+    assert "least recently used" in capsys.readouterr().err
     age(cache)
     assert not uses(cheap_backbone, photos[2:3])  # it went first, and now the next one
     assert [uses(cheap_backbone, [photos[number]]) for number in (0, 3)] == [True, True]

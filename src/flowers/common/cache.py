@@ -39,7 +39,7 @@ def activations_held(folder: Path) -> contextlib.AbstractContextManager[None]:
     There is one lock for all weights and precisions: the backbone uses every core, so two processes at a time would not
     be faster, and no shard is removed while another process is about to open it.
     """
-    return locks.held(folder / ".lock", "Waiting for another process that computes activations")
+    return locks.held(folder / ".lock", "waiting for another process that computes activations")
 
 
 def note_use(arrays: Iterable[Path]) -> None:
