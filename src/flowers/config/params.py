@@ -240,8 +240,8 @@ class TuneParams(_Section):
     )
     seed: Seed = Field(description="of the sampler; trainings start from `train.seed`")
     space: Annotated[dict[str, Dimension], Field(min_length=1)] = Field(
-        description="searched parameters of `model`, `head`, `augmentation` and `train`: `low` and `high` (and `step` or"
-        " `log`), or `choices`"
+        description="searched parameters of `model`, `head`, `augmentation` and `train`: `low` and `high` "
+        "(and `step` or `log`), or `choices`"
     )
 
     @field_validator("confirm_seeds")
