@@ -5,26 +5,28 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
+
+from rich import filesize
 
 from flowers.common import console, locks, paths
 from flowers.common.errors import UserError
 
-Kind = Literal["archives", "weights", "activations"]
+Kind = Literal["activations", "archives", "weights"]
 
 LIMIT = "FLOWERS_CACHE_LIMIT"
 DEFAULT_LIMIT = "20 GB"
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _STORES = "*-*-v*"  # the folders of activations: <weights>-<precision>-v<version>...
-_WRITTEN_BY_NOW = 600  # seconds after which no process is writing a temporary file any more
+_WRITTEN_BY_NOW = 600  # seconds after which a temporary file is not one that is being written
 
 
 def limit() -> int:
-    """The bytes that all activations together may take; raises UserError if FLOWERS_CACHE_LIMIT is no size."""
+    """The bytes that all activations together may take; raises UserError where FLOWERS_CACHE_LIMIT is no size."""
     text = os.environ.get(LIMIT) or DEFAULT_LIMIT
     parts = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*(?:([kmgt])(i?))?(?:b|bytes?)?\s*", text, re.IGNORECASE | re.ASCII)
     if not parts:
@@ -50,33 +52,34 @@ def note_use(arrays: Iterable[Path]) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left in the folder of activations, whose lock is held."""
-    orphans = [array for array in folder.glob(f"{_STORES}/*/*.npy") if not array.with_suffix(".json").exists()]
-    for file in [*folder.glob(f"{_STORES}/*/*.partial"), *orphans]:
-        with contextlib.suppress(PermissionError):  # Windows does not remove a file that a process has mapped
+    for file in _unfinished_activations(folder):
+        with contextlib.suppress(PermissionError):  # Windows keeps what somebody has mapped
             file.unlink(missing_ok=True)
 
 
 def evict(folder: Path, in_use: set[Path], allowed: int, room: int = 0) -> None:
     """Remove the least recently used shards until all take at most `allowed` bytes; those `in_use` (arrays) stay.
 
-    `room` bytes more are freed for what is about to be computed. The lock of the folder is held. A process that has a
-    removed shard mapped can still read it.
+    With `room`, that many bytes more are made free, for what is about to be computed.
+
+    The lock of the folder is held. A process that has a removed shard mapped reads on in it.
     """
     shards = sorted(_shards(folder), key=lambda shard: (shard.used, shard.array))
     excess = sum(shard.size for shard in shards) + room - allowed
     removed = 0
     for shard in shards:
         if removed < excess and shard.array not in in_use:
-            with contextlib.suppress(PermissionError):  # as above; the array is then removed as unfinished later
-                shard.array.with_suffix(".json").unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # as above; an array without description goes another time
+                shard.description.unlink(missing_ok=True)
                 shard.array.unlink(missing_ok=True)
                 removed += shard.size
+    shown = filesize.decimal(allowed)
     if removed:
-        console.say(f"Removed {_shown(removed)} of the least recently used activations ({LIMIT} is {_shown(allowed)})")
+        console.say(f"Removed {filesize.decimal(removed)} of the longest unused activations ({LIMIT} is {shown})")
     needed = sum(shard.size for shard in shards if shard.array in in_use)
     if needed > allowed and not room:
         console.warn(
-            f"the activations of this run alone take {_shown(needed)}, more than {LIMIT} allows ({_shown(allowed)}), "
+            f"the activations of this run alone take {filesize.decimal(needed)}, more than {LIMIT} allows ({shown}), "
             f"so no others are kept; set it to more, for example {LIMIT}='{-(-2 * needed // 10**9)} GB'"
         )
 
@@ -99,10 +102,7 @@ def show() -> None:
 
 @dataclass(frozen=True)
 class _Shard:
-    """Activations on disk: the array (.npy) and its description (.json), whose time is that of its last use.
-
-    The description is written last and removed first: an array without it does not count.
-    """
+    """Activations on disk: the array (.npy) and its description (.json), whose time is that of its last use."""
 
     array: Path
     size: int  # of both
@@ -151,7 +151,7 @@ _REMOVE: dict[Kind, Callable[[Path], int]] = {
 
 def _shards(folder: Path) -> Iterator[_Shard]:
     for description in folder.glob(f"{_STORES}/*/*.json"):
-        with contextlib.suppress(FileNotFoundError):  # another process removed it meanwhile
+        with contextlib.suppress(FileNotFoundError):  # gone while the others were listed
             used, array = description.stat().st_mtime, description.with_suffix(".npy")
             yield _Shard(array, _size(description) + _size(array), used)
 
@@ -173,7 +173,7 @@ def _remove(place: Path) -> int:
 
 
 def _size(place: Path) -> int:
-    """Bytes in a file, or in all files of a folder; 0 if it was removed meanwhile."""
+    """Bytes in a file, or in all files of a folder; none in what has just gone."""
     if place.is_dir():
         return sum(_size(file) for file in place.rglob("*") if not file.is_dir())
     try:

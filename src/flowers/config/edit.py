@@ -1,6 +1,5 @@
 """Write values into params.yaml, whose comments and order stay; and find edits that git does not hold yet."""
 
-import io
 import json
 import shutil
 import subprocess
@@ -43,7 +42,7 @@ def write(values: Mapping[str, Any], path: Path = paths.PARAMS) -> None:
 
 
 def uncommitted(names: Iterable[str], path: Path = paths.PARAMS) -> dict[str, tuple[Any, Any]]:
-    """Of these keys, those whose value differs from git's last commit: name -> (committed, now); None if missing.
+    """Of these keys, those with another value than in git's last commit: name -> (committed, now); None if missing.
 
     Empty without git or a commit that has the file. Raises UserError if the file cannot be read.
     """
@@ -56,14 +55,14 @@ def uncommitted(names: Iterable[str], path: Path = paths.PARAMS) -> dict[str, tu
 
 
 def refuse(edits: Mapping[str, tuple[Any, Any]], path: Path = paths.PARAMS) -> None:
-    """Raise UserError if there are edits: name -> (committed value, value now)."""
+    """Raise UserError if there are edits: name -> (what is kept elsewhere, now)."""
     if edits:
         changes = ", ".join(f"{name} ({written(before)}, now {written(now)})" for name, (before, now) in edits.items())
         raise UserError(f"{path} has edits that no commit holds: {changes}. Commit them, or add --force")
 
 
 def written(value: Any) -> str:
-    """A value as text for a person or a shell: '[256, 128]', 'true', 'null', '1e-05', 'imagenet'."""
+    """A value as a person writes it into a parameter file: '[256, 128]', 'true', 'null', '1e-05', 'imagenet'."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -145,7 +144,7 @@ def _parsed(yaml: Any, text: str, path: Path) -> Any:
 
 
 def _replace(path: Path, text: str) -> None:
-    target = path.resolve()  # keeps a symbolic link
+    target = path.resolve()  # a link stays one
     temporary = None
     try:
         with (

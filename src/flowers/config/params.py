@@ -1,4 +1,4 @@
-"""params.yaml as strict typed objects: an unknown key, a wrong type or a value out of range raises an error naming it.
+"""params.yaml as strict typed objects: an unknown key, a wrong type or a value out of range is an error that names it.
 
 No parameter of the pipeline has a default here: every value is in params.yaml, where DVC tracks it key by key. So this
 module checks values and never decides a result. docs/parameters.md is made from the descriptions.
@@ -6,36 +6,24 @@ module checks values and never decides a result. docs/parameters.md is made from
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config import validation_errors
 from flowers.config.architecture import CONV5_BLOCKS, RESIDUAL_BLOCKS, STRIDE
 
-if TYPE_CHECKING:
-    from ruamel.yaml import YAML
-
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Side = Annotated[int, Field(ge=96, le=640, multiple_of=STRIDE)]  # of an input image, in pixels
+Side = Annotated[int, Field(ge=96, le=640, multiple_of=STRIDE)]  # of the network's input, in pixels
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
-DECIDE_NO_RESULT = ("promote", "tune")  # sections that no stage reads
+DECIDE_NO_RESULT = ("promote", "tune")  # sections about results, of which no stage reads anything
 
 
 class _Section(BaseModel):
@@ -83,7 +71,7 @@ class SplitParams(_Section):
 
 
 class ModelParams(_Section):
-    """The ResNet50 backbone: its weights, how many of its residual blocks are unfrozen, and its input."""
+    """The ResNet50: its weights, which residual blocks from the top are trained too and how, and the precision."""
 
     weights: str = Field(description="`imagenet`, `random`, or a file with Keras's ImageNet weights (`.h5` or `.npz`)")
     unfreeze_blocks: Annotated[int, Field(ge=0, le=RESIDUAL_BLOCKS)] = Field(
@@ -102,7 +90,7 @@ class ModelParams(_Section):
 
 
 class HeadParams(_Section):
-    """The classifier on the pooled features: hidden Dense layers with ReLU and dropout, then softmax."""
+    """The classifier on the pooled features: hidden Dense layers with ReLU, each followed by dropout, then softmax.
 
     Features may be normalised first; the last kernel starts at random values, or from a regression with a penalty.
     """
@@ -131,7 +119,7 @@ class HeadParams(_Section):
 
 
 class AugmentationParams(_Section):
-    """Random augmented views of every training image, drawn once; their features are cached."""
+    """Random views of every training photo, drawn once and stored beside the plain one; all of one size."""
 
     views: Annotated[int, Field(ge=0, le=64)] = Field(
         description="random augmented views of each training image, stored beside the plain one; an epoch uses one of "
@@ -146,7 +134,7 @@ class AugmentationParams(_Section):
 
 
 class TrainParams(_Section):
-    """The two phases of training: the head alone, then head and unfrozen blocks together."""
+    """The two phases of training: the head alone, then head and unfrozen blocks at a rate of their own."""
 
     on: Literal["train", "train+val"] = Field(
         description="`train`, or `train+val`: then a fixed number of epochs, without early stopping"
@@ -193,19 +181,17 @@ def _number(value: Any) -> Any:
     return value
 
 
-Number = Annotated[Any, AfterValidator(_number), WithJsonSchema({"type": "number"})]  # an int stays an int
+Number = Annotated[Any, AfterValidator(_number)]  # which stays an int where it is one
 
 
 class Dimension(_Section):
     """The range of one searched parameter: `low` to `high`, on a logarithmic scale or in steps; or `choices`."""
 
-    low: Number = Field(None, description="smallest value")
-    high: Number = Field(None, description="largest value")
-    step: Number = Field(None, gt=0, description="distance between values")
-    log: bool = Field(False, description="sample on a logarithmic scale")
-    choices: Annotated[tuple[Any, ...], Field(strict=False, min_length=1)] | None = Field(
-        None, description="the values to choose from, in place of `low` and `high`"
-    )
+    low: Number = None
+    high: Number = None
+    step: Annotated[Number, Field(gt=0)] = None
+    log: bool = False
+    choices: Annotated[tuple[Any, ...], Field(strict=False, min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Dimension":
@@ -273,7 +259,7 @@ def check_together(sections: Any) -> Any:
 
 
 class Training(_Section):
-    """The sections that decide a training: a study searches them, a recipe sets them."""
+    """The sections that decide a training: a study searches in them, a recipe sets them."""
 
     model: ModelParams
     head: HeadParams
@@ -300,7 +286,7 @@ class Params(_Section):
 
 
 def load(path: Path = paths.PARAMS) -> Params:
-    """Read and check a parameter file; raises UserError naming the file, the key and what is wrong with it."""
+    """Read and check a parameter file; raises UserError that names the file, the key and what is wrong with it."""
     params = checked(Params, read(path), path)
     folder = params.dataset.path
     if params.dataset.name == "local" and folder != "data.yaml" and not Path(folder).is_absolute():
@@ -314,7 +300,7 @@ def read(path: Path) -> Any:
     from ruamel.yaml.error import YAMLError
 
     try:
-        return (yaml or YAML(typ="safe")).load(path.read_text(encoding="utf-8"))
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run this from the root of the checkout") from None
     except (OSError, UnicodeDecodeError) as error:

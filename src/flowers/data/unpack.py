@@ -1,6 +1,7 @@
 """Verified archives to a folder: unpacked beside it, and moved into place as a whole."""
 
 import shutil
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -18,8 +19,8 @@ def unpack(files: Sequence[Path], destination: Path) -> None:
     error (tarfile's filter `data`). Raises UserError that names the archive.
     """
     staging = destination.with_name(f".{destination.name}.part")
-    shutil.rmtree(staging, ignore_errors=True)  # left by a killed process
     try:
+        shutil.rmtree(staging, ignore_errors=True)  # of a killed run
         staging.mkdir(parents=True)
         for file in files:
             _unpack_one(file, staging)
