@@ -65,7 +65,7 @@ def test_through_all_recipes_that_ship_and_back_no_byte_of_params_yaml_changes(c
     for file in (SHIPPED / "recipes").glob("*.yaml"):
         shutil.copy(file, "recipes")
     before = checkout.params.read_bytes()
-    for name in [*recipes.names(), "seed-architecture"]:
+    for name in [*recipes.names(), "mlp-head"]:
         assert flowers("use", name).status == 0
         assert now() == wanted(name)
     assert checkout.params.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Write values into params.yaml, whose comments and order stay; and find edits that git does not hold yet."""
+"""Write values into params.yaml, keeping its comments and order, and find the edits that no git commit holds."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def write(values: Mapping[str, Any], path: Path = paths.PARAMS) -> None:
 
 
 def uncommitted(names: Iterable[str], path: Path = paths.PARAMS) -> dict[str, tuple[Any, Any]]:
-    """Of these keys, those with another value than in git's last commit: name -> (committed, now); None if missing.
+    """Of these keys, those whose value differs from git's last commit: name -> (committed, now); None if missing.
 
     Empty without git or a commit that has the file. Raises UserError if the file cannot be read.
     """
@@ -55,14 +55,14 @@ def uncommitted(names: Iterable[str], path: Path = paths.PARAMS) -> dict[str, tu
 
 
 def refuse(edits: Mapping[str, tuple[Any, Any]], path: Path = paths.PARAMS) -> None:
-    """Raise UserError if there are edits: name -> (what is kept elsewhere, now)."""
+    """Raise UserError if there are edits: name -> (committed value, value now)."""
     if edits:
         changes = ", ".join(f"{name} ({written(before)}, now {written(now)})" for name, (before, now) in edits.items())
         raise UserError(f"{path} has edits that no commit holds: {changes}. Commit them, or add --force")
 
 
 def written(value: Any) -> str:
-    """A value as a person writes it into a parameter file: '[256, 128]', 'true', 'null', '1e-05', 'imagenet'."""
+    """A value as text for a person or a shell: '[256, 128]', 'true', 'null', '1e-05', 'imagenet'."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -76,7 +76,7 @@ def _round_trip() -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.representer import RoundTripRepresenter
 
-    class Representer(RoundTripRepresenter):  # one of our own: representers are added to the class
+    class Representer(RoundTripRepresenter):  # a subclass, because representers are added to the class
         pass
 
     Representer.add_representer(type(None), _represent_none)
@@ -94,7 +94,7 @@ def _represent_none(representer: Any, _: None) -> Any:
 
 def _represent_float(representer: Any, value: float) -> Any:
     text = repr(value)
-    # 1e-05 is a string to readers of YAML 1.1.
+    # readers of YAML 1.1 take 1e-05 for a string
     return representer.represent_scalar("tag:yaml.org,2002:float", text if "." in text else text.replace("e", ".0e"))
 
 
@@ -144,7 +144,7 @@ def _parsed(yaml: Any, text: str, path: Path) -> Any:
 
 
 def _replace(path: Path, text: str) -> None:
-    target = path.resolve()  # a link stays one
+    target = path.resolve()  # keeps a symbolic link
     temporary = None
     try:
         with (
