@@ -6,7 +6,7 @@ module checks values and never decides a result. docs/parameters.md is made from
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,6 +14,9 @@ from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config import validation_errors
 from flowers.config.architecture import CONV5_BLOCKS, RESIDUAL_BLOCKS, STRIDE
+
+if TYPE_CHECKING:
+    from ruamel.yaml import YAML
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -297,13 +300,13 @@ def load(path: Path = paths.PARAMS) -> Params:
     return params
 
 
-def read(path: Path) -> Any:
-    """The content of a YAML file of the checkout, not yet checked; raises UserError that names the file."""
+def read(path: Path, yaml: "YAML | None" = None) -> Any:
+    """The unchecked content of a YAML file, loaded by `yaml` or a safe loader; raises UserError naming the file."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return (yaml or YAML(typ="safe")).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run this from the root of the checkout") from None
     except (OSError, UnicodeDecodeError) as error:
