@@ -88,11 +88,11 @@ def kind(letter: bytes):
 
 
 @pytest.mark.parametrize("letter", [tarfile.SYMTYPE, tarfile.CHRTYPE])
-def test_links_and_devices_in_a_tar_are_error_of(tmp_path, letter):
+def test_links_and_devices_in_a_tar_are_errors(tmp_path, letter):
     assert "'bad one'" in error_of(tmp_path, tar(tmp_path / "a.tgz", {"good.jpg": b"1", "bad one": kind(letter)}))
 
 
-def test_a_link_in_a_zip_is_error_of(tmp_path):
+def test_a_link_in_a_zip_is_an_error(tmp_path):
     link = zipfile.ZipInfo("bad one")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -102,7 +102,7 @@ def test_a_link_in_a_zip_is_error_of(tmp_path):
 
 @pytest.mark.parametrize("make", [tar, zipped])
 @pytest.mark.parametrize("share", [0, 0.5])
-def test_a_truncated_archive_is_error_of(tmp_path, make, share):
+def test_a_truncated_archive_is_an_error_that_names_the_file(tmp_path, make, share):
     noise = os.urandom(40_000)
     archive = make(tmp_path / ("a.tgz" if make is tar else "a.zip"), {"good.jpg": b"1", "large.jpg": noise})
     archive.write_bytes(archive.read_bytes()[: int(archive.stat().st_size * share)])
@@ -117,7 +117,7 @@ def test_an_altered_zip_is_found_by_the_checksum_of_its_member(tmp_path):
     assert "not a whole archive" in error_of(tmp_path, archive)
 
 
-def test_an_encrypted_zip_is_error_of(tmp_path):
+def test_an_encrypted_zip_is_an_error(tmp_path):
     content = bytearray(zipped(tmp_path / "a.zip", {"rose.jpg": b"1"}).read_bytes())
     content[6] |= 1
     content[content.index(b"PK\x01\x02") + 8] |= 1
