@@ -76,20 +76,20 @@ def test_a_folder_with_files_and_a_file_in_its_place_are_errors(tmp_path):
 
 def test_an_image_has_the_requested_size():
     for label in CLASSES:
-        small = sample.picture(label, np.random.default_rng(5), size=96)
+        small = sample.image(label, np.random.default_rng(5), size=96)
         assert (small.mode, small.size) == ("RGB", (96, 96))
 
 
 def test_an_unknown_class_is_an_error_that_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"orchid.*daisy, dandelion, roses, sunflowers, tulips"):
-        sample.picture("orchid", np.random.default_rng(0))
+        sample.image("orchid", np.random.default_rng(0))
 
 
 def test_mean_colour_does_not_tell_the_classes_apart():
     # Small images have the same mean colour, and the test is faster.
     seeds = range(16)
     colours = [
-        np.asarray(sample.picture(label, np.random.default_rng([index, number]), size=64)).mean(axis=(0, 1))
+        np.asarray(sample.image(label, np.random.default_rng([index, number]), size=64)).mean(axis=(0, 1))
         for number, label in enumerate(CLASSES)
         for index in seeds
     ]
