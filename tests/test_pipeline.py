@@ -87,7 +87,7 @@ def test_a_fresh_clone_without_the_data_says_what_to_type(origin, tmp_path):
     clone = origin.clone(tmp_path / "clone", tmp_path / "cache")
     done = clone.run("dvc", "repro", check=False)
     assert done.returncode != 0
-    assert "error: data/ is not here yet. Type: dvc pull data.dvc" in done.stderr
+    assert "error: data/ does not exist yet. Type: dvc pull data.dvc" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert clone.outputs() == {}
 

@@ -245,7 +245,7 @@ def test_the_least_recently_used_shards_are_evicted(cheap_backbone, five, cache,
     allow(monkeypatch, room)
     get(five[3:4])
     assert room // 2 < size_of(cache) <= room
-    assert "longest unused" in capsys.readouterr().err
+    assert "least recently used" in capsys.readouterr().err
     age(cache)
     assert not uses(cheap_backbone, five[2:3])  # evicted first; this evicts the next one
     assert [uses(cheap_backbone, [five[number]]) for number in (0, 3)] == [True, True]

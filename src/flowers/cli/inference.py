@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from flowers.cli.app import WORK, app
+from flowers.cli.app import INFERENCE, app
 
 
-@app.command(rich_help_panel=WORK)
+@app.command(rich_help_panel=INFERENCE)
 def predict(
     images: Annotated[
         list[str], typer.Argument(help="Images, folders of images, or - for one image on standard input.")
@@ -47,7 +47,7 @@ def predict(
     raise typer.Exit(serving.predict(images, options, params.load))
 
 
-@app.command(rich_help_panel=WORK)
+@app.command(rich_help_panel=INFERENCE)
 def serve(
     model: Annotated[
         str | None,
@@ -67,7 +67,7 @@ def serve(
     server.serve(params.load, model, host, port, examples)
 
 
-@app.command(rich_help_panel=WORK)
+@app.command(rich_help_panel=INFERENCE)
 def score(
     input: Annotated[str, typer.Option(help="A folder of photos; with Spark on any Hadoop file system (s3a://...).")],
     output: Annotated[str, typer.Option(help="A new folder for the answers, or one to go on with.")],
@@ -93,7 +93,7 @@ def score(
     run.score(params.load, request)
 
 
-@app.command(rich_help_panel=WORK)
+@app.command(rich_help_panel=INFERENCE)
 def export(
     to: Annotated[Path, typer.Argument(help="A file whose name ends in .keras; with --openvino a new folder.")],
     openvino: Annotated[

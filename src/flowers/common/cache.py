@@ -60,22 +60,21 @@ def remove_unfinished(folder: Path) -> None:
 def evict(folder: Path, in_use: set[Path], allowed: int, room: int = 0) -> None:
     """Remove the least recently used shards until all take at most `allowed` bytes; those `in_use` (arrays) stay.
 
-    With `room`, that many bytes more are made free, for what is about to be computed.
-
-    The lock of the folder is held. A process that has a removed shard mapped reads on in it.
+    `room` bytes more are freed for what is about to be computed. The lock of the folder is held. A process that has a
+    removed shard mapped can still read it.
     """
     shards = sorted(_shards(folder), key=lambda shard: (shard.used, shard.array))
     excess = sum(shard.size for shard in shards) + room - allowed
     removed = 0
     for shard in shards:
         if removed < excess and shard.array not in in_use:
-            with contextlib.suppress(PermissionError):  # as above; an array without description goes another time
+            with contextlib.suppress(PermissionError):  # as above; the array is removed as unfinished later
                 shard.description.unlink(missing_ok=True)
                 shard.array.unlink(missing_ok=True)
                 removed += shard.size
     shown = filesize.decimal(allowed)
     if removed:
-        console.say(f"Removed {filesize.decimal(removed)} of the longest unused activations ({LIMIT} is {shown})")
+        console.say(f"Removed {filesize.decimal(removed)} of the least recently used activations ({LIMIT} is {shown})")
     needed = sum(shard.size for shard in shards if shard.array in in_use)
     if needed > allowed and not room:
         console.warn(
@@ -85,7 +84,7 @@ def evict(folder: Path, in_use: set[Path], allowed: int, room: int = 0) -> None:
 
 
 def clear(kind: Kind | Literal["all"]) -> None:
-    """Remove what the cache holds of a kind, and print the bytes freed; a process that adds to it is waited for."""
+    """Remove a kind from the cache and print the bytes freed; waits for a process that adds to it."""
     for each, remove in _REMOVE.items():
         if kind in (each, "all"):
             print(f"{each}: {remove(paths.cache_folder() / each):,} bytes freed")
@@ -119,7 +118,7 @@ def _remove_archives(folder: Path) -> int:
     names |= {staging.name[1:].removesuffix(".part") for staging in folder.glob(".*.part")}
     freed = 0
     for name in sorted(names):
-        with locks.held(folder / f".{name}.lock", f"waiting for another process that is fetching {name}"):
+        with locks.held(folder / f".{name}.lock", f"waiting for another process that fetches {name}"):
             freed += sum(_remove(place) for place in (folder / name, folder / f".{name}.part"))
     return freed
 
@@ -129,7 +128,7 @@ def _archive_files(folder: Path) -> list[Path]:
 
 
 def _remove_weights(folder: Path) -> int:
-    """They are put in place whole and without a lock; a temporary file of the last minutes may be somebody's."""
+    """Weights are put in place whole, without a lock; a recent temporary file may still be written by a process."""
     long_ago = time.time() - _WRITTEN_BY_NOW
     abandoned = [file for file in folder.glob(".weights-*.npz") if file.stat().st_mtime < long_ago]
     return sum(_remove(file) for file in (*folder.glob("resnet50-*.npz"), *abandoned))

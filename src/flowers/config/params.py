@@ -1,12 +1,12 @@
 """params.yaml as strict typed objects: an unknown key, a wrong type or a value out of range is an error that names it.
 
-No parameter of the pipeline has a default here: every value is in params.yaml, where DVC tracks it key by key. So this
+No parameter of the pipeline has a default here. Every value is in params.yaml, where DVC tracks it key by key, so this
 module checks values and never decides a result. docs/parameters.md is made from the descriptions.
 """
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -15,15 +15,18 @@ from flowers.common.errors import UserError
 from flowers.config import validation_errors
 from flowers.config.architecture import CONV5_BLOCKS, RESIDUAL_BLOCKS, STRIDE
 
+if TYPE_CHECKING:
+    from ruamel.yaml import YAML
+
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Side = Annotated[int, Field(ge=96, le=640, multiple_of=STRIDE)]  # of the network's input, in pixels
+Side = Annotated[int, Field(ge=96, le=640, multiple_of=STRIDE)]  # of an input image, in pixels
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
-DECIDE_NO_RESULT = ("promote", "tune")  # sections about results, of which no stage reads anything
+DECIDE_NO_RESULT = ("promote", "tune")  # sections that no stage reads
 
 
 class _Section(BaseModel):
@@ -71,21 +74,21 @@ class SplitParams(_Section):
 
 
 class ModelParams(_Section):
-    """The ResNet50: its weights, which residual blocks from the top are trained too and how, and the precision."""
+    """The ResNet50 backbone: its weights, how many residual blocks are unfrozen, its input and its precision."""
 
     weights: str = Field(description="`imagenet`, `random`, or a file with Keras's ImageNet weights (`.h5` or `.npz`)")
     unfreeze_blocks: Annotated[int, Field(ge=0, le=RESIDUAL_BLOCKS)] = Field(
-        description="residual blocks, counted from the top, that are fine-tuned"
+        description="number of unfrozen residual blocks, counted from the output"
     )
     train_batch_norm: bool = Field(
-        description="train scale and shift of their BatchNorms as well; the statistics stay fixed"
+        description="train scale and shift of BatchNorm in the unfrozen blocks; its statistics stay fixed"
     )
     mirror: bool = Field(
         description="average the logits of an image and its mirror image (test-time flip), in twice the time"
     )
     input_size: Side = Field(description="side of the network's input in pixels; 288 costs 1.65 times as much as 224")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        description="of the convolutions: `auto` is bfloat16 where the GPU or processor multiplies in it, else float32"
+        description="number format of the convolutions: `auto` is bfloat16 if the GPU or processor multiplies in it"
     )
 
 
@@ -98,18 +101,20 @@ class HeadParams(_Section):
     units: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)] = Field(
         description="widths of the hidden layers; `[]` is a linear head"
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="rate after each hidden layer")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="dropout rate after each hidden layer")
     features: Literal["conv5", "conv4+conv5"] = Field(
         description="`conv5`, the 2,048 pooled features of the last stage, or `conv4+conv5`, with 1,024 of the stage "
         "before (needs 0, or 3 and more unfrozen blocks)"
     )
     normalization: Literal["none", "root"] = Field(
-        description="of each stage's features: `none`, or `root`, divided by their mean, then the square root"
+        description="of each stage's features: `root` divides them by their mean and takes the square root"
     )
     initialization: Literal["random", "regression"] = Field(
         description="`random`, or `regression`: a linear head starts from a logistic regression on all augmented views"
     )
-    penalty: Positive = Field(description="of that regression: the factor of half the sum of the kernel's squares")
+    penalty: Positive = Field(
+        description="L2 penalty of that regression: the factor of half the sum of the kernel's squares"
+    )
 
     @model_validator(mode="after")
     def _regression_is_linear(self) -> "HeadParams":
@@ -119,14 +124,13 @@ class HeadParams(_Section):
 
 
 class AugmentationParams(_Section):
-    """Random views of every training photo, drawn once and stored beside the plain one; all of one size."""
+    """Random augmented views of every training image, drawn once, all of one size; their features are cached."""
 
     views: Annotated[int, Field(ge=0, le=64)] = Field(
-        description="random augmented views of each training image, stored beside the plain one; an epoch uses one of "
-        "them"
+        description="augmented views of each training image besides the plain one; an epoch uses one of them"
     )
     size: Side | None = Field(description="side of the training views in pixels; null: as `model.input_size`")
-    flip: bool = Field(description="mirror half of the views")
+    flip: bool = Field(description="mirror half of the augmented views")
     min_area: Annotated[float, Field(gt=0, le=1)] = Field(
         description="smallest share of the image that a random crop keeps"
     )
@@ -146,13 +150,13 @@ class TrainParams(_Section):
         description="most epochs of head and unfrozen blocks together"
     )
     batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(description="images per step")
-    learning_rate: Positive = Field(description="of the head alone")
-    fine_tune_learning_rate: Positive = Field(description="of head and unfrozen blocks together")
+    learning_rate: Positive = Field(description="learning rate of the head alone")
+    fine_tune_learning_rate: Positive = Field(description="learning rate of head and unfrozen blocks together")
     schedule: Literal["constant", "cosine"] = Field(
-        description="of the rate in each phase: `constant`, or `cosine`, falling to 0"
+        description="learning rate during a phase: `constant`, or `cosine`, which falls to 0"
     )
     warmup_epochs: NonNegative = Field(description="epochs at the start of a phase in which the rate rises from 0")
-    weight_decay: NonNegative = Field(description="decoupled, as in AdamW; biases do not decay")
+    weight_decay: NonNegative = Field(description="weight decay of AdamW (decoupled); biases do not decay")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         description="share of the target that is spread over all classes"
     )
@@ -160,7 +164,7 @@ class TrainParams(_Section):
     patience: Annotated[int, Field(ge=1)] = Field(
         description="epochs without a better validation score after which a phase ends"
     )
-    seed: Seed = Field(description="of initial weights, order, choice of views and dropout")
+    seed: Seed = Field(description="seed of initial weights, order, choice of views and dropout")
 
 
 class EvaluateParams(_Section):
@@ -172,7 +176,7 @@ class EvaluateParams(_Section):
     gallery: Annotated[int, Field(ge=0, le=200)] = Field(
         description="misclassified images that the report shows with Grad-CAM, the most confident first; 0: none"
     )
-    seed: Seed = Field(description="of the resamples")
+    seed: Seed = Field(description="seed of the resamples")
 
 
 def _number(value: Any) -> Any:
@@ -181,7 +185,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-Number = Annotated[Any, AfterValidator(_number)]  # which stays an int where it is one
+Number = Annotated[Any, AfterValidator(_number)]  # an int stays an int
 
 
 class Dimension(_Section):
@@ -217,14 +221,16 @@ class TuneParams(_Section):
     repeats: Annotated[int, Field(ge=1, le=100)] = Field(
         description="trainings per trial, from consecutive seeds; their scores are averaged"
     )
-    pruner: Literal["median", "hyperband", "halving", "none"] = Field(description="of trials that fall behind")
+    pruner: Literal["median", "hyperband", "halving", "none"] = Field(
+        description="Optuna pruner, which stops trials that fall behind"
+    )
     warmup_epochs: Annotated[int, Field(ge=0)] = Field(
         description="epochs that every trial is given before it can be pruned"
     )
     confirm_seeds: Annotated[int, Field(ge=0, le=100)] = Field(
         description="fresh seeds to compare the best trial with `params.yaml`; 0: no comparison"
     )
-    seed: Seed = Field(description="of the sampler; trainings start from `train.seed`")
+    seed: Seed = Field(description="seed of the sampler; trainings start from `train.seed`")
     space: Annotated[dict[str, Dimension], Field(min_length=1)] = Field(
         description="searched parameters of `model`, `head`, `augmentation` and `train`: `low` and `high` "
         "(and `step` or `log`), or `choices`"
@@ -239,7 +245,7 @@ class TuneParams(_Section):
 
 
 class PromoteParams(_Section):
-    """What a model needs to become champion, beside a better score: `flowers promote`."""
+    """What a model needs to become champion, besides a better score: `flowers promote`."""
 
     floors: dict[str, Fraction] = Field(
         description="minimum recall of guarded classes on validation images, such as `{roses: 0.9}`"
@@ -259,7 +265,7 @@ def check_together(sections: Any) -> Any:
 
 
 class Training(_Section):
-    """The sections that decide a training: a study searches in them, a recipe sets them."""
+    """The sections that decide a training: a study searches them, a recipe sets them."""
 
     model: ModelParams
     head: HeadParams
@@ -294,13 +300,13 @@ def load(path: Path = paths.PARAMS) -> Params:
     return params
 
 
-def read(path: Path) -> Any:
-    """The content of a YAML file of the checkout, not yet checked; raises UserError that names the file."""
+def read(path: Path, yaml: "YAML | None" = None) -> Any:
+    """The unchecked content of a YAML file, loaded by `yaml` or a safe loader; raises UserError naming the file."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return (yaml or YAML(typ="safe")).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run this from the root of the checkout") from None
     except (OSError, UnicodeDecodeError) as error:
