@@ -45,8 +45,7 @@ def minimum_recall(candidate: Predictions, wanted: Mapping[str, float]) -> list[
     checks = []
     for label, minimum in sorted(wanted.items()):
         right = (candidate.predicted == candidate.labels)[candidate.table["label"] == label]
-        found = (
-            f"{right.sum()} of {len(right)} right, minimum {100 * minimum:g} %" if len(right) else "no validation image"
-        )
-        checks.append(Check(f"minimum recall of {label}", len(right) > 0 and bool(right.mean() >= minimum), found))
+        recall = right.mean() if len(right) else 0.0
+        found = f"{right.sum()} of {len(right)} right, minimum {100 * minimum:g} %"
+        checks.append(Check(f"minimum recall of {label}", bool(len(right) and recall >= minimum), found))
     return checks

@@ -22,25 +22,16 @@ _COMPARED = (verdict.METRICS, verdict.PREDICTIONS)  # of these a run's files are
 
 
 @dataclass(frozen=True)
-class Origin:
-    """A commit that led to a run; if it was not `clean`, `patch` has the changes (None: they are lost)."""
-
-    commit: str
-    clean: bool
-    patch: bytes | None = None
-
-    @property
-    def lost(self) -> bool:
-        """Whether there were changes that the run does not hold."""
-        return not self.clean and self.patch is None
-
-
-@dataclass(frozen=True)
 class Recorded:
-    """What a run in MLflow records; `params` is the content of its params.yaml."""
+    """What a run in MLflow records: the commit to start from, the `patch` of uncommitted changes, and params.yaml.
+
+    `lost` tells that there were changes which the run does not hold.
+    """
 
     named: str
-    origins: Sequence[Origin]
+    commit: str
+    patch: bytes | None
+    lost: bool
     params: bytes
     processor: str
     result: Result
@@ -54,21 +45,21 @@ def reproduce(reference: str, keep: bool, fresh: bool) -> int:
     """
     worktree.git("rev-parse", "--git-dir")  # nothing can be done outside of a repository
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # cleans up, as Ctrl-C does
-    recorded = find(reference)
-    origin, then = choose(recorded.origins, worktree.has), recorded.result
-    named = f"Run {recorded.named}: commit {origin.commit[:12]}{' and its uncommitted changes' if origin.patch else ''}"
-    console.say(named)
-    if origin.lost:
+    run = find(reference)
+    title = f"Run {run.named}: commit {run.commit[:12]}{' and its uncommitted changes' if run.patch else ''}"
+    console.say(title)
+    if run.lost:
         console.warn("the run was made with uncommitted changes that were not kept; the commit alone is run")
-    machine = verdict.of_machine(recorded.processor, then.lock.versions)
+    machine = verdict.of_machine(run.processor, run.result.lock.versions)
     for difference in machine:
         console.warn(f"bits may differ: {difference}")
-    with worktree.checkout(origin.commit, origin.patch, keep) as folder:
+    with worktree.checkout(run.commit, run.patch, keep) as folder:
         worktree.share_dvc(folder)
-        (folder / paths.PARAMS).write_bytes(recorded.params)
-        here = _run_pipeline(folder, then, fresh)
-    rows = verdict.compare(then, here)
-    document.show(verdict.document(named, rows, verdict.causes(then, here, machine, origin.lost, fresh)), Console())
+        (folder / paths.PARAMS).write_bytes(run.params)
+        here = _run_pipeline(folder, run.result, fresh)
+    rows = verdict.compare(run.result, here)
+    causes = verdict.causes(run.result, here, machine, run.lost, fresh)
+    document.show(verdict.document(title, rows, causes), Console())
     return 0 if verdict.same(rows) else 1
 
 
@@ -78,23 +69,25 @@ def find(reference: str) -> Recorded:
 
     with store.explained("looking for a run in"), store.patience(*store.SHORT):
         client, run = pipeline_run(reference)
-        named, tags, content = lookup.described(run), run.data.tags, {}
-        origins = [
-            Origin(commit, clean, None if clean else lookup.artifact(client, run, runs.changes_file(commit)))
-            for commit, clean in commits(tags)
-        ]
-        if not origins:
+        named, tags, listed = lookup.described(run), run.data.tags, commits(run.data.tags)
+        if not listed:
             raise UserError(f"run {named} has no commit in its tag {runs.COMMITS}: it was made without git")
+        changed = [commit for commit, clean in listed if not clean]
+        patches = {commit: lookup.artifact(client, run, runs.changes_file(commit)) for commit in changed}
+        content = {}
         for path in ("params.yaml", "dvc.lock", *_COMPARED):
-            found = lookup.artifact(client, run, path.removeprefix("build/"))
+            name = path.removeprefix("build/")
+            found = lookup.artifact(client, run, name)
             if found is None:
-                lost = f"has lost its artifact {path.removeprefix('build/')}"
-                raise UserError(f"run {named} {lost}; `flowers track --force` in its checkout puts it back")
+                lost = f"run {named} has lost its artifact {name}"
+                raise UserError(f"{lost}; `flowers track --force` in its checkout puts it back")
             content[path] = found
+    commit, clean = choose(listed, worktree.has, {commit for commit, patch in patches.items() if patch is not None})
+    patch = None if clean else patches[commit]
     files = {path: content[path] for path in _COMPARED}
     result = Result(dvc_lock.read(content["dvc.lock"]), files, tags.get("flowers.precision", ""))
     processor = tags.get(runs.PROCESSOR, "").partition(", published")[0]  # there from files
-    return Recorded(named, origins, content["params.yaml"], processor, result)
+    return Recorded(named, commit, patch, not clean and patch is None, content["params.yaml"], processor, result)
 
 
 def commits(tags: Mapping[str, str]) -> list[tuple[str, bool]]:
@@ -106,16 +99,16 @@ def commits(tags: Mapping[str, str]) -> list[tuple[str, bool]]:
     return [(match[1], match[2] == provenance.CLEAN) for match in found if match]
 
 
-def choose(origins: Sequence[Origin], here: Callable[[str], bool]) -> Origin:
-    """The commit to start from: a clean one, else one whose changes were kept, else any that is `here`.
+def choose(listed: Sequence[tuple[str, bool]], here: Callable[[str], bool], patched: set[str]) -> tuple[str, bool]:
+    """The commit to start from: a clean one, else one whose changes were kept (`patched`), else any that is `here`.
 
     Raises UserError where none is here.
     """
-    if found := [origin for origin in origins if here(origin.commit)]:
-        return min(found, key=lambda origin: (not origin.clean, origin.lost))
-    listed = ", ".join(dict.fromkeys(origin.commit[:12] for origin in origins))
+    if found := [(commit, clean) for commit, clean in listed if here(commit)]:
+        return min(found, key=lambda origin: (not origin[1], origin[0] not in patched))
+    names = ", ".join(dict.fromkeys(commit[:12] for commit, _ in listed))
     raise UserError(
-        f"the run was made at {listed}, which this clone does not have; `git fetch` brings it where it was pushed "
+        f"the run was made at {names}, which this clone does not have; `git fetch` brings it where it was pushed "
         "(`git fetch --unshallow` in a shallow clone)"
     )
 

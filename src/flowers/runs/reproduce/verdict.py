@@ -105,21 +105,19 @@ def of_machine(processor: str, versions: Mapping[str, str]) -> list[str]:
     """Differences of a run's package versions and processor ("" if unknown) from those here."""
     from flowers.tracking import provenance
 
-    found, installed = [], dict[str, str]()
-    for name in versions:
-        for distribution in (name, f"{name}-cpu"):  # TensorFlow has two names
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                installed[name] = importlib.metadata.version(distribution)
-    others = [
-        f"{name} {version} then, {installed.get(name, 'not installed')} here"
-        for name, version in versions.items()
-        if installed.get(name) != version
-    ]
-    if others:
-        found.append(f"other package versions: {'; '.join(others)}")
+    here = {name: _installed(name) for name in versions}
+    others = [f"{name} {versions[name]} then, {here[name]} here" for name in versions if here[name] != versions[name]]
+    found = [f"other package versions: {'; '.join(others)}"] if others else []
     if processor and processor != provenance.processor():
         found.append(f"another processor: {processor} then, {provenance.processor()} here")
     return found
+
+
+def _installed(package: str) -> str:
+    for name in (package, f"{package}-cpu"):  # TensorFlow has two names
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "not installed"
 
 
 def document(title: str, rows: Sequence[Row], reasons: Sequence[str]) -> Document:
