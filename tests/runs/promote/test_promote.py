@@ -19,12 +19,12 @@ def test_without_a_champion_the_other_checks_decide(store, capsys):
     assert store.champion is None
     assert store.promote(first) == 0
     assert store.champion.run_id == first
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert (
-        "with no champion yet" in said.out
-        and "No champion yet: only minimum recall and the prediction check apply." in said.out
+        "with no champion yet" in output.out
+        and "No champion yet: only minimum recall and the prediction check apply." in output.out
     )
-    assert "Champion: flowers-local, version 1\nTest scores, read after the decision: accuracy 75.0 %" in said.err
+    assert "Champion: flowers-local, version 1\nTest scores, read after the decision: accuracy 75.0 %" in output.err
 
 
 def test_a_better_model_becomes_champion_and_the_decision_is_logged(store):
@@ -41,21 +41,21 @@ def test_a_better_model_becomes_champion_and_the_decision_is_logged(store):
 
 
 @pytest.mark.parametrize(
-    ("champion", "candidate", "said"),
+    ("champion", "candidate", "output"),
     [
         (range(12), range(8, 20), "not significant"),
         ([], range(12), "0 images gained, 12 lost"),
         (range(4), [], "too few images differ for a significant result; the champion stays"),
     ],
 )
-def test_a_model_that_is_not_significantly_better_changes_nothing(store, capsys, champion, candidate, said):
+def test_a_model_that_is_not_significantly_better_changes_nothing(store, capsys, champion, candidate, output):
     first, second = store.publish(wrong=champion), store.publish(wrong=candidate, batch_size=7)
     store.promote(first)
     capsys.readouterr()
     assert store.promote(second) == 1
     assert store.champion.run_id == first
     shown = capsys.readouterr()
-    assert said in " ".join(shown.out.split())
+    assert output in " ".join(shown.out.split())
     assert "Not promoted" in shown.err and "Test scores" not in shown.err
     tags = store.world.client().get_run(second).data.tags
     assert "flowers.test_readings" not in tags
@@ -171,25 +171,25 @@ def test_test_scores_are_not_read_if_the_reading_cannot_be_logged(store, monkeyp
     monkeypatch.setattr(registry, "note_reading", fail)
     run_id = store.publish()
     assert store.promote(run_id) == 0 and store.champion.run_id == run_id
-    said = capsys.readouterr().err
-    assert "Champion: flowers-local, version 1" in said and "its test scores are not read" in said
-    assert "accuracy" not in said
+    output = capsys.readouterr().err
+    assert "Champion: flowers-local, version 1" in output and "its test scores are not read" in output
+    assert "accuracy" not in output
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "output"),
     [
         ("nobody", "'nobody' is no run in MLflow"),
         ("odd one", "was not made by this project's pipeline"),
         ("a trial", "belongs to a study: `flowers tune --apply && dvc repro`"),
     ],
 )
-def test_a_run_without_a_model_of_this_project_raises_an_error(store, name, said):
+def test_a_run_without_a_model_of_this_project_raises_an_error(store, name, output):
     store.publish()
     client, experiment = store.world.client(), store.world.runs(only=1)[0].info.experiment_id
     client.create_run(experiment, run_name="odd one")
     client.create_run(experiment, run_name="a trial", tags={"flowers.study": "s"})
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=output):
         store.promote(name)
     assert store.champion is None
 

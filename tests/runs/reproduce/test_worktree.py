@@ -5,11 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 import small_repository
+from small_repository import SmallRepository
+
 from flowers.common.errors import UserError
 from flowers.runs.reproduce import worktree
-from small_repository import SmallRepository
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 
@@ -43,11 +43,18 @@ def commit(tmp_path, monkeypatch) -> str:
 
 
 def test_a_worktree_has_the_commit_and_is_removed_after_an_interrupt(commit):
-    with pytest.raises(KeyboardInterrupt), worktree.checkout(commit, None, keep=False) as folder:
-        assert (folder / "code.py").read_text() == "one\n"
-        assert not folder.is_relative_to(Path.cwd())
-        (folder / "untracked").write_text("")
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with worktree.checkout(commit, None, keep=False) as folder:
+            folders.append(folder)
+            assert (folder / "code.py").read_text() == "one\n"
+            (folder / "untracked").write_text("")
+            raise KeyboardInterrupt
+
+    folders: list[Path] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    (folder,) = folders
+    assert not folder.is_relative_to(Path.cwd())
     assert not folder.parent.exists()
     assert len(git("worktree", "list").splitlines()) == 1
     assert Path("code.py").read_text() == "two\n"
