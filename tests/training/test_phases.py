@@ -316,8 +316,8 @@ result = repr(progress.rows).encode() + b"".join(progress.best[name].tobytes() f
 
 def test_two_processes_train_to_the_same_bits_and_another_seed_to_others():
     here, other = {}, {}
-    exec(TRAIN, here)  # noqa: S102 - the text that the other process runs
-    exec(TRAIN.replace("0.1, 10, 3)", "0.1, 10, 4)"), other)  # noqa: S102 - as above
+    exec(TRAIN, here)
+    exec(TRAIN.replace("0.1, 10, 3)", "0.1, 10, 4)"), other)
     assert here["result"] != other["result"]
     command = [sys.executable, "-c", TRAIN + "sys.stdout.buffer.write(result)"]
     there = subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "1"}, capture_output=True, check=True).stdout

@@ -175,7 +175,7 @@ class Dandelion:
             openness=float(rng.uniform(0.75, 1.0)),
         )
 
-    def bloom(self, rng: Rng, detail: float = 1.0) -> Faces:  # noqa: ARG002 - of the protocol Species
+    def bloom(self, rng: Rng, detail: float = 1.0) -> Faces:
         """One flower head of radius 1."""
         steps = (4, 2)
         outward = np.sqrt((np.arange(self.count) + 0.5) / self.count)
@@ -221,7 +221,7 @@ class Clock:
             flown=float(pick(rng, [0.0, 0.1, 0.35], [5, 3, 1])),
         )
 
-    def bloom(self, rng: Rng, detail: float = 1.0) -> Faces:  # noqa: ARG002 - of the protocol Species
+    def bloom(self, rng: Rng, detail: float = 1.0) -> Faces:
         """One seed head of radius 1."""
         index = np.arange(self.count) + 0.5
         height = 1 - 2 * index / self.count
