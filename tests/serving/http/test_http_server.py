@@ -34,7 +34,7 @@ IMAGE = {"Content-Type": "image/png"}
 
 
 def ask(port: int, method: str, place: str, body: bytes | None = None, headers=None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
         connection.request(method, place, body, headers or {})
         reply = connection.getresponse()
@@ -243,13 +243,13 @@ def test_a_trained_model_is_served_until_sigterm():
                 connection.sendall(request.encode() + RED)
         with contextlib.ExitStack() as held:
             address = ("127.0.0.1", port)
-            clients = [held.enter_context(socket.create_connection(address, timeout=20)) for _ in range(40)]
+            clients = [held.enter_context(socket.create_connection(address, timeout=60)) for _ in range(8)]
             for client in clients:
                 client.sendall(request.encode() + RED)
-            time.sleep(0.3)
+            assert ask(port, "GET", "/health")[0] == 200  # connected last: the server has read the others
             running.send_signal(signal.SIGTERM)
             assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200"}
-        _, log = running.communicate(timeout=20)
+        _, log = running.communicate(timeout=60)
     assert running.returncode == 0
     assert "Traceback" not in log and log.count("POST /predict") >= 5
 
@@ -261,5 +261,5 @@ def test_ctrl_c_ends_it_without_a_stack_trace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with process("-c", STAND_IN) as (running, _):
         running.send_signal(signal.SIGINT)
-        _, log = running.communicate(timeout=20)
+        _, log = running.communicate(timeout=60)
     assert running.returncode == 0 and "Traceback" not in log
