@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WORKSPACE = "workspace"  # DVC's name for the files of this checkout
 _PREDICTIONS = f"evaluation/{paths.PREDICTIONS.name}"
+_MODEL = paths.MODEL / "model.json"
 _PRECISION = "precision of the backbone"
 
 
@@ -96,27 +97,34 @@ def _in_git(name: str) -> Predictions | None:
     lock = provenance.git("show", f"{revision}:./dvc.lock")
     if lock is None:
         raise UserError(f"'{name}' ({place}) has no dvc.lock: nothing was run there")
-    content = _output(revision, paths.PREDICTIONS, f"'{name}' ({place})")
-    precision = json.loads(_output(revision, paths.MODEL / "model.json", f"'{name}' ({place})")).get("precision")
-    params, inputs = _origin(lock.encode(), content, {_PRECISION: str(precision)})
-    return Predictions(name, place, params, inputs, read(content, name))
+    content, model = (_output(revision, path, f"'{name}' ({place})") for path in (paths.PREDICTIONS, _MODEL))
+    return _result(name, place, content, model, lock.encode())
 
 
 def _checkout(name: str, folder: Path) -> Predictions:
     """The result in this checkout, or in the folder of another one."""
     try:
-        content = (folder / paths.PREDICTIONS).read_bytes()
-        precision = json.loads((folder / paths.MODEL / "model.json").read_bytes()).get("precision")
-    except (OSError, ValueError) as error:
-        place = getattr(error, "filename", None) or folder / paths.MODEL
-        raise UserError(f"{place}: cannot be read; `dvc repro` makes it") from None
+        content, model = ((folder / path).read_bytes() for path in (paths.PREDICTIONS, _MODEL))
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read; `dvc repro` makes it") from None
     lock, file = folder / "dvc.lock", folder / paths.PARAMS
-    params, inputs = _origin(lock.read_bytes() if lock.exists() else b"", content, {_PRECISION: str(precision)})
     place = "this checkout" if folder == Path() else "another checkout"
+    found = _result(name, place, content, model, lock.read_bytes() if lock.exists() else b"")
     now = dvc_lock.flat(dvc_lock.yaml(file.read_text(encoding="utf-8"))) if file.exists() else {}
-    if any(now.get(key, value) != value for key, value in params.items()):
+    if any(now.get(key, value) != value for key, value in found.params.items()):
         console.warn(f"{name}: {paths.PARAMS} was changed since the result was made; `dvc repro` brings it up to date")
-    return Predictions(name, place, params, inputs, read(content, name))
+    return found
+
+
+def _result(name: str, place: str, content: bytes, model: bytes, lock: bytes) -> Predictions:
+    """A result from its predictions.csv, model.json and dvc.lock. Raises UserError where one is damaged."""
+    table = read(content, name)
+    try:
+        precision = str(json.loads(model).get("precision"))
+    except ValueError:
+        raise UserError(f"'{name}': {_MODEL} is damaged; `dvc repro --force` makes it anew") from None
+    params, inputs = _origin(lock, content, {_PRECISION: precision})
+    return Predictions(name, place, params, inputs, table)
 
 
 def _origin(lock: bytes, predictions: bytes, known: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

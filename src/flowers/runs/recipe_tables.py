@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _LEGEND = (
     "score: the mean over seeds; gain: points over a plain logistic regression on the same images; time: a whole "
-    "`dvc repro` without cached activations. flowers recipe show NAME prints machine, date and command."
+    "`dvc repro` without cached activations."
 )
 
 
@@ -43,13 +43,10 @@ def show_all() -> None:
         for measured in recipe.measured:
             tables.setdefault(_title(measured), []).append((recipe.name, measured))
     for title, results in tables.items():
-        table = _table("recipe", "score", "over seeds", "gain", "time", "memory")
-        for name, measured in sorted(results, key=lambda pair: pair[1].score, reverse=True):
-            table.add_row(name, *figures(measured))
         out.print(Text(f"\n{title}", "bold"))
-        out.print(table)
+        out.print(_measurements(sorted(results, key=lambda pair: pair[1].score, reverse=True)))
     if tables:
-        out.print(f"\n{_LEGEND}")
+        out.print(f"\n{_LEGEND} Machine, date and command: flowers recipe show NAME")
     for message in errors:
         console.warn(message)
 
@@ -63,10 +60,9 @@ def show(name: str) -> None:
     out.print(recipe.description)
     for measured in recipe.measured:
         out.print(Text(f"\n{_title(measured)}", "bold"))
-        for key, text in _facts(measured).items():
-            out.print(f"  {key:<9}{text}", soft_wrap=True)  # a command stays one line
-    if not recipe.measured:
-        out.print("\nNothing was measured.")
+        out.print(_measurements([(name, measured)]))
+        out.print(f"{measured.machine}, {measured.date.isoformat()}: {measured.command}", soft_wrap=True)
+    out.print(f"\n{_LEGEND}" if recipe.measured else "\nNothing was measured.")
     out.print()
     out.print(_changes(recipe))
     quoted = shlex.quote(name)
@@ -87,15 +83,6 @@ def figures(measured: Measured) -> list[str]:
     ]
 
 
-def _facts(measured: Measured) -> dict[str, str]:
-    score, seeds, gain, time, memory = figures(measured)
-    facts = {"score": f"{score}, {seeds}" + " seeds" * (measured.seeds > 1)}
-    if gain:
-        facts["gain"] = f"{gain} points over a plain logistic regression on the same images"
-    facts["took"] = f"{time} and {memory}, a whole `dvc repro` without cached activations"
-    return facts | {"machine": measured.machine, "date": measured.date.isoformat(), "command": measured.command}
-
-
 def _changes(recipe: Recipe) -> "Table | str":
     if not recipe.params:
         return f"It changes nothing: every value is that of {recipes.DEFAULTS}."
@@ -108,6 +95,13 @@ def _changes(recipe: Recipe) -> "Table | str":
 
 def _title(measured: Measured) -> str:
     return f"{measured.photos}: {measures.NAMES[measured.measure]}"
+
+
+def _measurements(results: list[tuple[str, Measured]]) -> "Table":
+    table = _table("recipe", "score", "over seeds", "gain", "time", "memory")
+    for name, measured in results:
+        table.add_row(name, *figures(measured))
+    return table
 
 
 def _console() -> "Console":

@@ -10,7 +10,7 @@ from results import table
 from flowers.reporting.document import markdown
 from flowers.runs.dvc_lock import Lock
 from flowers.runs.reproduce import verdict
-from flowers.runs.reproduce.verdict import DIFFERS, METRICS, NOT_IN_RUN, NOT_MADE, PREDICTIONS, SAME, Result, Row
+from flowers.runs.reproduce.verdict import DIFFERS, METRICS, NOT_IN_RUN, NOT_MADE, PREDICTIONS, SAME, Result
 from flowers.tracking import provenance
 
 HISTORY = "build/history.csv"
@@ -33,21 +33,21 @@ def causes(then: Result = THEN, here: Result = THEN, machine=(), lost=False, fre
 def test_every_output_of_either_result_has_a_verdict():
     then = result({"accuracy": 1.0}, outputs={"a": "1", "b": "2", "c": "3"})
     here = result({"accuracy": 1.0}, outputs={"a": "1", "b": "other", "d": "4"})
-    verdicts = {row.path: row.verdict for row in verdict.compare(then, here)}
+    verdicts = {path: found for path, found, _ in verdict.compare(then, here)}
     assert verdicts == {"a": SAME, "b": DIFFERS, "c": NOT_MADE, "d": NOT_IN_RUN, METRICS: SAME, PREDICTIONS: SAME}
 
 
 def test_metrics_and_predictions_that_differ_show_by_how_much():
     here = result({"accuracy": 0.75, "log_loss": 0.625}, wrong=[0, 1])
-    rows = {row.path: row.difference for row in verdict.compare(THEN, here)}
+    rows = {path: difference for path, _, difference in verdict.compare(THEN, here)}
     assert rows[METRICS] == "log_loss 0.5 -> 0.625"
     assert rows[PREDICTIONS] == "2 of 60 predicted labels, probabilities by at most 0.7"
 
 
 @pytest.mark.parametrize(("path", "content"), [(METRICS, b"{"), (PREDICTIONS, b"a,b\n1\n")])
 def test_a_damaged_file_differs(path, content):
-    (found,) = [row for row in verdict.compare(replace(THEN, files={path: content}), THEN) if row.path == path]
-    assert found.verdict == DIFFERS and found.difference.startswith("one of them cannot be read")
+    (found,) = [row for row in verdict.compare(replace(THEN, files={path: content}), THEN) if row[0] == path]
+    assert found[1] == DIFFERS and found[2].startswith("one of them cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_damaged_file_differs(path, content):
     ],
 )
 def test_a_result_is_the_same_if_every_output_of_the_run_is(verdicts, same):
-    rows = [Row(path, found) for path, found in verdicts.items()]
+    rows = [[path, found, ""] for path, found in verdicts.items()]
     assert verdict.same(rows) is same
     text = markdown(verdict.document("title", rows, ["a cause", "another"]))
     assert text.strip().endswith("the same bytes") is same

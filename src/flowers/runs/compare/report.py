@@ -13,7 +13,7 @@ from flowers.runs.predictions import Predictions
 
 Thumbnail = Callable[[str, str], bytes | None]  # of an image's path and hash; None where the image is not here
 
-CLASSES = 10  # listed of each direction
+CLASSES = 10  # listed of each end
 FLIPS = 24  # images shown of each direction
 _PROCESSOR = "processor"
 
@@ -115,7 +115,11 @@ def _verdict(first: Predictions, other: Predictions, test: paired.McNemar, level
 
 def _scores(first: Predictions, other: Predictions) -> Section:
     found = paired.differences(first.labels, first.probabilities, other.probabilities)
-    rows = [_score_row(name, found[name]) for name in NAMES if name in found]
+    rows = []
+    for name in [name for name in NAMES if name in found]:
+        score, form = found[name], "{:+.3f}" if name in PLAIN else "{:+.1%}"
+        difference, low, high = (form.format(value).removesuffix("%") for value in (score.value, score.low, score.high))
+        rows.append([NAMES[name], number(name, score.one), number(name, score.other), difference, f"{low} to {high}"])
     header = ["measure", first.name, other.name, "difference", "95 % interval"]
     explained = (
         f"Differences are '{other.name}' minus '{first.name}', shares in percentage points; intervals are from "
@@ -124,32 +128,20 @@ def _scores(first: Predictions, other: Predictions) -> Section:
     return Section(f"Scores on {_images(len(first.labels))}", [Table(header, rows), explained])
 
 
-def _score_row(name: str, found: paired.Difference) -> list[str]:
-    difference, low, high = (_signed(name, value) for value in (found.value, found.low, found.high))
-    return [NAMES[name], number(name, found.one), number(name, found.other), difference, f"{low} to {high}"]
-
-
-def _signed(name: str, value: float) -> str:
-    """A difference of a score as text: shares in percentage points."""
-    return f"{value:+.3f}" if name in PLAIN else f"{100 * value:+.1f}"
-
-
 def _classes(first: Predictions, other: Predictions) -> Section:
-    table = paired.per_class(first.labels, first.predicted, other.predicted, first.classes)
-    gained, lost = table[table["change"] > 0], table[table["change"] < 0].iloc[::-1]
-    parts: list[Part] = []
-    for kind, changed in (("gained", gained), ("lost", lost)):
-        if len(changed):
-            rows = [
-                [row["class"], str(row["photos"]), str(row["one"]), str(row["other"]), f"{100 * row['change']:+.0f}"]
-                for _, row in changed.head(CLASSES).iterrows()
-            ]
-            more = f", the first {CLASSES} of them" if len(changed) > CLASSES else ""
-            parts += [
-                f"{len(changed)} of {len(first.classes)} classes {kind}{more}:",
-                Table(["class", "images", f"{first.name}: right", f"{other.name}: right", "points"], rows),
-            ]
-    return Section("Classes", parts or ["No class has another number of right predictions."])
+    changed = paired.per_class(first.labels, first.predicted, other.predicted, first.classes)
+    if changed.empty:
+        return Section("Classes", ["No class has another number of right predictions."])
+    gained = int((changed["change"] > 0).sum())
+    shown = changed.drop(changed.index[CLASSES:-CLASSES])
+    rows = [
+        [row["class"], str(row["photos"]), str(row["one"]), str(row["other"]), f"{100 * row['change']:+.0f}"]
+        for _, row in shown.iterrows()
+    ]
+    more = f" (the first and last {CLASSES} are shown)" if len(shown) < len(changed) else ""
+    counts = f"{gained} of {len(first.classes)} classes gained, {len(changed) - gained} lost{more}:"
+    header = ["class", "images", f"{first.name}: right", f"{other.name}: right", "points"]
+    return Section("Classes", [counts, Table(header, rows)])
 
 
 def _flips(first: Predictions, other: Predictions, thumbnail: Thumbnail | None) -> Section:

@@ -34,26 +34,17 @@ class Result:
         return self.lock.outputs | hashes
 
 
-@dataclass(frozen=True)
-class Row:
-    """The verdict on one output, by its path in a checkout."""
-
-    path: str
-    verdict: str
-    difference: str = ""
-
-
-def compare(then: Result, here: Result) -> list[Row]:
-    """The verdict on every output of either result, in the order of the pipeline."""
+def compare(then: Result, here: Result) -> list[list[str]]:
+    """Path, verdict and difference of every output of either result, in the order of the pipeline."""
     one, other, rows = then.outputs, here.outputs, []
     for path in one | other:
         if path not in one or path not in other:
-            rows.append(Row(path, NOT_MADE if path in one else NOT_IN_RUN))
+            rows.append([path, NOT_MADE if path in one else NOT_IN_RUN, ""])
         elif one[path] == other[path]:
-            rows.append(Row(path, SAME))
+            rows.append([path, SAME, ""])
         else:
             files = [result.files[path] for result in (then, here) if path in result.files]
-            rows.append(Row(path, DIFFERS, difference(path, *files) if files else ""))
+            rows.append([path, DIFFERS, difference(path, *files) if files else ""])
     return rows
 
 
@@ -74,9 +65,9 @@ def difference(path: str, one: bytes, other: bytes) -> str:
     return f"{labels} of {len(before.labels)} predicted labels, probabilities by at most {largest:.2g}"
 
 
-def same(rows: Sequence[Row]) -> bool:
+def same(rows: Sequence[Sequence[str]]) -> bool:
     """Whether all outputs of the run were made again with the same bytes, the metrics among them."""
-    verdicts = {row.path: row.verdict for row in rows}
+    verdicts = {path: verdict for path, verdict, _ in rows}
     return verdicts.get(METRICS) == SAME and {*verdicts.values()} <= {SAME, NOT_IN_RUN}
 
 
@@ -120,15 +111,13 @@ def _installed(package: str) -> str:
     return "not installed"
 
 
-def document(title: str, rows: Sequence[Row], reasons: Sequence[str]) -> Document:
+def document(title: str, rows: Sequence[Sequence[str]], reasons: Sequence[str]) -> Document:
     """The table of outputs and the verdict; `reasons` are the likely causes where it is not the same."""
-    table = Table(
-        ["output", "verdict", "difference"], [[row.path, row.verdict, row.difference] for row in rows], left=3
-    )
-    count = sum(row.verdict == SAME for row in rows)
+    table = Table(["output", "verdict", "difference"], rows, left=3)
+    count = sum(verdict == SAME for _, verdict, _ in rows)
     lines = [f"{count} outputs: the same bytes"]
     if not same(rows):
-        compared = sum(row.verdict != NOT_IN_RUN for row in rows)
+        compared = sum(verdict != NOT_IN_RUN for _, verdict, _ in rows)
         lines = [f"Not the same: {compared - count} of {compared} outputs differ.", f"Likely cause: {reasons[0]}."]
         lines += [f"Or: {reason}." for reason in reasons[1:]]
     return Document(title, [], [Section("Outputs", [table]), Section("Verdict", lines)])
