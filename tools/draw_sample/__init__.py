@@ -15,7 +15,7 @@ QUALITY = 82
 
 
 def draw(folder: Path, per_class: int = 60, seed: int = 0, size: int = 256) -> None:
-    """Write `per_class` JPEGs of each class as <folder>/<class>/<class>_000.jpg and so on; equal seeds give equal bytes.
+    """Write `per_class` JPEGs of each class as <folder>/<class>/<class>_000.jpg, ...; equal seeds give equal bytes.
 
     Raises:
         UserError: the folder exists and is not empty.
@@ -41,5 +41,5 @@ def image(label: str, rng: np.random.Generator, size: int = 256) -> Image.Image:
 
 
 def numbered(seed: int, label: str, index: int) -> np.random.Generator:
-    """The random numbers of one image, which depend on seed, class and index alone: a larger set begins like a smaller."""
+    """The random numbers of one image, from seed, class and index alone: a larger set begins like a smaller one."""
     return np.random.default_rng([seed, zlib.crc32(label.encode()), index])

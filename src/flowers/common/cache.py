@@ -52,7 +52,8 @@ def note_use(arrays: Iterable[Path]) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left in the folder of activations, whose lock is held."""
-    for file in _unfinished_activations(folder):
+    orphans = [array for array in folder.glob(f"{_STORES}/*/*.npy") if not array.with_suffix(".json").exists()]
+    for file in [*folder.glob(f"{_STORES}/*/*.partial"), *orphans]:
         with contextlib.suppress(PermissionError):  # Windows keeps what somebody has mapped
             file.unlink(missing_ok=True)
 
@@ -69,7 +70,7 @@ def evict(folder: Path, in_use: set[Path], allowed: int, room: int = 0) -> None:
     for shard in shards:
         if removed < excess and shard.array not in in_use:
             with contextlib.suppress(PermissionError):  # as above; the array is removed as unfinished later
-                shard.description.unlink(missing_ok=True)
+                shard.array.with_suffix(".json").unlink(missing_ok=True)
                 shard.array.unlink(missing_ok=True)
                 removed += shard.size
     shown = filesize.decimal(allowed)
@@ -101,30 +102,24 @@ def show() -> None:
 
 @dataclass(frozen=True)
 class _Shard:
-    """Activations on disk: the array (.npy) and its description (.json), whose time is that of its last use."""
+    """Activations on disk: the array (.npy) and its description (.json), whose time is that of its last use.
+
+    The description is written last and removed first: an array without it does not count.
+    """
 
     array: Path
     size: int  # of both
     used: float  # seconds since 1970
 
-    @property
-    def description(self) -> Path:
-        """Written last and removed first: an array without it does not count."""
-        return self.array.with_suffix(".json")
-
 
 def _remove_archives(folder: Path) -> int:
-    names = {file.name for file in _archive_files(folder)}
+    names = {file.name for file in folder.glob("[!.]*") if file.is_file()}
     names |= {staging.name[1:].removesuffix(".part") for staging in folder.glob(".*.part")}
     freed = 0
     for name in sorted(names):
         with locks.held(folder / f".{name}.lock", f"waiting for another process that fetches {name}"):
             freed += sum(_remove(place) for place in (folder / name, folder / f".{name}.part"))
     return freed
-
-
-def _archive_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*") if file.is_file() and not file.name.startswith("."))
 
 
 def _remove_weights(folder: Path) -> int:
@@ -150,15 +145,9 @@ _REMOVE: dict[Kind, Callable[[Path], int]] = {
 
 def _shards(folder: Path) -> Iterator[_Shard]:
     for description in folder.glob(f"{_STORES}/*/*.json"):
-        with contextlib.suppress(FileNotFoundError):  # gone while the others were listed
+        with contextlib.suppress(FileNotFoundError):  # another process removed it meanwhile
             used, array = description.stat().st_mtime, description.with_suffix(".npy")
             yield _Shard(array, _size(description) + _size(array), used)
-
-
-def _unfinished_activations(folder: Path) -> list[Path]:
-    arrays = folder.glob(f"{_STORES}/*/*.npy")
-    orphans = [array for array in arrays if not array.with_suffix(".json").exists()]
-    return [*folder.glob(f"{_STORES}/*/*.partial"), *orphans]
 
 
 def _remove(place: Path) -> int:
@@ -172,7 +161,7 @@ def _remove(place: Path) -> int:
 
 
 def _size(place: Path) -> int:
-    """Bytes in a file, or in all files of a folder; none in what has just gone."""
+    """Bytes in a file, or in all files of a folder; 0 if another process removed it meanwhile."""
     if place.is_dir():
         return sum(_size(file) for file in place.rglob("*") if not file.is_dir())
     try:

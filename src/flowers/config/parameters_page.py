@@ -28,9 +28,7 @@ def page(shipped: params.Params) -> str:
     for section, reference in schema["properties"].items():
         described = schema["$defs"][reference["$ref"].rpartition("/")[2]]
         values = getattr(shipped, section).model_dump(mode="json", exclude_unset=True)
-        parts.append(
-            f"\n## {section}\n\n{described['description']}\n\n| Key | Values | Shipped | Meaning |\n|---|---|---|---|\n"
-        )
+        parts.append(f"\n## {section}\n\n{described['description']}\n\n{_HEADING}")
         for key, of in described["properties"].items():
             shown = "see the file" if key == "space" else f"`{json.dumps(values[key])}`"
             parts.append(f"| `{section}.{key}` | {_values(of)} | {shown} | {of['description']} |\n")
@@ -49,7 +47,7 @@ def _values(of: dict[str, Any]) -> str:
     words = [names.get(of.get("type", ""), of.get("type", "mapping"))]
     for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<")):
         if key in of and of[key] != 2**31:
-            words.append(f"{sign} {of[key]:g}")
+            words.append(f"{sign} {of[key]:,}")
     if "multipleOf" in of:
         words.append(f"multiple of {of['multipleOf']}")
     return ", ".join(words).replace("object", "mapping")

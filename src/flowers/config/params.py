@@ -53,8 +53,7 @@ class SplitParams(_Section):
     """How images are assigned to train, val and test."""
 
     method: Literal["auto", "random", "official"] = Field(
-        description="`auto`: official if the data set has one, else `random`, stratified by class; or one of them by "
-        "name"
+        description="`random` is stratified by class; `auto` is `official` if the data set has a split, else `random`"
     )
     train: Fraction = Field(description="fraction of each class for training; the three fractions add up to 1")
     val: Fraction = Field(description="fraction of each class for validation")
@@ -77,8 +76,8 @@ class ModelParams(_Section):
     """The ResNet50 backbone: its weights, how many residual blocks are unfrozen, its input and its precision."""
 
     weights: str = Field(description="`imagenet`, `random`, or a file with Keras's ImageNet weights (`.h5` or `.npz`)")
-    unfreeze_blocks: Annotated[int, Field(ge=0, le=RESIDUAL_BLOCKS)] = Field(
-        description="number of unfrozen residual blocks, counted from the output"
+    unfreeze_blocks: int = Field(
+        ge=0, le=RESIDUAL_BLOCKS, description="number of unfrozen residual blocks, counted from the output"
     )
     train_batch_norm: bool = Field(
         description="train scale and shift of BatchNorm in the unfrozen blocks; its statistics stay fixed"
@@ -101,7 +100,7 @@ class HeadParams(_Section):
     units: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)] = Field(
         description="widths of the hidden layers; `[]` is a linear head"
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="dropout rate after each hidden layer")
+    dropout: float = Field(ge=0, lt=1, description="dropout rate after each hidden layer")
     features: Literal["conv5", "conv4+conv5"] = Field(
         description="`conv5`, the 2,048 pooled features of the last stage, or `conv4+conv5`, with 1,024 of the stage "
         "before (needs 0, or 3 and more unfrozen blocks)"
@@ -126,14 +125,12 @@ class HeadParams(_Section):
 class AugmentationParams(_Section):
     """Random augmented views of every training image, drawn once, all of one size; their features are cached."""
 
-    views: Annotated[int, Field(ge=0, le=64)] = Field(
-        description="augmented views of each training image besides the plain one; an epoch uses one of them"
+    views: int = Field(
+        ge=0, le=64, description="augmented views of each training image besides the plain one; an epoch uses one"
     )
     size: Side | None = Field(description="side of the training views in pixels; null: as `model.input_size`")
     flip: bool = Field(description="mirror half of the augmented views")
-    min_area: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="smallest share of the image that a random crop keeps"
-    )
+    min_area: float = Field(gt=0, le=1, description="smallest fraction of the image that a random crop keeps")
     seed: Seed = Field(description="another seed gives other crops and flips")
 
 
@@ -143,13 +140,9 @@ class TrainParams(_Section):
     on: Literal["train", "train+val"] = Field(
         description="`train`, or `train+val`: then a fixed number of epochs, without early stopping"
     )
-    epochs: Annotated[int, Field(ge=0)] = Field(
-        description="most epochs of the head alone; 0 keeps the head of a regression"
-    )
-    fine_tune_epochs: Annotated[int, Field(ge=0)] = Field(
-        description="most epochs of head and unfrozen blocks together"
-    )
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(description="images per step")
+    epochs: int = Field(ge=0, description="most epochs of the head alone; 0 keeps the head of a regression")
+    fine_tune_epochs: int = Field(ge=0, description="most epochs of head and unfrozen blocks together")
+    batch_size: int = Field(ge=1, le=4096, description="images per step")
     learning_rate: Positive = Field(description="learning rate of the head alone")
     fine_tune_learning_rate: Positive = Field(description="learning rate of head and unfrozen blocks together")
     schedule: Literal["constant", "cosine"] = Field(
@@ -157,24 +150,18 @@ class TrainParams(_Section):
     )
     warmup_epochs: NonNegative = Field(description="epochs at the start of a phase in which the rate rises from 0")
     weight_decay: NonNegative = Field(description="weight decay of AdamW (decoupled); biases do not decay")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        description="share of the target that is spread over all classes"
-    )
+    label_smoothing: float = Field(ge=0, lt=1, description="share of the target that is spread over all classes")
     class_weights: bool = Field(description="weight the loss so that each class counts the same")
-    patience: Annotated[int, Field(ge=1)] = Field(
-        description="epochs without a better validation score after which a phase ends"
-    )
+    patience: int = Field(ge=1, description="epochs without a better validation score after which a phase ends")
     seed: Seed = Field(description="seed of initial weights, order, choice of views and dropout")
 
 
 class EvaluateParams(_Section):
     """The bootstrap behind the confidence intervals, and the size of the gallery in the report."""
 
-    bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
-        description="resamples for the confidence intervals"
-    )
-    gallery: Annotated[int, Field(ge=0, le=200)] = Field(
-        description="misclassified images that the report shows with Grad-CAM, the most confident first; 0: none"
+    bootstrap_samples: int = Field(ge=100, le=1_000_000, description="resamples for the confidence intervals")
+    gallery: int = Field(
+        ge=0, le=200, description="misclassified images in the report, the most confident first; 0: none"
     )
     seed: Seed = Field(description="seed of the resamples")
 
@@ -217,23 +204,20 @@ class Dimension(_Section):
 class TuneParams(_Section):
     """The study: its length, its search space, and the comparison of its best trial with params.yaml."""
 
-    n_trials: Annotated[int, Field(ge=1)] = Field(description="trials in total, on all machines")
-    repeats: Annotated[int, Field(ge=1, le=100)] = Field(
-        description="trainings per trial, from consecutive seeds; their scores are averaged"
-    )
+    n_trials: int = Field(ge=1, description="trials in total, on all machines")
+    repeats: int = Field(ge=1, le=100, description="trainings per trial, from consecutive seeds, with one mean score")
     pruner: Literal["median", "hyperband", "halving", "none"] = Field(
         description="Optuna pruner, which stops trials that fall behind"
     )
-    warmup_epochs: Annotated[int, Field(ge=0)] = Field(
-        description="epochs that every trial is given before it can be pruned"
-    )
-    confirm_seeds: Annotated[int, Field(ge=0, le=100)] = Field(
-        description="fresh seeds to compare the best trial with `params.yaml`; 0: no comparison"
+    warmup_epochs: int = Field(ge=0, description="epochs that every trial is given before it can be pruned")
+    confirm_seeds: int = Field(
+        ge=0, le=100, description="fresh seeds to compare the best trial with `params.yaml`; 0: no comparison"
     )
     seed: Seed = Field(description="seed of the sampler; trainings start from `train.seed`")
-    space: Annotated[dict[str, Dimension], Field(min_length=1)] = Field(
-        description="searched parameters of `model`, `head`, `augmentation` and `train`: `low` and `high` "
-        "(and `step` or `log`), or `choices`"
+    space: dict[str, Dimension] = Field(
+        min_length=1,
+        description="searched parameters of `model`, `head`, `augmentation` and `train`: `low` and `high` (and `step` "
+        "or `log`), or `choices`",
     )
 
     @field_validator("confirm_seeds")
@@ -250,8 +234,8 @@ class PromoteParams(_Section):
     floors: dict[str, Fraction] = Field(
         description="minimum recall of guarded classes on validation images, such as `{roses: 0.9}`"
     )
-    probe_photos: Annotated[int, Field(ge=1, le=1000)] = Field(
-        description="images of the prediction check: the model must predict what it predicted when it was evaluated"
+    probe_photos: int = Field(
+        ge=1, le=1000, description="images of the prediction check: predictions must equal those of the evaluation"
     )
 
 
