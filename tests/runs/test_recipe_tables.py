@@ -31,7 +31,7 @@ FIVE = """\
   memory_mib: 1024
   machine: a laptop
   date: 2026-11-22
-  command: make bench-recipes FOLDER=/photos/five_class RECIPES=linear,wide,seed-architecture SEEDS=1
+  command: make bench-recipes FOLDER=/photos/five_class RECIPES=linear,wide,mlp-head SEEDS=1
 """
 
 LONG_NAME = "three-blocks-at-a-low-rate"
@@ -88,7 +88,7 @@ def test_into_a_pipe_nothing_is_cut(measured):
     for word in DESCRIPTION.split():
         assert word in done.stdout
     done = subprocess.run([*command, "show", "linear"], capture_output=True, encoding="utf-8", env=environment)
-    whole = "command  make bench-recipes FOLDER=/photos/five_class RECIPES=linear,wide,seed-architecture SEEDS=1"
+    whole = "command  make bench-recipes FOLDER=/photos/five_class RECIPES=linear,wide,mlp-head SEEDS=1"
     assert f"  {whole}\n" in done.stdout
 
 
@@ -124,7 +124,7 @@ def test_a_recipe_in_full(measured, flowers):
         "  took     38 s and 1.0 GiB, a whole `dvc repro` that found no activations",
         "  machine  a laptop",
         "  date     2026-11-22",
-        "  command  make bench-recipes FOLDER=/photos/five_class RECIPES=linear,wide,seed-architecture SEEDS=1",
+        "  command  make bench-recipes FOLDER=/photos/five_class RECIPES=linear,wide,mlp-head SEEDS=1",
         "",
         "parameter    default          recipe",
         "head.units   [256, 128, 64]   []",

@@ -49,7 +49,7 @@ class Checkout:
         document = self._world.settings(**changes).model_dump(mode="json", exclude_unset=True)
         document["dataset"]["path"] = str(self.folder / "photos")
         yaml = YAML()
-        yaml.indent(sequence=2)
+        yaml.width = 4096
         with paths.PARAMS.open("w", encoding="utf-8") as file:
             file.write("# Of this test.\n")
             yaml.dump(document, file)

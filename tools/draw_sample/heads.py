@@ -1,6 +1,6 @@
 """Flowers of many rays around a head: daisy, sunflower and dandelion.
 
-A species is chosen once a picture (its colours and proportions); its blooms then differ only in the details.
+A species is chosen once per image (its colours and proportions); its blooms then differ only in the details.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from draw_sample.petals import (
     strap,
 )
 
-# Base and tip of the petals, by how often. The classes share most of their colours on purpose.
+# Base and tip of the petals, by how often. The classes share most of their colours, so that colour does not tell them apart.
 DAISY_PETALS: list[tuple[float, Hsv, Hsv]] = [
     (4, (50, 0.06, 0.97), (45, 0.02, 1.0)),
     (2, (320, 0.10, 0.98), (328, 0.45, 0.92)),
@@ -175,7 +175,7 @@ class Dandelion:
             openness=float(rng.uniform(0.75, 1.0)),
         )
 
-    def bloom(self, rng: Rng, detail: float = 1.0) -> Faces:
+    def bloom(self, rng: Rng, detail: float = 1.0) -> Faces:  # noqa: ARG002 - of the protocol Species
         """One flower head of radius 1."""
         steps = (4, 2)
         outward = np.sqrt((np.arange(self.count) + 0.5) / self.count)
@@ -221,7 +221,7 @@ class Clock:
             flown=float(pick(rng, [0.0, 0.1, 0.35], [5, 3, 1])),
         )
 
-    def bloom(self, rng: Rng, detail: float = 1.0) -> Faces:
+    def bloom(self, rng: Rng, detail: float = 1.0) -> Faces:  # noqa: ARG002 - of the protocol Species
         """One seed head of radius 1."""
         index = np.arange(self.count) + 0.5
         height = 1 - 2 * index / self.count

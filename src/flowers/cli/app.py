@@ -1,14 +1,14 @@
-"""The program that all commands belong to, and the headings that they stand under in `flowers --help`."""
+"""The program that all commands belong to, and their headings in `flowers --help`."""
 
 from typing import Annotated
 
 import typer
 
-STAGES, EXPERIMENTS, WORK, HOUSE = (
+STAGES, EXPERIMENTS, INFERENCE, MAINTENANCE = (
     "Stages, as dvc.yaml runs them",
     "Experiments",
-    "The model at work",
-    "Housekeeping",
+    "Inference",
+    "Maintenance",
 )
 
 app = typer.Typer(

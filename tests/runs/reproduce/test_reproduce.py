@@ -130,7 +130,7 @@ def test_an_experiment_outside_of_the_workspace_without_dvcs_cache_and_anew(copy
     shutil.rmtree(copy.folder / ".dvc/cache")  # the photos are in the remote, in the repository
     done = reproduce(copy, run.info.run_id, "--fresh", "--keep", TMPDIR=str(temporary))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Activations: computed anew" in done.stderr and "Running the backbone" in done.stderr
+    assert "Activations: computed anew" in done.stderr and "Extracting features" in done.stderr
     (kept,) = [path for path in temporary.iterdir() if path.name.startswith("flowers-reproduce-")]
     assert f"Kept: {kept / 'checkout'}. To remove it: git worktree remove --force {kept / 'checkout'}" in done.stderr
     assert "dropout: 0.4" in (kept / "checkout/params.yaml").read_text()
