@@ -1,4 +1,9 @@
-"""Who trains a trial, and whether it still does: so that a trial is neither lost with its process nor trained twice."""
+"""Heartbeats of trials in training: a trial is neither lost with its process nor trained twice.
+
+Optuna's own heartbeat (RDBStorage with RetryHeartbeatStaleTrialCallback) does not fit: JournalStorage, the default here,
+has none; a retried trial gets a new number there, so a study would hold more than n_trials trials and sample others than
+an uninterrupted one; and a process that died on this machine would be noticed only after the grace period.
+"""
 
 import contextlib
 import os
@@ -14,54 +19,50 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 # Attributes of a trial
-WORKER = "worker"  # machine, process, and when that began
-SAID = "alive"  # when the worker last said so, in seconds since 1970
+WORKER = "worker"  # machine, process id and start of the process
+HEARTBEAT = "heartbeat"  # the last one, in seconds since 1970
 
-BEAT_SECONDS = 60.0
-SILENT_SECONDS = 600.0  # after which a worker on another machine is taken for dead
+INTERVAL_SECONDS = 60.0
+STALE_SECONDS = 600.0  # without a heartbeat, after which a worker on another machine counts as dead
+_CLOCK_SECONDS = 5.0  # by which the start of a process may seem to move when the clock is set
 
 
 def machine() -> str:
-    """The machine, as processes that see each other know it: its name, this start of it, and the space of process ids.
+    """The machine as processes with a common space of process ids know it.
 
-    Names alone do not tell machines apart: many are called localhost, and a container's may be its host's.
+    Names alone do not tell machines apart: many are called localhost, and a container may have its host's name.
     """
     try:
-        start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        start += f"-{Path('/proc/self/ns/pid').stat().st_ino}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{platform.node()}/{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:  # not Linux
-        start = f"{uuid.getnode():x}"
-    return f"{platform.node()}/{start}"
+        return f"{platform.node()}/{uuid.getnode():x}"
 
 
-def myself() -> str:
-    """What this process is called in the attributes of its trial."""
+def this_worker() -> str:
+    """The value of WORKER for this process."""
     import psutil
 
     return f"{machine()} {os.getpid()} {psutil.Process().create_time():.0f}"
 
 
 def is_alive(trial: "FrozenTrial") -> bool:
-    """Whether a trial's worker is: on this machine its process is looked for, on another one its last word counts."""
+    """Whether a trial's worker runs: its process on this machine, its last heartbeat on another one."""
     import psutil
 
-    if WORKER not in trial.user_attrs:  # it died before it could say its name
+    if WORKER not in trial.user_attrs:  # the process died before it wrote the attribute
         return False
     where, process, began = trial.user_attrs[WORKER].rsplit(" ", 2)
     if where != machine():
-        said = float(trial.user_attrs.get(SAID, 0))
-        started_since = where.partition("/")[0] == platform.node() and said < psutil.boot_time()
-        return not started_since and time.time() - said < SILENT_SECONDS
+        return time.time() - float(trial.user_attrs.get(HEARTBEAT, 0)) < STALE_SECONDS
     try:
-        there = psutil.Process(int(process))
-        # The start is rounded, and the clock may have been set since.
-        same: bool = abs(there.create_time() - float(began)) < 5
-        return same and bool(there.status() != psutil.STATUS_ZOMBIE)
+        found = psutil.Process(int(process))
+        same = abs(found.create_time() - float(began)) < _CLOCK_SECONDS
+        return bool(same and found.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 
 
-def said(trial: "Trial") -> contextlib.AbstractContextManager[None]:
-    """Say now and then, while the body runs, that this process still trains the trial."""
-    # Where it cannot be said, the training itself will notice that the storage is gone.
-    return repeating(lambda: trial.set_user_attr(SAID, time.time()), BEAT_SECONDS)
+def beating(trial: "Trial") -> contextlib.AbstractContextManager[None]:
+    """Write heartbeats of a trial while the body runs."""
+    return repeating(lambda: trial.set_user_attr(HEARTBEAT, time.time()), INTERVAL_SECONDS)

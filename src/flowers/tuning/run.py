@@ -1,7 +1,6 @@
 """`flowers tune` from end to end: begin or resume a study, train its trials, compare, publish, and apply."""
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from flowers.common import console
@@ -9,36 +8,24 @@ from flowers.common.errors import UserError
 from flowers.config import edit
 from flowers.config.params import Params
 from flowers.tracking import StudyFacts, StudyRuns
-from flowers.tuning import crew, screen, study_figures, summary, trial_table, verdict, worker
+from flowers.tuning import screen, study_figures, summary, trial_table, verdict, worker
+from flowers.tuning.options import Options
 from flowers.tuning.space import Space, decoded
 from flowers.tuning.storage import Storage
 from flowers.tuning.study import Study
 from flowers.tuning.worker import Stop, Trainer
 
-_STOPPING = "Stopping after this epoch; nothing is lost. (Ctrl-C again: at once)"
+_STOPPING = "Stopping after this epoch; the study can be resumed. (Ctrl-C again: stop now)"
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line adds to params.yaml."""
-
-    n_trials: int
-    workers: int = 1
-    storage: str | None = None
-    study: str | None = None
-    new: bool = False
-    apply: bool = False
-    force: bool = False
-
-
 def tune(settings: Params, options: Options) -> int:
-    """Search until `n_trials` trials have ended, and print what was found; returns the exit status.
+    """Search until `n_trials` trials have ended, and print the result; returns the exit status.
 
     Raises UserError where the space, the storage or the study cannot be used, or no trial was completed.
     """
     if settings.train.on != "train":
-        raise UserError("params.yaml: train.on must be 'train' for a study: its scores are those of validation photos")
+        raise UserError("params.yaml: train.on must be 'train' for a study: its scores are those of validation images")
     space = Space(settings)
     if options.apply and not options.force:
         edit.refuse(edit.uncommitted(space.names))
@@ -46,21 +33,23 @@ def tune(settings: Params, options: Options) -> int:
     trainer, stop = Trainer(space), Stop()
     if not study.finished(options.n_trials):
         ended = sum(trial.state.is_finished() for trial in study.trials())
-        begun = f"goes on after {ended} trials" if ended else "begins"
-        console.say(f"Study '{study.name}' in {study.storage.shown} {begun}")
-        trainer.data(settings)  # with all cores, before there are several workers; Ctrl-C ends it at once
+        begun = f"Resuming study '{study.name}' after {ended} trials" if ended else f"Beginning study '{study.name}'"
+        console.say(f"{begun} in {study.storage.shown}")
+        trainer.data(settings)  # before Ctrl-C is taken as a request: here it ends the command at once
     with stop.listening(_STOPPING):
         if not study.finished(options.n_trials):
-            _search(study, trainer, options, stop)
+            with screen.showing(study, options.n_trials):
+                worker.work(study, trainer, study_runs(study), options.n_trials, stop)
         _publish(study, options.n_trials)
-        found = verdict.read(study) if stop.asked else verdict.reach(study, trainer, stop)
+        found = verdict.read(study) if stop.requested else verdict.reach(study, trainer, stop)
     summary.show(study, found, options)
-    if stop.asked:
+    if stop.requested:
         return INTERRUPTED
     if found is None:
         raise UserError(f"no trial of study '{study.name}' was completed: {summary.reasons(study)}")
-    if options.apply:
-        _apply(study, found)
+    if options.apply and not found.is_current:
+        edit.write({name: decoded(value) for name, value in found.best.params.items()})
+        console.say("params.yaml now holds the values of the best trial. Train with them: dvc repro")
     return 0
 
 
@@ -73,29 +62,13 @@ def study_runs(study: Study) -> StudyRuns:
     return StudyRuns(facts, study.space.settings, study.storage.exclusive)
 
 
-def _search(study: Study, trainer: Trainer, options: Options, stop: Stop) -> None:
-    with screen.showing(study, options.n_trials, options.workers):
-        if options.workers == 1:
-            worker.work(study, trainer, study_runs(study), options.n_trials, stop)
-        else:
-            task = crew.Task(study.space.settings, study.storage.address, study.name, options.n_trials)
-            crew.work(task, study, options.workers, stop)
-
-
 def _publish(study: Study, n_trials: int) -> None:
-    trials = study.trials()
+    """Write the table of trials and the figures, and put them and all trials on the study's runs in MLflow."""
+    trials, importances = study.trials(), study.importances()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         table = trial_table.table(trials, study.space.names)
         table.to_csv(folder / "trials.csv", index=False)
-        importances = study.importances()
         study_figures.draw(trials, importances, folder)
         status = "FINISHED" if study.finished(n_trials) else "KILLED"
         study_runs(study).finish(trial_table.facts(trials, study.space), {"trials": table}, folder, status, importances)
-
-
-def _apply(study: Study, found: verdict.Verdict) -> None:
-    if found.is_current:
-        return
-    edit.write({name: decoded(value) for name, value in found.winner.params.items()})
-    console.say("params.yaml now holds the winner. Train it: dvc repro")
