@@ -15,7 +15,8 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install extras repro tune dashboard ui experiments scores report serve demo lint test test-slow bench bench-recipes lock clean
+.PHONY: help install extras repro tune dashboard ui experiments scores report serve demo lint test test-slow docs sample \
+  bench bench-recipes lock gc clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,7 +61,7 @@ repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print th
 	@echo "      open build/evaluation/report.html, the result on one page"
 	@echo "(with .venv active: source .venv/bin/activate)"
 
-tune: $(VENV)/.installed  ## search for better parameters with Optuna (make tune OPTIONS="--n-trials 50 --workers 2")
+tune: $(VENV)/.installed  ## search for better parameters with Optuna (make tune OPTIONS="--n-trials 50")
 	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)
 	@dvc repro split
 	@flowers tune $(OPTIONS)
@@ -92,6 +93,10 @@ lint: $(VENV)/.installed  ## style and types
 	@ruff format --quiet --check
 	@mypy --no-error-summary
 
+docs: $(VENV)/.installed  ## build the documentation site into build/docs
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet --site-dir build/docs
+	@echo "build/docs/index.html"
+
 # Tests of one file share what it set up, so files are dealt to the processes whole.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
@@ -120,6 +125,16 @@ lock: $(VENV)/.installed  ## resolve pyproject.toml into the locks again
 	  | awk 'NR==FNR {known[$$1]; next} /^[a-z]/ {keep = !($$1 in known)} keep' requirements.lock - > requirements-extras.lock
 	@# The CPU build must not come along: an override takes it out, and all else is as in the first lock.
 	@$(COMPILE) --extra dev --extra gpu --constraint requirements.lock --override <(echo "tensorflow-cpu; sys_platform == 'never'") pyproject.toml -o requirements-gpu.lock
+
+sample: $(VENV)/.installed  ## draw a data set like the sample (make sample FOLDER=drawn OPTIONS="--per-class 60 --seed 1")
+	@PYTHONPATH=tools python -m draw_sample "$(or $(FOLDER),drawn)" $(OPTIONS)
+
+# `dvc gc` does not know what queued experiments and a git stash refer to: see docs/disk.md.
+gc: $(VENV)/.installed  ## list what no commit or experiment refers to in DVC's cache (make gc YES=1: delete it, and deleted MLflow runs)
+	@dvc gc --workspace --all-commits --all-experiments $(if $(YES),--force,--dry) 2> >(grep -v "missing version info" >&2)
+	@$(if $(YES),mlflow gc --backend-store-uri "$$MLFLOW_TRACKING_URI",echo "make gc YES=1 deletes it, and what the MLflow store keeps of deleted runs")
+
+gc: export MLFLOW_TRACKING_URI := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/tracking/mlflow.db)
 
 clean:  ## remove what the pipeline made (not the data, the cache or the tracking store)
 	@rm -rf build dvc_plots

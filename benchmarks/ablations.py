@@ -17,6 +17,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import scratch
@@ -59,7 +60,7 @@ class Half:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="train/, val/ and test/ of one folder a class")
-    where = {"dataset.path": str(parser.parse_args().photos.resolve()), "split.method": "official"}
+    where: dict[str, object] = {"dataset.path": str(parser.parse_args().photos.resolve()), "split.method": "official"}
     document = YAML(typ="safe").load((scratch.ROOT / "benchmarks" / "ablations.yaml").read_text(encoding="utf-8"))
     base = document["base"]
     # Read here, because the stages that are called stand in a folder of their own.
@@ -77,7 +78,7 @@ def main() -> None:
     before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     about = {"base": base, "regression": document["regression"], "photos": len(labels)}
     before = before if about.items() <= before.items() else {}
-    found = {kind: _known(before.get(kind, []), document[kind]) for kind in kinds}
+    found: dict[str, Any] = {kind: _known(before.get(kind, []), document[kind]) for kind in kinds}
     for kind, (values, partner) in kinds.items():
         for place, variant in enumerate(document[kind]):
             if "score" not in found[kind][place] and "commit" not in variant:
@@ -87,7 +88,7 @@ def main() -> None:
             RESULT.write_text(json.dumps(about | measured, indent=1) + "\n", encoding="utf-8")
 
 
-def _known(before: list[dict], variants: list[dict]) -> list[dict]:
+def _known(before: list[dict[str, Any]], variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The variants, each with what was measured of it already."""
     return [
         next((row for row in before if (row["what"], row["params"]) == (variant["what"], variant["params"])), {})
@@ -96,7 +97,9 @@ def _known(before: list[dict], variants: list[dict]) -> list[dict]:
     ]
 
 
-def measure(values: dict, partner: dict | None, where: dict, labels: np.ndarray) -> dict:
+def measure(
+    values: dict[str, Any], partner: dict[str, Any] | None, where: dict[str, Any], labels: np.ndarray
+) -> dict[str, Any]:
     """The score of these values; where they have a partner, the difference to it, too."""
     found = answers(values, where)
     row = {"score": round(_score(labels, found), 4), **found["about"]}
@@ -107,11 +110,11 @@ def measure(values: dict, partner: dict | None, where: dict, labels: np.ndarray)
     return row
 
 
-def _score(labels: np.ndarray, found: dict) -> float:
+def _score(labels: np.ndarray, found: dict[str, Any]) -> float:
     return classification.scores(labels, found["probabilities"])[SCORE]
 
 
-def answers(values: dict, where: dict) -> dict:
+def answers(values: dict[str, Any], where: dict[str, Any]) -> dict[str, Any]:
     """Every photo's probabilities by a model that did not see it, and the seconds of a training."""
     file = kept(values)
     if not file.exists():
@@ -123,18 +126,18 @@ def answers(values: dict, where: dict) -> dict:
     return {"probabilities": softmax(logits), "about": about}
 
 
-def kept(values: dict) -> Path:
+def kept(values: dict[str, Any]) -> Path:
     """Where the answers of what is trained like this are, or will be; what they are asked decides no training."""
     trained = {key: value for key, value in values.items() if key not in ("model.mirror", "model.input_size")}
     said = json.dumps([trained, _sizes(values), scratch.machine()], sort_keys=True)
     return ANSWERS / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.npz"
 
 
-def _sizes(values: dict) -> tuple[int, ...]:
+def _sizes(values: dict[str, Any]) -> tuple[int, ...]:
     return SIZES if values["model.unfreeze_blocks"] else (values["model.input_size"],)
 
 
-def train(values: dict) -> dict:
+def train(values: dict[str, Any]) -> dict[str, Any]:
     """Logits (2, photos, classes) of plain and mirrored photos by their size, each from the half that lacks it."""
     scratch.write_params(WORLD, values)
     settings = params.load()
@@ -147,7 +150,8 @@ def train(values: dict) -> dict:
     seconds = []
     for seen, unseen in StratifiedKFold(HALVES, shuffle=True, random_state=0).split(labels, labels):
         start, progress = time.perf_counter(), phases.Progress()
-        fitting.fit(settings.model, head, settings.train, Half(whole, seen), progress)
+        half = cast(fitting.Data, Half(whole, seen))
+        fitting.fit(settings.model, head, settings.train, half, progress)
         seconds.append(time.perf_counter() - start)
         model = keras_model.head(classes, head.units, head.dropout, 0, head.normalization, feature_layer.features)
         keras_model.set_tensors(model, progress.best)

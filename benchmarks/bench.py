@@ -24,6 +24,7 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import bench_picture
 import bench_summary
@@ -67,14 +68,14 @@ class Scene:
         return self.work / "cache"
 
 
-def extraction(scene: Scene) -> dict:
+def extraction(scene: Scene) -> dict[str, Any]:
     """Predict runs at half speed in some processes, for no known cause: so each repeat is another process."""
     plan = scene.plan
-    found = {"ceilings": [], "usual": [], "ours": []}
+    found: dict[str, Any] = {"ceilings": [], "usual": [], "ours": []}
     precisions = ["float32", "bfloat16"] if scene.best_precision == "bfloat16" else ["float32"]
     for _ in range(plan.repeats):
         found["ceilings"].append(timed(scene, "ceilings:measure", scene.ours, precisions=precisions, repeats=3))
-        length = {"count": plan.predicted, "repeats": plan.repeats}
+        length: dict[str, Any] = {"count": plan.predicted, "repeats": plan.repeats}
         found["usual"].append(timed(scene, "measure_usual:predict", scene.ours, **length))
         found["ours"].append(timed(scene, "measure_ours:extract", scene.ours, **length))
     length = {"count": min(64, plan.predicted), "repeats": 1, "more": False}
@@ -82,8 +83,8 @@ def extraction(scene: Scene) -> dict:
     return found | {"usual_without_onednn": timed(scene, "measure_usual:predict", scene.ours, without, **length)}
 
 
-def study_extraction(scene: Scene) -> list[dict]:
-    found = []
+def study_extraction(scene: Scene) -> list[dict[str, Any]]:
+    found: list[Any] = []
     for repeat in range(scene.plan.repeats):
         # The last one's cache is where the epochs find their activations.
         cache = scene.cache if repeat == scene.plan.repeats - 1 else scene.work / f"cache-{repeat}"
@@ -92,29 +93,29 @@ def study_extraction(scene: Scene) -> list[dict]:
     return found
 
 
-def epochs(scene: Scene) -> dict:
+def epochs(scene: Scene) -> dict[str, Any]:
     plan = scene.plan
-    found = {str(depth): {"usual": [], "ours": []} for depth in DEPTHS}
+    found: dict[str, Any] = {str(depth): {"usual": [], "ours": []} for depth in DEPTHS}
     for _ in range(plan.repeats):
         for depth in DEPTHS:
             usual = timed(scene, "measure_usual:epochs", scene.usual, unfreeze_blocks=depth, count=1)
-            length = {"head_epochs": plan.head_epochs, "tail_epochs": plan.tail_epochs if depth else 0}
+            length: dict[str, Any] = {"head_epochs": plan.head_epochs, "tail_epochs": plan.tail_epochs if depth else 0}
             ours = timed(scene, "measure_ours:epochs", scene.ours, unfreeze_blocks=depth, **length)
             found[str(depth)]["usual"].append(usual)
             found[str(depth)]["ours"].append(ours)
     return found
 
 
-def accuracy(scene: Scene) -> dict:
-    found = {"usual": [], "ours": []}
+def accuracy(scene: Scene) -> dict[str, Any]:
+    found: dict[str, Any] = {"usual": [], "ours": []}
     for seed in range(scene.plan.seeds):
         for side, module in (("usual", "measure_usual"), ("ours", "measure_ours")):
-            arguments = {"epochs": scene.plan.score_epochs, "seed": seed}
+            arguments: dict[str, Any] = {"epochs": scene.plan.score_epochs, "seed": seed}
             found[side].append(timed(scene, f"{module}:accuracy", scene.usual, **arguments))
     return found
 
 
-def commands(scene: Scene) -> dict:
+def commands(scene: Scene) -> dict[str, Any]:
     """Seconds of `flowers --help`, of `dvc repro` with nothing to do, and of that in a pipeline of trivial stages."""
     say("making a checkout and running its pipeline once")
     ours = scratch.checkout(scene.work / "checkout", scene.weights, scene.precision, scene.cache)
@@ -124,7 +125,7 @@ def commands(scene: Scene) -> dict:
         "repro": (["dvc", "repro"], ours),
         "repro_trivial": (["dvc", "repro"], trivial),
     }
-    found = {name: [] for name in lines}
+    found: dict[str, Any] = {name: [] for name in lines}
     for turn in range(scene.plan.starts + 1):
         for name, (command, folder) in lines.items():
             start = time.perf_counter()
@@ -139,14 +140,17 @@ def commands(scene: Scene) -> dict:
 SECTIONS = (extraction, study_extraction, epochs, commands, accuracy)
 
 
-def timed(scene: Scene, measurement: str, folder: Path, variables: dict[str, str] | None = None, **arguments) -> dict:
+def timed(
+    scene: Scene, measurement: str, folder: Path, variables: dict[str, str] | None = None, **arguments: Any
+) -> dict[str, Any]:
     """What `<module>:<function>` returns in a process of its own, in this folder."""
     shown = " ".join(f"{name}={value}" for name, value in arguments.items())
     start = time.perf_counter()
     command = [sys.executable, str(Path(__file__).resolve()), "--measure", measurement, json.dumps(arguments)]
     printed = scratch.run(command, folder, scratch.environment(scene.cache) | (variables or {}))
     say(f"{measurement} {shown}: {time.perf_counter() - start:.0f} s")
-    return json.loads(printed.splitlines()[-1])
+    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return found
 
 
 def main() -> None:
@@ -189,12 +193,13 @@ def main() -> None:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
 
-def measure(measurement: str, arguments: str) -> dict:
+def measure(measurement: str, arguments: str) -> dict[str, Any]:
     module, function = measurement.split(":")
-    return getattr(importlib.import_module(module), function)(**json.loads(arguments))
+    found: dict[str, Any] = getattr(importlib.import_module(module), function)(**json.loads(arguments))
+    return found
 
 
-def prepare(work: Path, given: argparse.Namespace, plan: Plan) -> tuple[Scene, dict]:
+def prepare(work: Path, given: argparse.Namespace, plan: Plan) -> tuple[Scene, dict[str, Any]]:
     """The folders to measure in, and what the report says of the machine and the photos."""
     from flowers.model import weights
     from flowers.tracking import provenance
@@ -238,7 +243,7 @@ def installed(name: str) -> str:
     return version(name)
 
 
-def write(report: Path, picture: Path, content: dict) -> None:
+def write(report: Path, picture: Path, content: dict[str, Any]) -> None:
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     bench_picture.draw(content, picture)

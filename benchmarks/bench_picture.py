@@ -6,6 +6,7 @@ python benchmarks/bench_picture.py benchmarks/results/bench.json docs/bench.png
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import bench_summary
 from matplotlib.axes import Axes
@@ -28,9 +29,9 @@ NAMES = {
 }
 
 
-def draw(content: dict, destination: Path) -> None:
+def draw(content: dict[str, Any], destination: Path) -> None:
     """Draw what the report has timings for; nothing where it has none of these."""
-    found = {row.key: row for row in bench_summary.rows(content)}
+    found: dict[str, Any] = {row.key: row for row in bench_summary.rows(content)}
     shown = [found[key] for key in NAMES if key in found]
     if not shown:
         return
@@ -49,8 +50,8 @@ def draw(content: dict, destination: Path) -> None:
     axes.plot([0, 0], [-0.42, len(shown) - 0.58], color=GREY, linewidth=1, clip_on=False)
     figure.text(0.3 / WIDTH, 1 - 0.36 / height, "Time for the same work", fontsize=14, fontweight="bold", color=INK)
     handles = [Patch(color=USUAL, label="the usual way with Keras"), Patch(color=BLUE, label="this project")]
-    place = {"loc": "center right", "bbox_to_anchor": (1 - 0.2 / WIDTH, 1 - 0.31 / height), "ncols": 2}
-    figure.legend(handles=handles, frameon=False, fontsize=10, labelcolor=INK, handlelength=1.1, **place)
+    anchor: dict[str, Any] = {"loc": "center right", "bbox_to_anchor": (1 - 0.2 / WIDTH, 1 - 0.31 / height), "ncols": 2}
+    figure.legend(handles=handles, frameon=False, fontsize=10, labelcolor=INK, handlelength=1.1, **anchor)
     figure.text(0.3 / WIDTH, 0.16 / height, _footnote(content, found), fontsize=8, color=GREY, linespacing=1.5)
     destination.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(destination, metadata={"Software": None})
@@ -58,6 +59,8 @@ def draw(content: dict, destination: Path) -> None:
 
 def _bars(axes: Axes, place: int, row: bench_summary.Row) -> None:
     """The longer one of the two takes the whole width."""
+    assert row.usual is not None  # only such rows are drawn
+    assert row.ours is not None
     usual, ours = (100 / row.usual, 100 / row.ours) if row.unit == "photos/s" else (row.usual, row.ours)
     upper, lower = place - BAR / 2 - 0.015, place + BAR / 2 + 0.015
     for height, seconds, colour in ((upper, usual, USUAL), (lower, ours, BLUE)):
@@ -67,7 +70,7 @@ def _bars(axes: Axes, place: int, row: bench_summary.Row) -> None:
     end = ours / max(usual, ours)
     inside = end > 0.6
     time, factor = bench_summary.text(ours, "s"), f"{bench_summary.times(row.ratio)} as fast"
-    style = {"va": "center", "fontsize": 9}
+    style: dict[str, Any] = {"va": "center", "fontsize": 9}
     if inside:
         axes.text(end - GAP, lower, time, ha="right", color="white", **style)
         axes.text(GAP, lower, factor, ha="left", color="white", fontweight="bold", **style | {"fontsize": 10})
@@ -77,12 +80,12 @@ def _bars(axes: Axes, place: int, row: bench_summary.Row) -> None:
     axes.annotate(factor, (1, 0.5), (9, 0), xycoords=drawn, textcoords="offset points", **style)
 
 
-def _footnote(content: dict, found: dict[str, bench_summary.Row]) -> str:
+def _footnote(content: dict[str, Any], found: dict[str, bench_summary.Row]) -> str:
     photos, versions = content["photos"], content["versions"]
     lines = []
     if "accuracy" in found:
         row = found["accuracy"]
-        usual, ours = (f"{v:.1f} ± {sd:.1f} %" for v, sd in zip((row.usual, row.ours), row.spread, strict=True))
+        usual, ours = (f"{v:.1f} ± {sd:.1f} %" for v, sd in zip((row.usual, row.ours), row.spread or (), strict=True))
         seeds = content["plan"]["seeds"]
         lines.append(
             f"Test accuracy of the same training: {usual} the usual way, {ours} here (mean and sd over seeds: {seeds})."

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import mean, median, stdev
+from typing import Any
 
 import ceilings
 from rich import box
@@ -43,9 +44,9 @@ class Row:
         return (self.ratio or self.ours) >= self.wanted
 
 
-def rows(content: dict) -> list[Row]:
+def rows(content: dict[str, Any]) -> list[Row]:
     """All lines that the timings give; a section that was not measured gives none."""
-    found = []
+    found: list[Any] = []
     for needed, lines in (
         (("extraction",), _extraction),
         (("extraction",), _shares),
@@ -59,7 +60,7 @@ def rows(content: dict) -> list[Row]:
     return found
 
 
-def _extraction(content: dict) -> Iterator[Row]:
+def _extraction(content: dict[str, Any]) -> Iterator[Row]:
     timings = content["timings"]["extraction"]
     usual = {name: [_rate(process, name) for process in timings["usual"]] for name in ("predict", "function", "files")}
     ours = {name: median(_rate(process, name) for process in timings["ours"]) for name in ("arrays", "files")}
@@ -77,7 +78,7 @@ def _extraction(content: dict) -> Iterator[Row]:
     yield Row("without_onednn", "… against predict without oneDNN", "photos/s", ours["arrays"], plain, note=note)
 
 
-def _shares(content: dict) -> Iterator[Row]:
+def _shares(content: dict[str, Any]) -> Iterator[Row]:
     rate = median(_rate(process, "arrays") for process in content["timings"]["extraction"]["ours"])
     measured = ceiling_figures(content)
     precision = content["precision"]
@@ -91,7 +92,7 @@ def _shares(content: dict) -> Iterator[Row]:
         )
 
 
-def ceiling_figures(content: dict) -> dict[str, dict[str, float]]:
+def ceiling_figures(content: dict[str, Any]) -> dict[str, dict[str, float]]:
     """GFLOP/s by precision and operation: the median of all processes' timings."""
     processes = content["timings"]["extraction"]["ceilings"]
     return {
@@ -102,7 +103,7 @@ def ceiling_figures(content: dict) -> dict[str, dict[str, float]]:
     }
 
 
-def _epochs(content: dict) -> Iterator[Row]:
+def _epochs(content: dict[str, Any]) -> Iterator[Row]:
     tail = 4.0 if content["precision"] == "bfloat16" else 2.5
     for depth, name, wanted in (
         (0, "An epoch of the head, base frozen", 250.0),
@@ -122,13 +123,13 @@ def _epochs(content: dict) -> Iterator[Row]:
         yield Row(f"epoch_{depth}", name, "s", here, median(times), wanted, note="; ".join(notes))
 
 
-def epoch_photos(content: dict) -> int:
+def epoch_photos(content: dict[str, Any]) -> int:
     """The photos of an epoch, those that it validates on included."""
     measured = content["timings"].get("epochs")
     return measured["0"]["ours"][0]["photos"] if measured else 0
 
 
-def _study(content: dict) -> Iterator[Row]:
+def _study(content: dict[str, Any]) -> Iterator[Row]:
     """A trial of the usual way is ten epochs; one of this project ten of the head and, with blocks, ten of both."""
     extracted = content["timings"]["study_extraction"]
     trained = _sides(content, 0)[1][0]["photos"]  # train and val
@@ -147,13 +148,13 @@ def _study(content: dict) -> Iterator[Row]:
     yield Row("study", name, "s", ours, usual, 8.0, note=note)
 
 
-def _epochs_of_trial(process: dict) -> float:
+def _epochs_of_trial(process: dict[str, Any]) -> float:
     """An epoch of the head, and one of both: a trial writes no checkpoint."""
     last = process["tail"] or process["head"]
-    return last - median(process["checkpoints"]) + (process["head"] if process["tail"] else 0)
+    return float(last - median(process["checkpoints"]) + (process["head"] if process["tail"] else 0))
 
 
-def _commands(content: dict) -> Iterator[Row]:
+def _commands(content: dict[str, Any]) -> Iterator[Row]:
     timings = content["timings"]["commands"]
     beyond = median(timings["repro"]) - median(timings["repro_trivial"])
     note = f"dvc repro {median(timings['repro']):.2f} s, of trivial stages {median(timings['repro_trivial']):.2f} s"
@@ -167,26 +168,26 @@ def _commands(content: dict) -> Iterator[Row]:
     yield Row("model", "The model logged to MLflow", "s", median(share["models"]), None, 1.0, True)
 
 
-def _accuracy(content: dict) -> Iterator[Row]:
+def _accuracy(content: dict[str, Any]) -> Iterator[Row]:
     sides = [
         [100 * process["accuracy"] for process in content["timings"]["accuracy"][side]] for side in ("usual", "ours")
     ]
-    spread = tuple(stdev(scores) if len(scores) > 1 else 0.0 for scores in sides)
+    usual, ours = (float(stdev(scores)) if len(scores) > 1 else 0.0 for scores in sides)
     plan, tested = content["plan"], content["timings"]["accuracy"]["ours"][0]["photos"]
     note = f"mean ± sd, {plan['seeds']} × {plan['score_epochs']} epochs of the head; {tested} test photos"
-    yield Row("accuracy", "Test accuracy", "%", mean(sides[1]), mean(sides[0]), spread=spread, note=note)
+    yield Row("accuracy", "Test accuracy", "%", mean(sides[1]), mean(sides[0]), spread=(usual, ours), note=note)
 
 
-def _sides(content: dict, depth: int) -> tuple[list[dict], list[dict]]:
+def _sides(content: dict[str, Any], depth: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     both = content["timings"]["epochs"][str(depth)]
     return both["usual"], both["ours"]
 
 
-def _rate(process: dict, name: str) -> float:
-    return process["photos"] / median(process[name])
+def _rate(process: dict[str, Any], name: str) -> float:
+    return float(process["photos"] / median(process[name]))
 
 
-def show(content: dict) -> None:
+def show(content: dict[str, Any]) -> None:
     """Print the tables."""
     console = Console()
     if not console.is_terminal:
@@ -215,7 +216,7 @@ def show(content: dict) -> None:
         console.print(_ceilings(content))
 
 
-def _ceilings(content: dict) -> Table:
+def _ceilings(content: dict[str, Any]) -> Table:
     measured = ceiling_figures(content)
     table = Table("What the processor can do", box=box.MARKDOWN)
     for precision in ("float32", "bfloat16"):

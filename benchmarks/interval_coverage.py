@@ -10,6 +10,7 @@ differences that `flowers compare` shows. The truth is the score of the populati
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +29,12 @@ SETTINGS = (  # classes, photos of the largest and of the smallest class, how fa
 RESULT = Path(__file__).parent / "results" / "interval_coverage.json"
 
 
-def population(n_classes, sharpness, rng):
+def population(n_classes: int, sharpness: float, rng: np.random.Generator) -> tuple[Any, Any]:
     """Labels of a population, and the probabilities of two models, (n, n_classes) each."""
     labels = np.repeat(np.arange(n_classes), POPULATION // n_classes)
     ease = rng.normal(0, 0.5, size=n_classes)  # some classes are harder
     common = rng.normal(size=(len(labels), n_classes))
-    found = []
+    found: list[Any] = []
     for better in (0.0, 0.15):
         logits = SHARED**0.5 * common + (1 - SHARED) ** 0.5 * rng.normal(size=common.shape)
         logits[np.arange(len(labels)), labels] += sharpness + better + ease[labels]
@@ -42,11 +43,15 @@ def population(n_classes, sharpness, rng):
     return labels, found
 
 
-def truths(labels, probabilities, photos):
+def truths(labels: Any, probabilities: Any, photos: Any) -> dict[str, Any]:
     """The scores of the population, its classes weighted by the photos of a test set."""
     n_classes, size = len(photos), len(labels) // len(photos)
     predicted = probabilities.argmax(axis=1)
-    shares = classification.confusion(labels, predicted, range(n_classes)).to_numpy() / size * photos[:, None]
+    shares = (
+        classification.confusion(labels, predicted, [str(number) for number in range(n_classes)]).to_numpy()
+        / size
+        * photos[:, None]
+    )
     means = np.add.reduceat(
         np.stack(
             [classification.losses(labels, probabilities), classification.right_class_place(labels, probabilities) < 5]
@@ -64,13 +69,15 @@ def truths(labels, probabilities, photos):
     }
 
 
-def measure(n_classes, largest, smallest, sharpness, rng):
+def measure(
+    n_classes: int, largest: int, smallest: int, sharpness: float, rng: np.random.Generator
+) -> tuple[Any, float, Any]:
     """Photos of a test set, the accuracy, and how often intervals hold the truth, of scores and of differences."""
     photos = np.linspace(largest, smallest, n_classes).round().astype(int)
     everyone, models = population(n_classes, sharpness, rng)
     size = len(everyone) // n_classes
     one, other = (truths(everyone, model, photos) for model in models)
-    held = {kind: {} for kind in ("score", "difference")}
+    held: dict[str, dict[str, Any]] = {kind: {} for kind in ("score", "difference")}
     for draw in range(DRAWS):
         chosen = np.concatenate([label * size + rng.integers(size, size=n) for label, n in enumerate(photos)])
         labels, (first, second) = everyone[chosen], (model[chosen] for model in models)
@@ -85,7 +92,7 @@ def measure(n_classes, largest, smallest, sharpness, rng):
     return int(photos.sum()), one["accuracy"], held
 
 
-def main():
+def main() -> None:
     rng, found = np.random.default_rng(0), []
     for n_classes, largest, smallest, sharpness in SETTINGS:
         photos, accuracy, held = measure(n_classes, largest, smallest, sharpness, rng)

@@ -7,7 +7,10 @@ import json
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +22,12 @@ from flowers.model.feature_layer import FeatureLayer
 from flowers.stages import evaluate, train
 from flowers.training import activation_cache, subsets
 from flowers.training.checkpoint import Checkpoint, remove
+from flowers.training.phases import OnEpoch, Progress
 
 NEVER = 10**6  # epochs: patience that does not end
 
 
-def extract(count: int, repeats: int) -> dict:
+def extract(count: int, repeats: int) -> dict[str, Any]:
     """Seconds that pooled features of `count` photos take: from arrays; and from files, with hashing and storing."""
     settings = params.load()
     precision, tensors = settings.model.precision, weights.read(paths.WEIGHTS)
@@ -32,7 +36,7 @@ def extract(count: int, repeats: int) -> dict:
     backbone = Backbone(tensors, [FeatureLayer(0)], precision)
     for _ in range(2):
         backbone(pixels[:BATCH])
-    found = {"photos": len(items), "arrays": [], "files": []}
+    found: dict[str, Any] = {"photos": len(items), "arrays": [], "files": []}
     for _ in range(repeats):
         found["arrays"].append(_seconds(lambda: list(backbone.batches(iter(pixels)))))
     with tempfile.TemporaryDirectory() as folder:
@@ -41,7 +45,7 @@ def extract(count: int, repeats: int) -> dict:
     return found
 
 
-def extract_all(depths: list[int]) -> dict:
+def extract_all(depths: list[int]) -> dict[str, Any]:
     """Seconds from an empty cache to all views of a study's images at all feature layers, with tracing and storing."""
     settings = params.load()
     train_photos, val_photos = subsets.read("train"), subsets.read("val")
@@ -51,7 +55,7 @@ def extract_all(depths: list[int]) -> dict:
     return {"train": len(train_photos), "val": len(val_photos), "views": len(items), "seconds": seconds}
 
 
-def epochs(unfreeze_blocks: int, head_epochs: int, tail_epochs: int) -> dict:
+def epochs(unfreeze_blocks: int, head_epochs: int, tail_epochs: int) -> dict[str, Any]:
     """Seconds of an epoch by phase, validation and checkpoint included and the first one, which traces, left out.
 
     `before` is what the stage takes beside its epochs, `checkpoints` what of the last phase's epochs each took.
@@ -75,7 +79,7 @@ def epochs(unfreeze_blocks: int, head_epochs: int, tail_epochs: int) -> dict:
     }
 
 
-def accuracy(epochs: int, seed: int) -> dict:
+def accuracy(epochs: int, seed: int) -> dict[str, Any]:
     """Test accuracy after a fixed number of epochs of the head on the photos of train and val together."""
     _train(0, epochs, 0, seed=seed, on="train+val")
     evaluate.run(params.load().evaluate)
@@ -83,15 +87,22 @@ def accuracy(epochs: int, seed: int) -> dict:
     return {"accuracy": scores["accuracy"], "photos": len(subsets.read("test"))}
 
 
-def tracking_share(slow_epochs: int, models: int) -> dict:
+def tracking_share(slow_epochs: int, models: int) -> dict[str, Any]:
     """Seconds that MLflow takes: of every epoch of a training, of epochs that take a second or more, of a model."""
     from flowers.tracking import live_run, model, result, runs, store
 
     settings = params.load()
-    rows, spent, slow, logged = [], [], [], []
+    rows: list[dict[str, Any]] = []
+    spent: list[float] = []
+    slow: list[float] = []
+    logged: list[float] = []
 
-    def reporting(on_epoch, seconds):
-        return lambda row: seconds.append(_seconds(lambda: (rows.append(row), on_epoch(row))))
+    def reporting(on_epoch: OnEpoch, seconds: list[float]) -> OnEpoch:
+        def report(row: dict[str, Any]) -> None:
+            rows.append(row)
+            seconds.append(_seconds(lambda: on_epoch(row)))
+
+        return report
 
     # Other seeds are other runs: to one that is complete nothing would be written.
     fresh = [settings.model_copy(update={"train": settings.train.model_copy(update={"seed": n})}) for n in (101, 102)]
@@ -108,29 +119,36 @@ def tracking_share(slow_epochs: int, models: int) -> dict:
         experiment = store.experiment_id(client, settings)
     for _ in range(models):
         run = client.create_run(experiment)
-        logged.append(_seconds(lambda run=run: model.log(client, run, finished)))
+        logged.append(_seconds(partial(model.log, client, run, finished)))
         runs.end(client, run, "FINISHED")
     return {"epochs": spent, "slow_epochs": slow, "models": logged}
 
 
-def _train(unfreeze_blocks, head_epochs, tail_epochs, on_epoch=None, seed=0, on="train") -> list[float]:
+def _train(
+    unfreeze_blocks: int,
+    head_epochs: int,
+    fine_tune_epochs: int,
+    on_epoch: OnEpoch | None = None,
+    seed: int = 0,
+    on: str = "train",
+) -> list[float]:
     """The stage as `flowers train` runs it, but for MLflow; returns the seconds that its checkpoints took."""
     settings, saves = params.load(), []
 
     class Timed(Checkpoint):
-        def save(self, progress):
+        def save(self, progress: Progress) -> None:
             saves.append(_seconds(lambda: super(Timed, self).save(progress)))
 
     checkpoint = Timed(paths.CHECKPOINT, "bench")
     remove(paths.CHECKPOINT)
     model = settings.model.model_copy(update={"unfreeze_blocks": unfreeze_blocks})
-    length = {"epochs": head_epochs, "fine_tune_epochs": tail_epochs, "patience": NEVER}
+    length = {"epochs": head_epochs, "fine_tune_epochs": fine_tune_epochs, "patience": NEVER}
     schedule = settings.train.model_copy(update={**length, "seed": seed, "on": on})
     train.run(model, settings.head, settings.augmentation, schedule, on_epoch, checkpoint)
     return saves
 
 
-def _seconds(act) -> float:
+def _seconds(act: Callable[[], object]) -> float:
     start = time.perf_counter()
     act()
     return time.perf_counter() - start

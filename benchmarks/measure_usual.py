@@ -2,7 +2,9 @@
 
 import csv
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,14 +17,14 @@ from flowers.config import params
 WARM = 2 * usual.BATCH  # photos that a first call is warmed up with
 
 
-def predict(count: int, repeats: int, more: bool = True) -> dict:
+def predict(count: int, repeats: int, more: bool = True) -> dict[str, Any]:
     """Seconds for pooled features of `count` photos: from arrays; with `more` by tf.function and from files, too."""
     files, labels = _photos("train", "val", "test")
     data = usual.dataset(files[:count], labels[:count])
     arrays = np.concatenate([batch for batch, _ in data])
     model = usual.resnet50()
     model.predict(arrays[:WARM], batch_size=usual.BATCH, verbose=0)
-    found = {"photos": len(arrays), "predict": [], "function": [], "files": []}
+    found: dict[str, Any] = {"photos": len(arrays), "predict": [], "function": [], "files": []}
     for _ in range(repeats):
         found["predict"].append(_seconds(lambda: model.predict(arrays, batch_size=usual.BATCH, verbose=0)))
     if more:
@@ -35,7 +37,7 @@ def predict(count: int, repeats: int, more: bool = True) -> dict:
     return found
 
 
-def files(count: int, repeats: int) -> dict:
+def files(count: int, repeats: int) -> dict[str, Any]:
     """Seconds of model.predict on the files of `count` photos, from JPEG to probabilities."""
     names, labels = _photos("train", "val", "test")
     data = usual.dataset(names[:count], labels[:count])
@@ -45,7 +47,7 @@ def files(count: int, repeats: int) -> dict:
     return {"photos": len(names[:count]), "seconds": found}
 
 
-def epochs(unfreeze_blocks: int, count: int) -> dict:
+def epochs(unfreeze_blocks: int, count: int) -> dict[str, Any]:
     """Seconds of epochs with validation, and of what comes before the first one, tracing and two batches included."""
     start = time.perf_counter()
     train, classes = _training("train")
@@ -59,7 +61,7 @@ def epochs(unfreeze_blocks: int, count: int) -> dict:
     return {"photos": photos, "before": ready, "photos_before": WARM, "epochs": clock.seconds}
 
 
-def accuracy(epochs: int, seed: int) -> dict:
+def accuracy(epochs: int, seed: int) -> dict[str, Any]:
     """Test accuracy after a fixed number of epochs of the head on the photos of train and val together."""
     keras.utils.set_random_seed(seed)
     train, classes = _training("train", "val")
@@ -71,17 +73,17 @@ def accuracy(epochs: int, seed: int) -> dict:
     return {"accuracy": float((predicted == np.array(labels)).mean()), "photos": len(labels), "epochs": clock.seconds}
 
 
-class _Clock(keras.callbacks.Callback):
+class _Clock(keras.callbacks.Callback):  # type: ignore[misc]
     """The seconds of every epoch, validation included."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.seconds = []
+        self.seconds: list[float] = []
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, *_: Any) -> None:
         self._start = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, *_: Any) -> None:
         self.seconds.append(time.perf_counter() - self._start)
 
 
@@ -108,7 +110,7 @@ def _photos(*subsets: str) -> tuple[list[Path], list[int]]:
     return [paths.IMAGES / row["path"] for row in chosen], [classes.index(row["label"]) for row in chosen]
 
 
-def _seconds(act) -> float:
+def _seconds(act: Callable[[], object]) -> float:
     start = time.perf_counter()
     act()
     return time.perf_counter() - start

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +25,7 @@ from flowers.training import subsets
 IMAGE = {"Content-Type": "image/jpeg"}  # whatever it is: the server looks at the content
 
 
-def train(int8: str | None) -> dict:
+def train(int8: str | None) -> dict[str, Any]:
     """Train a head for a few epochs; with `int8`, export the model to that folder, too."""
     from flowers.stages import train as stage
 
@@ -36,7 +39,7 @@ def train(int8: str | None) -> dict:
     return {}
 
 
-def folder(model: str, count: int, repeats: int) -> dict:
+def folder(model: str, count: int, repeats: int) -> dict[str, Any]:
     """Seconds from files to answers, for `count` photos."""
     chosen, files = models.load(Path(model)), _files(count)
 
@@ -49,12 +52,12 @@ def folder(model: str, count: int, repeats: int) -> dict:
     return {"photos": len(files), "seconds": [_seconds(ask) for _ in range(repeats)]}
 
 
-def alone(model: str, count: int) -> dict:
+def alone(model: str, count: int) -> dict[str, Any]:
     """Seconds of the network itself for decoded photos, one at a time; and photos a second in full batches."""
     chosen, files = models.load(Path(model)), _files(max(count, 4 * stream.BATCH))
     pixels = np.stack([images.load(file) for file in files])
     _warm(chosen, files)
-    single = [_seconds(lambda row=row: chosen.probabilities(pixels[row][None])) for row in range(count)]
+    single = [_seconds(partial(chosen.probabilities, pixels[row][None])) for row in range(count)]
     whole = len(files) // stream.BATCH * stream.BATCH
 
     def in_batches() -> None:
@@ -64,7 +67,7 @@ def alone(model: str, count: int) -> dict:
     return {"seconds": single, "batches": whole / median(_seconds(in_batches) for _ in range(3))}
 
 
-def served(model: str, alone: int, requests: int, clients: int) -> dict:
+def served(model: str, alone: int, requests: int, clients: int) -> dict[str, Any]:
     """A server from its start on: seconds to the first answer, of single requests, and the rate of many clients."""
     contents = [file.read_bytes() for file in _files(max(alone, requests))]
     with socket.socket() as probe:
@@ -76,7 +79,7 @@ def served(model: str, alone: int, requests: int, clients: int) -> dict:
     try:
         connection = _first_answer(server, port, contents[0])
         first = time.perf_counter() - start
-        latency = [_seconds(lambda photo=photo: _ask(connection, photo)) for photo in contents[:alone]]
+        latency = [_seconds(partial(_ask, connection, photo)) for photo in contents[:alone]]
         connection.close()
         rate, errors = _together(port, itertools.islice(itertools.cycle(contents), requests), requests, clients)
     finally:
@@ -85,7 +88,7 @@ def served(model: str, alone: int, requests: int, clients: int) -> dict:
     return {"first": first, "latency": latency, "rate": rate, "errors": errors, "clients": clients}
 
 
-def _first_answer(server: subprocess.Popen, port: int, photo: bytes) -> http.client.HTTPConnection:
+def _first_answer(server: subprocess.Popen[bytes], port: int, photo: bytes) -> http.client.HTTPConnection:
     while server.poll() is None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         with contextlib.suppress(ConnectionError):
@@ -95,7 +98,7 @@ def _first_answer(server: subprocess.Popen, port: int, photo: bytes) -> http.cli
     raise SystemExit("the server ended before it answered")
 
 
-def _together(port: int, contents, requests: int, clients: int) -> tuple[float, int]:
+def _together(port: int, contents: Iterator[bytes], requests: int, clients: int) -> tuple[float, int]:
     lock, errors = threading.Lock(), []
 
     def client() -> None:
@@ -139,7 +142,7 @@ def _warm(model: stream.Model, files: list[Path]) -> None:
         model.probabilities(given)
 
 
-def _seconds(act) -> float:
+def _seconds(act: Callable[[], object]) -> float:
     start = time.perf_counter()
     act()
     return time.perf_counter() - start

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,11 +72,11 @@ def main() -> None:
         note(name, now)
 
 
-def measure(name: str, folder: Path, seed: int, cache: Path) -> dict:
+def measure(name: str, folder: Path, seed: int, cache: Path) -> dict[str, Any]:
     """One run of a recipe: its scores, its time, its memory, its curves and what it confuses."""
     cold = not any(cache.iterdir())
-    with tempfile.TemporaryDirectory(prefix="flowers-recipes-") as clone:
-        clone = Path(clone)
+    with tempfile.TemporaryDirectory(prefix="flowers-recipes-") as temporary:
+        clone = Path(temporary)
         if cold:
             shutil.copytree(paths.cache_folder() / "weights", cache / "weights")
         scratch.copy_checkout(clone)
@@ -105,26 +106,28 @@ def measure(name: str, folder: Path, seed: int, cache: Path) -> dict:
             "cold": cold,
             "memory_mib": usage.ru_maxrss // 1024,  # resident, of the largest process
             "curve": history[["phase", "loss", "accuracy"]].round(4).to_dict("list"),
-            "confusions": [[*pair, int(count)] for pair, count in pairs.head(PAIRS).items()],
+            "confusions": [
+                [*labels, int(count)] for labels, count in zip(pairs.index[:PAIRS].tolist(), pairs[:PAIRS], strict=True)
+            ],
             "machine": scratch.machine(),
             "date": str(datetime.date.today()),
             "commit": scratch.run(["git", "describe", "--always", "--dirty"], scratch.ROOT, variables).strip(),
         }
 
 
-def current(found: list[dict]) -> list[dict]:
+def current(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of recipes with the values that they have now."""
     now = {name: _params(name) for name in recipes.names()}
     return [row for row in found if row["params"] == now.get(row["recipe"])]
 
 
-def photos_of(rows: list[dict]) -> str:
+def photos_of(rows: list[dict[str, Any]]) -> str:
     """What the photos of these rows are called."""
     row = rows[-1]
     return PHOTOS[row["photos"]][0].format(classes=row["classes"], photos=sum(row["split"].values()))
 
 
-def entry(data: str, rows: list[dict], plain: dict[int, dict]) -> dict:
+def entry(data: str, rows: list[dict[str, Any]], plain: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """What a recipe's file says of rows of one kind of photos; `plain` are those of the baseline by seed."""
     measure = PHOTOS[data][1]
     scores = [row["scores"][measure] for row in rows]
@@ -147,7 +150,7 @@ def entry(data: str, rows: list[dict], plain: dict[int, dict]) -> dict:
     }
 
 
-def note(name: str, found: list[dict]) -> None:
+def note(name: str, found: list[dict[str, Any]]) -> None:
     """Write into a recipe's file what was measured of it, with the values that it has now."""
     measured = []
     for data in PHOTOS:
@@ -173,9 +176,10 @@ def _row(*numbers: float) -> CommentedSeq:
     return found
 
 
-def _params(name: str) -> dict:
+def _params(name: str) -> dict[str, Any]:
     """The values of all keys that decide the recipe's training, as JSON holds them."""
-    return json.loads(json.dumps(recipes.values(recipes.load(name))))
+    values: dict[str, Any] = json.loads(json.dumps(recipes.values(recipes.load(name))))
+    return values
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ python benchmarks/results_page.py
 
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -108,7 +109,7 @@ def scores(found: list[recipes.Recipe], photos: str, elsewhere: list[tuple[str, 
     return "\n".join(lines) + f"\n\n{where}."
 
 
-def confusions(rows: list[dict], measure: str) -> str:
+def confusions(rows: list[dict[str, Any]], measure: str) -> str:
     best = max({row["recipe"] for row in rows}, key=lambda name: _mean(rows, name, measure))
     row = next(row for row in rows if row["recipe"] == best)
     lines = [f"| Is | Taken for | Photos (`{best}`, seed {row['seed']}) |", "|---|---|---|"]
@@ -117,11 +118,11 @@ def confusions(rows: list[dict], measure: str) -> str:
     )
 
 
-def _mean(rows: list[dict], name: str, measure: str) -> float:
+def _mean(rows: list[dict[str, Any]], name: str, measure: str) -> float:
     return float(np.mean([row["scores"][measure] for row in rows if row["recipe"] == name]))
 
 
-def draw(measured: list[dict], file: Path) -> None:
+def draw(measured: list[dict[str, Any]], file: Path) -> None:
     rows = [row for row in measured if row["photos"] == "oxford" and len(row["curve"]["loss"]) > 1]
     names = list(dict.fromkeys(row["recipe"] for row in rows))
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
@@ -139,7 +140,7 @@ def draw(measured: list[dict], file: Path) -> None:
     figure.savefig(file, dpi=110, metadata={"Software": None})
 
 
-def pieces(ablations: dict) -> list[str]:
+def pieces(ablations: dict[str, Any]) -> list[str]:
     base, rows = ablations["base"], ablations["trained"]
     runs = [100 * row["score"] for row in rows if row["params"].keys() <= {"train.seed"}]
     mean, spread = float(np.mean(runs)), float(np.std(runs, ddof=1))
@@ -168,13 +169,13 @@ def pieces(ablations: dict) -> list[str]:
     return parts
 
 
-def _asked(row: dict) -> tuple:
+def _asked(row: dict[str, Any]) -> tuple[Any, ...]:
     """What a variant changes of how photos are asked."""
     asked = {key: value for key, value in row["params"].items() if key in ("model.input_size", "model.mirror")}
     return tuple(sorted(asked.items()))
 
 
-def paired_gains(rows: list[dict]) -> str:
+def paired_gains(rows: list[dict[str, Any]]) -> str:
     lines = ["| What | Score | Gain (95 %) |", "|---|---|---|"]
     for row in sorted(rows, key=lambda row: row["score"]):
         found = [100 * number for number in row.get("gain", ())]

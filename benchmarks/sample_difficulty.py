@@ -12,6 +12,7 @@ Without it only the colours are measured.
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -49,7 +50,7 @@ def backbone_features(pictures: np.ndarray, weights: Path) -> np.ndarray:
         for layer in model.layers:
             layer.set_weights([arrays[f"{layer.name}/{variable.name}"] for variable in layer.weights])
     backbone = keras.Model(model.input, model.get_layer("avg_pool").output)
-    found = []
+    found: list[Any] = []
     # Batch by batch: a thousand decoded pictures in float32 are most of a gigabyte, and Keras copies them.
     for batch in np.array_split(pictures, max(1, len(pictures) // 25)):
         small = [np.asarray(Image.fromarray(p).resize((224, 224), Image.Resampling.BILINEAR), "float32") for p in batch]

@@ -46,7 +46,8 @@ def run(engine: str, folder: Path) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, "-m", "flowers", "score", "--input", str(folder), "--output", f"{output}/answers"]
         command += ["--model", str(paths.MODEL), *ENGINES[engine]]
-        start, peak, busy = time.perf_counter(), 0, {}
+        start, peak = time.perf_counter(), 0
+        busy: dict[int, float] = {}
         running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         while running.poll() is None:
             peak = max(peak, watch(running.pid, busy))

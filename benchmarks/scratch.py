@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -121,7 +122,7 @@ def machine() -> str:
     from flowers.model.backbone import best_precision
 
     lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    found: dict[str, Any] = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     kind = f"family {found['cpu family']} model {found['model']}"
     return f"{found['model name']} ({kind}), {os.cpu_count()} cores, {best_precision()}"
 

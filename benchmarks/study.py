@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import scratch
 
@@ -43,11 +44,11 @@ def main() -> None:
     if given.photos is None:
         parser.error("--photos is needed")
     with tempfile.TemporaryDirectory(prefix="flowers-study-") as work:
-        found = {name: one(Path(work).resolve(), name, given) for name in given.only}
+        found: dict[str, Any] = {name: one(Path(work).resolve(), name, given) for name in given.only}
     report(found, given)
 
 
-def one(work: Path, name: str, given: argparse.Namespace) -> dict:
+def one(work: Path, name: str, given: argparse.Namespace) -> dict[str, Any]:
     """One measurement, in the checkout of the first one."""
     folder, variables = work / "checkout", scratch.environment(work / "cache")
     if not folder.exists():
@@ -68,7 +69,7 @@ def one(work: Path, name: str, given: argparse.Namespace) -> dict:
     scratch.write_params(folder, changes)
     start = time.perf_counter()
     if name == "usual":
-        found = {str(depth): usual_epoch(folder, variables, depth) for depth in DEPTHS}
+        found: dict[str, Any] = {str(depth): usual_epoch(folder, variables, depth) for depth in DEPTHS}
     else:
         trials = LONG if name == "long" else given.trials
         command = [sys.executable, str(Path(__file__).resolve()), "--measure", name, str(trials)]
@@ -78,18 +79,20 @@ def one(work: Path, name: str, given: argparse.Namespace) -> dict:
     return found
 
 
-def usual_epoch(folder: Path, variables: dict[str, str], depth: int) -> dict:
+def usual_epoch(folder: Path, variables: dict[str, str], depth: int) -> dict[str, Any]:
     arguments = json.dumps({"unfreeze_blocks": depth, "count": 1})
     bench = Path(__file__).with_name("bench.py")
     command = [sys.executable, str(bench), "--measure", "measure_usual:epochs", arguments]
-    return json.loads(scratch.run(command, folder, variables).splitlines()[-1])
+    found: dict[str, Any] = json.loads(scratch.run(command, folder, variables).splitlines()[-1])
+    return found
 
 
-def measure(name: str, trials: int) -> dict:
+def measure(name: str, trials: int) -> dict[str, Any]:
     """A study in the current folder: its parts in seconds, its trials, and the memory after each of them."""
     from flowers.config import params
     from flowers.training import fitting
     from flowers.tuning import run
+    from flowers.tuning.options import Options
     from flowers.tuning.space import Space
     from flowers.tuning.storage import Storage
     from flowers.tuning.study import Study
@@ -106,12 +109,12 @@ def measure(name: str, trials: int) -> dict:
     extraction = timed(fitting.Data, "__init__")
     begun = Study.next_trial
 
-    def next_trial(*arguments):
+    def next_trial(*arguments: Any) -> Any:
         memory.append(anonymous_memory())
         return begun(*arguments)
 
-    Study.next_trial = next_trial
-    status = run.tune(settings, run.Options(trials, study=name))
+    Study.next_trial = next_trial  # type: ignore[method-assign,assignment]
+    status = run.tune(settings, Options(trials, study=name))
     ended = list(study.trials())
     return {
         "status": status,
@@ -129,7 +132,7 @@ def measure(name: str, trials: int) -> dict:
 def enqueued(trials: int) -> list[int]:
     """The depths of the trials, in turns; of each as many as its share says."""
     left = {depth: round(share * trials / sum(SHARES)) for depth, share in zip(DEPTHS, SHARES, strict=True)}
-    found = []
+    found: list[Any] = []
     while len(found) < trials:
         turn = [depth for depth in DEPTHS if left[depth] > 0] or [DEPTHS[0]]
         for depth in turn:
@@ -144,7 +147,7 @@ def overhead() -> list[float]:
 
     from flowers.tracking.live import Stream
     from flowers.tracking.studies import StudyRuns
-    from flowers.tuning import figures
+    from flowers.tuning import study_figures
     from flowers.tuning.study import Study
 
     spent: list[float] = []
@@ -154,7 +157,7 @@ def overhead() -> list[float]:
         (Trial, ("report", "should_prune")),
         (Stream, ("__init__", "on_epoch", "close")),
         (StudyRuns, ("__init__", "note_score", "finish")),
-        (figures, ("draw",)),
+        (study_figures, ("draw",)),
     ):
         for name in names:
             timed(owner, name, spent, inside)
@@ -164,9 +167,9 @@ def overhead() -> list[float]:
 def timed(owner: object, name: str, spent: list[float] | None = None, inside: list[bool] | None = None) -> list[float]:
     """Let a function note the seconds of each of its calls."""
     spent, inside = [] if spent is None else spent, [False] if inside is None else inside
-    function: Callable = getattr(owner, name)
+    function: Callable[..., Any] = getattr(owner, name)
 
-    def call(*arguments, **named):
+    def call(*arguments: Any, **named: Any) -> Any:
         if inside[0] or threading.current_thread() is not threading.main_thread():
             return function(*arguments, **named)
         inside[0], start = True, time.perf_counter()
@@ -188,7 +191,7 @@ def anonymous_memory() -> float:
     return float("nan")
 
 
-def report(found: dict, given: argparse.Namespace) -> None:
+def report(found: dict[str, Any], given: argparse.Namespace) -> None:
     lines = []
     mixed, usual = found.get("mixed"), found.get("usual")
     if mixed:
@@ -227,13 +230,14 @@ def report(found: dict, given: argparse.Namespace) -> None:
     file.write_text(json.dumps(content | found, indent=1) + "\n", encoding="utf-8")
 
 
-def usual_trial(process: dict, epochs: int) -> float:
+def usual_trial(process: dict[str, Any], epochs: int) -> float:
     """Seconds of one trial: what comes before the first epoch, and its epochs."""
     epoch = process["epochs"][0]
-    return max(0.0, process["before"] - process["photos_before"] * epoch / process["photos"]) + epochs * epoch
+    before = float(process["before"] - process["photos_before"] * epoch / process["photos"])
+    return max(0.0, before) + float(epochs * epoch)
 
 
-def by_depth(found: dict) -> str:
+def by_depth(found: dict[str, Any]) -> str:
     parts = []
     for depth in DEPTHS:
         seconds = [s for s, d in zip(found["seconds"], found["depths"], strict=True) if d == depth]

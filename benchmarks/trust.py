@@ -10,7 +10,9 @@ import hashlib
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +41,7 @@ def answers(name: str, labels: np.ndarray, sharpness: float, rng: np.random.Gene
     return Answers(name, "drawn", {}, {"code": "drawn"}, table.sort_values("sha256", ignore_index=True))
 
 
-def seconds(act) -> float:
+def seconds(act: Callable[[], object]) -> float:
     taken = []
     for _ in range(TIMES):
         start = time.perf_counter()
@@ -56,7 +58,7 @@ def main() -> None:
     model = classifier.load(paths.MODEL, paths.WEIGHTS)
     photos = [images.load(path) for path in sorted(paths.IMAGES.rglob("*.*"))[:20]]
     gradcam.maps(model, photos[:1], [0])  # sets the network up
-    found = {
+    found: dict[str, Any] = {
         "flowers compare, from predictions to Markdown": seconds(
             lambda: document.markdown(report.document([one, other]))
         ),

@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # read when TensorFlow is imported
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -61,7 +62,7 @@ def _views(
     return [(plain, False), *((view.box or plain, view.flip) for view in drawn)]
 
 
-def _load(path, boxes, flips, label):
+def _load(path: Any, boxes: Any, flips: Any, label: Any) -> tuple[Any, Any]:
     view = tf.random.uniform((), maxval=tf.shape(boxes)[0], dtype=tf.int32)
     image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
     height, width = tf.shape(image)[0], tf.shape(image)[1]

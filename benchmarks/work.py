@@ -15,9 +15,11 @@ import importlib.util
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import bench
 import scratch
@@ -47,13 +49,13 @@ class Plan:
 QUICK = Plan(size=48, folder=32, alone=5, requests=20, clients=4, few=16, many=48, repeats=1)
 
 
-def measure(scene: bench.Scene, plan: Plan, extras: dict[str, bool]) -> dict:
+def measure(scene: bench.Scene, plan: Plan, extras: dict[str, bool]) -> dict[str, Any]:
     """All timings, by what was timed."""
 
-    def timed(name: str, **arguments) -> dict:
+    def timed(name: str, **arguments: Any) -> dict[str, Any]:
         return bench.timed(scene, name, scene.ours, **arguments)
 
-    found = {"trained": timed("measure_work:train", int8=INT8 if extras["openvino"] else None)}
+    found: dict[str, Any] = {"trained": timed("measure_work:train", int8=INT8 if extras["openvino"] else None)}
     models = {"ours": "build/model"} | ({"int8": INT8} if extras["openvino"] else {})
     found |= {"usual": [], "alone": [], "served": [], "scoring": None} | {name: [] for name in models}
     for _ in range(plan.repeats):
@@ -69,21 +71,24 @@ def measure(scene: bench.Scene, plan: Plan, extras: dict[str, bool]) -> dict:
     return found
 
 
-def lines(found: dict) -> list[dict]:
+def lines(found: dict[str, Any]) -> list[dict[str, Any]]:
     """What a reader wants to know: measured, usual, here, what was wanted, and whether it was reached."""
 
-    def rate(name: str, pick=median) -> float:
+    def rate(name: str, pick: Callable[[Any], float] = median) -> float:
         return pick(process["photos"] / median(process["seconds"]) for process in found[name])
 
-    def line(name: str, here: str, usual: str = "", ratio: float | None = None, wanted: str = "", reached=None) -> dict:
+    def line(
+        name: str, here: str, usual: str = "", ratio: float | None = None, wanted: str = "", reached: bool | None = None
+    ) -> dict[str, Any]:
         return {"name": name, "usual": usual, "here": here, "ratio": ratio, "wanted": wanted, "reached": reached}
 
     usual, rows = rate("usual", max), []
     for name, title, wanted in (("ours", "A folder, from files", 1.9), ("int8", "… by OpenVINO in int8", 3.5)):
         if name in found:
             here = rate(name)
-            shown = (f"{value:.1f} photos/s" for value in (here, usual))
-            rows.append(line(title, *shown, here / usual, f"≥ {wanted}×", here >= wanted * usual))
+            ratio = here / usual
+            both = f"{here:.1f} images/s", f"{usual:.1f} images/s"
+            rows.append(line(title, *both, ratio, f"≥ {wanted}×", ratio >= wanted))
     network = median(seconds for process in found["alone"] for seconds in process["seconds"])
     request = median(seconds for process in found["served"] for seconds in process["latency"])
     rows.append(line("One photo through the network", f"{1000 * network:.1f} ms"))
@@ -105,12 +110,12 @@ def lines(found: dict) -> list[dict]:
     first = median(process["first"] for process in found["served"])
     rows.append(line("First answer after start", f"{first:.1f} s", wanted="≤ 10 s", reached=first <= 10))
     if spark := found["scoring"]:
-        here = f"{spark['spark']['photos_per_second']:.1f} photos/s, {100 * spark['ratio']:.0f} % of one process's"
-        rows.append(line("Spark, two workers, same cores", here, wanted="≥ 70 %", reached=spark["ratio"] >= 0.7))
+        speed = f"{spark['spark']['photos_per_second']:.1f} photos/s, {100 * spark['ratio']:.0f} % of one process's"
+        rows.append(line("Spark, two workers, same cores", speed, wanted="≥ 70 %", reached=spark["ratio"] >= 0.7))
     return rows
 
 
-def show(content: dict) -> None:
+def show(content: dict[str, Any]) -> None:
     """Print the table."""
     console = Console()
     if not console.is_terminal:

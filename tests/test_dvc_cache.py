@@ -6,7 +6,6 @@ import stat
 import subprocess
 
 import pytest
-
 import small_repository
 from small_repository import SmallRepository
 

@@ -4,9 +4,9 @@ import time
 
 import numpy as np
 import pytest
+import written_out
 from reporting_world import world
 
-import written_out
 from flowers.metrics import bootstrap, classification
 
 

@@ -4,9 +4,9 @@ import time
 
 import numpy as np
 import pytest
+import written_out
 from statsmodels.stats.contingency_tables import mcnemar as exact
 
-import written_out
 from flowers.metrics import classification, paired
 
 

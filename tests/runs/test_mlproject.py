@@ -92,13 +92,13 @@ def test_another_entry_point_is_refused_with_those_there_are(stage):
 
 
 def test_tune_searches_on_photos_that_are_split():
-    split, search = mlproject.commands("tune", ["n_trials=20", "workers=", "study=a=b"])
+    split, search = mlproject.commands("tune", ["n_trials=20", "study=a=b"])
     assert split == ["dvc", "repro", "split"]
     assert search == ["flowers", "tune", "--n-trials", "20", "--study", "a=b"]
 
 
 def test_an_unknown_option_of_tune_is_refused_with_those_there_are():
-    with pytest.raises(UserError, match="'trials=3' is no option of tune; there are n_trials, workers"):
+    with pytest.raises(UserError, match="'trials=3' is no option of tune; there are n_trials"):
         mlproject.commands("tune", ["trials=3"])
 
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from tracking_world import closed_port, fresh_database, make_world, published, world  # noqa: F401
 
 from flowers import tracking
 from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.model import classifier
 from flowers.serving import models
-from tracking_world import closed_port, fresh_database, make_world, published, world  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

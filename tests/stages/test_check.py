@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from pictures import picture
 from PIL import Image, ImageOps
 
 from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.stages import download, split
 from flowers.stages.check import run
-from pictures import picture
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tracking_world import HISTORY
 
 from flowers import tracking
 from flowers.tracking import provenance, runs
-from tracking_world import HISTORY
 
 
 def git(*arguments: str) -> str:

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tracking_world import CLASSES, HISTORY, SCORES
 
 from flowers import tracking
 from flowers.common.errors import UserError
 from flowers.tracking import runs
-from tracking_world import CLASSES, HISTORY, SCORES
 
 
 def everything(world, run) -> dict:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tracking_world import HISTORY
 
 from flowers import tracking
 from flowers.tracking import StudyFacts, StudyRuns, TrialFacts, ending, live, run_key, runs, store
-from tracking_world import HISTORY
 
 UID = "5eed5eed5eed5eed"
 DESCRIBED = {"space.head.dropout": "0.0 … 0.6", "space.head.units": "[] | [256, 128]", "repeats": "1"}

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from flowers.tuning import screen, summary, trial_table
-from flowers.tuning.run import Options
+from flowers.tuning.options import Options
 from flowers.tuning.verdict import Verdict
 
 SPACE = {
@@ -79,7 +79,7 @@ def shown_rows(lines: list[str]) -> list[list[str]]:
 
 
 def test_the_table_tells_all_of_every_trial(told):
-    names, *rows = shown_rows(lines_of(screen.trials_table(told, 20, 1, 20)))
+    names, *rows = shown_rows(lines_of(screen.trials_table(told, 20, 20)))
     assert names == ["trial", "dropout", "learning_rate", "units", "score", "best epoch", "state", "time"]
     assert rows == [
         ["0", "0", "0.00123", "none", "50.0%", "1", "completed", "20 s"],
@@ -94,19 +94,19 @@ def test_the_table_tells_all_of_every_trial(told):
 
 
 @pytest.mark.parametrize(
-    ("n_trials", "workers", "left"),
-    [(20, 1, "about 5 min 20 s left"), (20, 4, "about 1 min 20 s left"), (5, 1, "about 20 s left"), (4, 1, None)],
+    ("n_trials", "left"),
+    [(20, "about 5 min 20 s left"), (5, "about 20 s left"), (4, None)],
 )
-def test_the_heading_tells_what_is_done_what_is_best_and_what_is_left(told, n_trials, workers, left):
-    heading = lines_of(screen.trials_table(told, n_trials, workers, 20))[0].strip()
+def test_the_heading_tells_what_is_done_what_is_best_and_what_is_left(told, n_trials, left):
+    heading = lines_of(screen.trials_table(told, n_trials, 20))[0].strip()
     parts = [f"flowers photos: 4 of {n_trials} trials", "best so far 87.5% (trial 1)", left]
     assert heading == ", ".join(filter(None, parts))
 
 
 def test_before_a_trial_has_ended_nothing_is_said_of_the_best_or_of_the_time():
-    (heading, *_) = lines_of(screen.trials_table(Told().add("RUNNING", seconds=7, attempt=1), 20, 1, 20))
+    (heading, *_) = lines_of(screen.trials_table(Told().add("RUNNING", seconds=7, attempt=1), 20, 20))
     assert heading.strip() == "flowers photos: 0 of 20 trials"
-    assert lines_of(screen.trials_table(Told(), 20, 1, 20))
+    assert lines_of(screen.trials_table(Told(), 20, 20))
 
 
 def test_names_that_end_alike_keep_their_section():
@@ -123,13 +123,13 @@ def test_of_many_trials_the_last_ones_fit(rows, shown):
     told = Told()
     for _ in range(30):
         told.add("COMPLETE", 0.5, 1)
-    numbers = [row[0] for row in shown_rows(lines_of(screen.trials_table(told, 40, 1, rows)))[1:]]
+    numbers = [row[0] for row in shown_rows(lines_of(screen.trials_table(told, 40, rows)))[1:]]
     assert numbers == [str(number) for number in range(30 - shown, 30)]
 
 
 def test_brackets_and_colons_in_a_studys_name_are_its_name():
     name = "tulips [old] :rose: [/red]"
-    assert lines_of(screen.trials_table(Told(name), 20, 1, 20))[0].strip() == f"{name}: 0 of 20 trials"
+    assert lines_of(screen.trials_table(Told(name), 20, 20))[0].strip() == f"{name}: 0 of 20 trials"
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_on_a_terminal_the_table_is_shown_and_never_higher_than_it(terminal, cap
     told = Told()
     for _ in range(20):
         told.add("COMPLETE", 0.5, 1)
-    with screen.showing(told, 30, 1):
+    with screen.showing(told, 30):
         told.add("COMPLETE", 0.75, 1)
     said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\0", capsys.readouterr().err)
     final = said[said.rindex("flowers photos: ") :].replace("\0", "").strip().splitlines()
@@ -186,7 +186,7 @@ def test_trouble_while_showing_stops_nothing(terminal, monkeypatch, capsys):
             return Told.trials(told)
 
         told.trials = trials
-        with screen.showing(told, 3, 1):
+        with screen.showing(told, 3):
             wait(lambda asked=asked: len(asked) > 5)
         assert "Traceback" not in capsys.readouterr().err
 
@@ -199,7 +199,7 @@ def no_terminal(monkeypatch):
 
 def test_without_a_terminal_each_trial_that_ends_is_a_line(told, no_terminal, capsys):
     before = Told()
-    with screen.showing(before, 8, 1):
+    with screen.showing(before, 8):
         for trial in told.trials():
             before._trials.append(trial)
     assert capsys.readouterr().err.splitlines() == [
@@ -215,7 +215,7 @@ def test_without_a_terminal_each_trial_that_ends_is_a_line(told, no_terminal, ca
 def test_without_a_terminal_a_trial_is_told_while_others_are_trained(no_terminal, monkeypatch, capsys):
     monkeypatch.setattr(screen, "_REFRESH_SECONDS", 0.001)
     told, said = Told(), ""
-    with screen.showing(told, 2, 1):
+    with screen.showing(told, 2):
         told.add("FAIL", None, 3)
 
         def told_of_the_first() -> bool:
@@ -230,7 +230,7 @@ def test_without_a_terminal_a_trial_is_told_while_others_are_trained(no_terminal
 
 
 def test_a_study_that_goes_on_does_not_tell_again_what_it_told(told, no_terminal, capsys):
-    with screen.showing(told, 9, 1):
+    with screen.showing(told, 9):
         told.add("COMPLETE", 0.5, 1)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("5/9  trial 8: completed, 50.0%")
@@ -404,21 +404,21 @@ def test_every_state_is_counted(begin, summed_up):
 @pytest.mark.parametrize(
     ("winner", "current", "words"),
     [
-        ((0.9, 0.92, 0.94), (0.8, 0.82, 0.84), "+10.0 points from params.yaml: more than the noise of seeds (± 4.5 p"),
-        ((0.9, 0.8, 0.7), (0.8, 0.7, 0.6), "+10.0 points from params.yaml: within the noise of seeds (± 22.7 points"),
-        ((0.6, 0.62, 0.64), (0.8, 0.82, 0.84), "-20.0 points from params.yaml: more than the noise of seeds (± 4.5"),
+        ((0.9, 0.92, 0.94), (0.8, 0.82, 0.84), "+10.0 points, significant (95 % CI +5.5 to +14.5)"),
+        ((0.9, 0.8, 0.7), (0.8, 0.7, 0.6), "+10.0 points, not significant (95 % CI -12.7 to +32.7)"),
+        ((0.6, 0.62, 0.64), (0.8, 0.82, 0.84), "-20.0 points, significant (95 % CI -24.5 to -15.5)"),
     ],
 )
-def test_it_is_said_whether_the_difference_is_more_than_noise(scored, summed_up, winner, current, words):
+def test_the_difference_has_its_interval_and_significance(scored, summed_up, winner, current, words):
     study = scored()
-    assert words in summed_up(study, found_in(study, 2, winner, current)).line("The winner is ")
+    assert words in summed_up(study, found_in(study, 2, winner, current)).line("Best trial vs params.yaml: ")
 
 
-def test_one_seed_each_tells_nothing_of_noise(scored, summed_up):
+def test_one_seed_each_gives_no_interval(scored, summed_up):
     study = scored()
     for scores in ((), ((0.875,), (0.5,))):
         said = summed_up(study, found_in(study, 2, *scores)).line("One seed each: ")
-        assert "not known (tune.confirm_seeds)" in said
+        assert "no confidence interval (set tune.confirm_seeds to 2 or more)" in said
 
 
 @pytest.mark.parametrize("repeats", [1, 2])
@@ -430,9 +430,9 @@ def test_scores_of_the_trials_own_seeds_are_not_called_fresh(begin, summed_up, r
     for scores in ([0.5, 0.5625], [0.875, 0.9375]):
         study.complete(study.next_trial(2), scores[:repeats], 0)
     shown = summed_up(study, verdict.read(study), n_trials=2)
-    assert "fresh" not in " ".join(shown.lines)
+    assert "fresh seeds each" not in " ".join(shown.lines)
     if repeats == 2:
-        assert "though it was picked by these scores" in shown.line("The winner is +37.5 points")
+        assert "the trial was picked by these scores" in shown.line("Best trial vs params.yaml: +37.5 points")
     else:
         shown.line("One seed each: ")
 
@@ -440,23 +440,23 @@ def test_scores_of_the_trials_own_seeds_are_not_called_fresh(begin, summed_up, r
 def test_where_params_yaml_holds_the_winner_it_is_said(scored, summed_up):
     study = scored((0.875, 0.5))
     shown = summed_up(study, found_in(study, 0, current_score=0.875), n_trials=2)
-    assert "params.yaml holds the winner." in shown.lines
+    assert "params.yaml already holds the best trial's values." in shown.lines
     assert shown.commands[0] == "dvc repro"
 
 
-def test_what_made_scores_differ_is_said_largest_first(begin, summed_up):
+def test_importances_are_printed_largest_first(begin, summed_up):
     study = begin()
     while len(study.trials()) < 12:
         trial = study.next_trial(12)
         study.complete(trial, [trial.params["head.dropout"]], 0)
-    said = summed_up(study, found_in(study), n_trials=12).line("What made scores differ: ")
-    dropout, rate = re.fullmatch(r"What made scores differ: dropout (\d+)%, learning_rate (\d+)%", said).groups()
+    said = summed_up(study, found_in(study), n_trials=12).line("Parameter importances: ")
+    dropout, rate = re.fullmatch(r"Parameter importances: dropout (\d+)%, learning_rate (\d+)%", said).groups()
     assert int(dropout) > 80 > int(rate)
 
 
-def test_with_too_few_scores_nothing_is_said_to_have_made_them_differ(scored, summed_up):
+def test_with_too_few_scores_no_importances_are_printed(scored, summed_up):
     study = scored((0.5, 0.5))
-    assert not any("differ: " in line for line in summed_up(study, found_in(study, 1), n_trials=2).lines)
+    assert not any("importances: " in line for line in summed_up(study, found_in(study, 1), n_trials=2).lines)
 
 
 @pytest.mark.parametrize(
@@ -504,11 +504,6 @@ def test_a_comparison_that_was_interrupted_is_gone_on_with_first(scored, summed_
         assert summed_up(study, found_in(study, 2, *scores), apply=True).commands[0] == "flowers tune"
     all_of_them = ((0.875, 0.875, 0.75), (0.5, 0.5, 0.5))
     assert summed_up(study, found_in(study, 2, *all_of_them)).commands[0] == "flowers tune --apply && dvc repro"
-
-
-def test_workers_that_are_wanted_again_are_repeated(scored, summed_up):
-    study = scored(tune={"n_trials": 9})
-    assert summed_up(study, found_in(study), n_trials=9, workers=4).commands[0] == "flowers tune --workers 4"
 
 
 def test_the_dashboard_is_told_of_a_storage_of_its_own(scored, summed_up):

@@ -1,4 +1,4 @@
-"""Several commands, machines and workers at one study, some of which are killed: real processes, seen from outside."""
+"""Several commands, terminals and machines share a study, and some are killed: real processes, seen from outside."""
 
 import contextlib
 import functools
@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
+import pipeline_world
 import postgres
 import psutil
 import pytest
 from optuna.trial import FrozenTrial
-
-import pipeline_world
-from flowers.tuning.storage import Storage
 from pipeline_world import Repository
+
+from flowers.tuning.storage import Storage
 
 PATIENCE = 240  # seconds until something counts as stuck: pytest gives up a minute later
 EPOCHS = 150  # a trial takes seconds, so that it can be met in the middle
@@ -76,14 +76,6 @@ class Command:
             return self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running\n{self.out}\n{self.err}") from None
-
-    def workers(self) -> list[int]:
-        """The ids of its worker processes."""
-        try:
-            children = psutil.Process(self.pid).children()
-            return [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
-        except psutil.Error:  # one of them has just ended
-            return []
 
     def signal(self, number: int) -> None:
         """Send a signal to it and all that it has started, as a terminal does."""
@@ -275,7 +267,7 @@ def check_runs(store: str, address: str) -> None:
     assert best[N_TRIALS] == max(trial.value for trial in study)
 
 
-def check_said(command: Command) -> None:
+def check_output(command: Command) -> None:
     assert "Traceback" not in command.err + command.out
     assert postgres.SECRET not in command.err + command.out
 
@@ -285,7 +277,7 @@ def test_two_machines_share_a_study_begun_at_once_and_one_goes_on_when_the_other
     address, store = server.create(), f"sqlite:///{tmp_path}/mlflow.db"
     commands = [machine(name).tune("--storage", address, MLFLOW_TRACKING_URI=store) for name in ("one", "other")]
     pids = [command.pid for command in commands]
-    until(lambda: "begins" in commands[0].err + commands[1].err, *commands)
+    until(lambda: "Starting" in commands[0].err + commands[1].err, *commands)
     killed = kill_in_training(address, lambda: pids, *commands)
     one, other = sorted(commands, key=lambda command: command.pid != worker(killed))
     assert one.status() == -signal.SIGKILL
@@ -295,8 +287,8 @@ def test_two_machines_share_a_study_begun_at_once_and_one_goes_on_when_the_other
     assert {worker(trial) for trial in trials(address)} <= {*pids}
     assert worker(trials(address)[killed.number]) == other.pid
     check_runs(store, address)
-    check_said(one)
-    check_said(other)
+    check_output(one)
+    check_output(other)
 
 
 def test_two_machines_share_the_trials_of_a_study_and_both_end_well(server, machine, tmp_path):
@@ -306,7 +298,7 @@ def test_two_machines_share_the_trials_of_a_study_and_both_end_well(server, mach
     check_study(address)
     for command in commands:
         assert f"Study '{STUDY}', {N_TRIALS} of {N_TRIALS} trials: {N_TRIALS} completed" in command.out
-        check_said(command)
+        check_output(command)
     check_runs(store, address)
 
 
@@ -318,19 +310,15 @@ def test_without_a_server_it_is_a_line_and_status_1_within_seconds(server, machi
     assert time.monotonic() - begun < 60  # the start of Python included, on a machine with much else to do
     place = r"postgresql://127\.0\.0\.1:\d+/nowhere"
     assert re.fullmatch(rf"error: the study storage {place} cannot be used: .*refused\n", command.err)
-    check_said(command)
+    check_output(command)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_server_that_stops_in_the_middle_is_a_line_and_the_same_command_goes_on_later(workers, server, machine):
+def test_a_server_that_stops_in_the_middle_is_a_line_and_the_same_command_goes_on_later(server, machine):
     address, one = server.create(), machine("one")
-    command = one.tune("--workers", workers, OPTUNA_STORAGE=address)
-    until(lambda: "begins" in command.err, command)
+    command = one.tune(OPTUNA_STORAGE=address)
+    until(lambda: "Starting" in command.err, command)
 
-    def pids() -> list[int]:
-        return [command.pid] if workers == "1" else command.workers()
-
-    trial = until(lambda: in_training(address, pids, least=2), command)
+    trial = until(lambda: in_training(address, lambda: [command.pid], least=2), command)
     server.stop()
     try:
         os.kill(worker(trial), signal.SIGCONT)
@@ -338,7 +326,7 @@ def test_a_server_that_stops_in_the_middle_is_a_line_and_the_same_command_goes_o
         until(command.is_gone)
     finally:
         server.start()
-    check_said(command)
+    check_output(command)
     errors = {line for line in command.err.splitlines() if line.startswith("error:")}
     place = rf"postgresql://127\.0\.0\.1:{server.port}/\w+"
     assert errors
@@ -347,92 +335,41 @@ def test_a_server_that_stops_in_the_middle_is_a_line_and_the_same_command_goes_o
     interrupted = tuple(trial for trial in trials(address) if trial.state.name == "RUNNING")
     assert trial.number in [trial.number for trial in interrupted]
 
-    again = one.tune("--workers", workers, OPTUNA_STORAGE=address)
+    again = one.tune(OPTUNA_STORAGE=address)
     assert again.status() == 0, again.err
-    assert re.search(r"goes on after [1-9] trials", again.err)
+    assert re.search(r"Resuming \(after [1-9] trials\)", again.err)
     check_study(address, killed=interrupted)
     check_runs(one.store, address)
-    check_said(again)
+    check_output(again)
 
 
-def test_a_killed_worker_is_replaced_and_its_trial_trained_again(machine):
+def test_two_terminals_share_a_study_and_a_killed_trial_is_trained_again_by_the_other(machine):
     one = machine("one")
-    command = one.tune("--workers", "2")
-    until(lambda: Path(one.journal).exists(), command)
-    until(lambda: len(command.workers()) == 2, command)
-    first = command.workers()
-    killed = kill_in_training(one.journal, command.workers, command)
-    until(lambda: len({*command.workers()} - {*first}) == 1, command)
-    assert command.status() == 0, command.err
-    (warning,) = [line for line in command.err.splitlines() if line.startswith("warning:")]
-    assert "signal 9" in warning
+    commands = [one.tune() for _ in range(2)]
+    pids = [command.pid for command in commands]
+    until(lambda: Path(one.journal).exists(), *commands)
+    killed = kill_in_training(one.journal, lambda: pids, *commands)
+    dead, other = sorted(commands, key=lambda command: command.pid != worker(killed))
+    assert dead.status() == -signal.SIGKILL
+    assert other.status() == 0, other.err
     check_study(one.journal, killed=(killed,))
+    assert worker(trials(one.journal)[killed.number]) == other.pid
     check_runs(one.store, one.journal)
-    check_said(command)
-    until(command.is_gone)
+    check_output(other)
 
 
-def test_ctrl_c_ends_two_workers_and_the_same_command_finishes_the_study(machine):
+def test_ctrl_c_ends_one_of_two_terminals_and_the_other_finishes_the_study(machine):
     one = machine("one")
-    command = one.tune("--workers", "2")
-    until(lambda: Path(one.journal).exists(), command)
-    until(lambda: sum(max(trial.intermediate_values, default=0) > 5 for trial in trials(one.journal)) >= 2, command)
-    command.signal(signal.SIGINT)
-    assert command.status() == 130, command.err
-    until(command.is_gone)
-    check_said(command)
-    found = trials(one.journal)
-    names = [trial.state.name for trial in found]
-    assert {*names} <= {"COMPLETE", "WAITING"}
-    assert names.count("COMPLETE") < N_TRIALS
-    assert f"Study '{STUDY}', {names.count('COMPLETE')} of {N_TRIALS} trials: " in command.out
-    for state, word in (("COMPLETE", "completed"), ("WAITING", "interrupted")):
-        assert (f"{names.count(state)} {word}" in command.out) == (state in names)
-    assert "warning:" not in command.err
-
-    again = one.tune("--workers", "2")
-    assert again.status() == 0, again.err
-    check_study(one.journal)
-    after = trials(one.journal)
-    assert [trial.params for trial in after[: len(found)]] == [trial.params for trial in found]
-    check_runs(one.store, one.journal)
-    check_said(again)
-
-
-def test_ctrl_c_while_the_workers_start_ends_them_as_quietly(machine):
-    one = machine("one")
-    command = one.tune("--workers", "2")
-    until(lambda: len(command.workers()) == 2, command)
-    command.signal(signal.SIGINT)
-    assert command.status() == 130, command.err
-    until(command.is_gone)
-    check_said(command)
-    assert f"of {N_TRIALS} trials" in command.out
-    assert {trial.state.name for trial in trials(one.journal)} <= {"WAITING"}
-
-    again = one.tune()
-    assert again.status() == 0, again.err
-    check_study(one.journal)
-
-
-def test_workers_whose_command_was_killed_end_with_it_and_give_their_trials_back(machine):
-    """Nobody would see what they do, and Ctrl-C would not reach them."""
-    one = machine("one")
-    command = one.tune("--workers", "2")
-    until(lambda: Path(one.journal).exists(), command)
-    until(lambda: any(max(trial.intermediate_values, default=0) > 5 for trial in trials(one.journal)), command)
-    os.kill(command.pid, signal.SIGKILL)
-    assert command.status() == -signal.SIGKILL
-    until(command.is_gone)
-    check_said(command)
-    names = [trial.state.name for trial in trials(one.journal)]
-    assert {*names} <= {"COMPLETE", "WAITING"}
-    assert names.count("COMPLETE") < N_TRIALS
-
-    again = one.tune()
-    assert again.status() == 0, again.err
+    commands = [one.tune() for _ in range(2)]
+    until(lambda: Path(one.journal).exists(), *commands)
+    until(lambda: sum(max(trial.intermediate_values, default=0) > 5 for trial in trials(one.journal)) >= 2, *commands)
+    commands[0].signal(signal.SIGINT)
+    assert commands[0].status() == 130, commands[0].err
+    assert commands[1].status() == 0, commands[1].err
     check_study(one.journal)
     check_runs(one.store, one.journal)
+    for command in commands:
+        check_output(command)
 
 
 @pytest.mark.parametrize("kind", ["journal", "postgresql"])

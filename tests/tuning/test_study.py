@@ -123,7 +123,7 @@ def test_a_trial_whose_process_died_is_trained_once_more_and_then_has_failed(beg
 def test_a_trial_whose_process_died_before_it_said_its_name_is_taken_up(begin, monkeypatch):
     study = begin()
     with monkeypatch.context() as patch:
-        patch.setattr(heartbeat, "myself", lambda: os._exit)  # what it cannot write down
+        patch.setattr(heartbeat, "worker_id", lambda: os._exit)  # what it cannot write down
         with pytest.raises(TypeError):
             study.next_trial(2)
     assert [trial.state for trial in study.trials()] == [TrialState.RUNNING]
@@ -171,7 +171,7 @@ def test_another_process_with_the_number_of_a_dead_one_is_not_taken_for_it(begin
 def test_a_worker_elsewhere_is_dead_after_long_silence(begin, silent, number):
     trial = begin().next_trial(3)
     trial.set_user_attr(heartbeat.WORKER, f"another-host.example {os.getpid()} 1700000000")
-    trial.set_user_attr(heartbeat.SAID, time.time() - heartbeat.SILENT_SECONDS - silent)
+    trial.set_user_attr(heartbeat.HEARTBEAT, time.time() - heartbeat.STALE_SECONDS - silent)
     assert take(begin(), 3) == number
 
 
@@ -179,10 +179,10 @@ def test_a_worker_says_that_it_lives_as_long_as_it_trains(begin, monkeypatch):
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
     study = begin()
     trial = study.next_trial(1)
-    trial.set_user_attr(heartbeat.SAID, 0)
-    with heartbeat.said(trial):
+    trial.set_user_attr(heartbeat.HEARTBEAT, 0)
+    with heartbeat.beating(trial):
         until = time.monotonic() + 20
-        while not study.trials()[0].user_attrs[heartbeat.SAID]:
+        while not study.trials()[0].user_attrs[heartbeat.HEARTBEAT]:
             assert time.monotonic() < until
             time.sleep(0.01)
     threads = [thread for thread in threading.enumerate() if thread.daemon and "repeat" in thread.name]
@@ -300,8 +300,8 @@ def test_it_has_finished_when_all_trials_have_ended_however(begin):
 @pytest.mark.parametrize(
     ("file", "named"),
     [
-        ("build/split.csv", "another split of the photos"),
-        ("build/images.csv", "another photos"),
+        ("build/split.csv", "another split of the images"),
+        ("build/images.csv", "another images"),
         ("build/weights/resnet50.npz", "another ImageNet weights"),
         ("src/flowers/train.py", "another training code"),
     ],

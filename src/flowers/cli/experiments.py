@@ -22,9 +22,8 @@ def check(
 @app.command(rich_help_panel=EXPERIMENTS)
 def tune(
     n_trials: Annotated[
-        int | None, typer.Option(help="Trials in all, those of before included (tune.n_trials).", min=1)
+        int | None, typer.Option(help="Trials in total, earlier ones included (default: tune.n_trials).", min=1)
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes on this machine that share its cores.", min=1)] = 1,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -32,17 +31,18 @@ def tune(
             help="A database that several machines share (postgresql://...), or a journal file.",
         ),
     ] = None,
-    study: Annotated[str | None, typer.Option(help="The study's name (the data set's last one).")] = None,
+    study: Annotated[str | None, typer.Option(help="The study's name (default: the latest of the data set).")] = None,
     new: Annotated[bool, typer.Option("--new", help="Begin another study.")] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Write the winner into params.yaml.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Even over values that no commit holds.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite values that no commit holds.")] = False,
 ) -> None:
-    """Search for better parameters with Optuna; run again, it goes on with the same study."""
+    """Search for better parameters with Optuna; the same command resumes a study, or shares it in another terminal."""
     from flowers.config import params
     from flowers.tuning import run
+    from flowers.tuning.options import Options
 
     settings = params.load()
-    options = run.Options(n_trials or settings.tune.n_trials, workers, storage, study, new, apply, force)
+    options = Options(n_trials or settings.tune.n_trials, storage, study, new, apply, force)
     raise typer.Exit(run.tune(settings, options))
 
 

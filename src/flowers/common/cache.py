@@ -1,14 +1,12 @@
-"""The user's cache folder: what it holds, how much of it activations may take, and clearing it."""
+"""The user's cache folder: the size of each kind, the limit of the activations, eviction, and clearing."""
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -38,16 +36,16 @@ def limit() -> int:
 
 
 def activations_held(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold the lock of the folder of activations: nobody else looks for, computes or removes any.
+    """Hold the lock of the folder of activations: no other process looks for, computes or removes any.
 
-    One for all weights and precisions: the backbone uses every core, so two at a time would not be done sooner, and
-    whoever removes a shard knows that nobody is about to open it.
+    There is one lock for all weights and precisions: the backbone uses every core, so two processes at a time would not
+    be faster, and no shard is removed while another process is about to open it.
     """
     return locks.held(folder / ".lock", "waiting for another process that computes activations")
 
 
 def note_use(arrays: Iterable[Path]) -> None:
-    """Remember that these shards were used now."""
+    """Record that these shards were used now."""
     for array in arrays:
         os.utime(array.with_suffix(".json"))
 
@@ -87,42 +85,19 @@ def evict(folder: Path, in_use: set[Path], allowed: int, room: int = 0) -> None:
 
 
 def clear(kind: Kind | Literal["all"]) -> None:
-    """Remove what the cache holds of a kind, and print the bytes freed; whoever is making some of it is waited for."""
-    for each, of_kind in _KINDS.items():
+    """Remove what the cache holds of a kind, and print the bytes freed; a process that adds to it is waited for."""
+    for each, remove in _REMOVE.items():
         if kind in (each, "all"):
-            freed = of_kind.remove(paths.cache_folder() / each)
-            print(f"{each}: {freed:,} bytes freed")
+            print(f"{each}: {remove(paths.cache_folder() / each):,} bytes freed")
 
 
 def show() -> None:
-    """Print what the cache holds; raises UserError where its limit is no size."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    """Print the size and the folder of each kind; raises UserError if FLOWERS_CACHE_LIMIT is not a size."""
     allowed, folder = limit(), paths.cache_folder()
-    entries = {kind: list(of_kind.entries(folder / kind)) for kind, of_kind in _KINDS.items()}
-    total = sum(entry.size for listed in entries.values() for entry in listed)
-    if not any(entries.values()):
-        print(f"{folder} holds nothing")
-        return
-    print(folder)
-    table = Table()
-    table.add_column("kind")
-    table.add_column("what", overflow="fold")
-    for column in ("views", "size", "last used"):
-        table.add_column(column, justify="right")
-    for kind, listed in entries.items():
-        for number, entry in enumerate(listed):
-            views = "" if entry.views is None else f"{entry.views:,}"
-            used = "" if entry.used is None else _ago(entry.used)
-            # As Text: a bracket in the name of a file is no markup.
-            table.add_row("" if number else kind, Text(entry.name), views, filesize.decimal(entry.size), used)
-        table.add_section()
-    table.add_row("total", "", "", filesize.decimal(total), "")
-    Console().print(table)
-    stored = sum(entry.size for entry in entries["activations"])
-    print(f"Activations take {filesize.decimal(stored)} of the {filesize.decimal(allowed)} they may ({LIMIT}).")
+    sizes = {kind: _size(folder / kind) for kind in _REMOVE}
+    for kind, size in sizes.items():
+        print(f"{filesize.decimal(size):>10}  {folder / kind}")
+    print(f"Limit of the activations ({LIMIT}): {filesize.decimal(allowed)}")
 
 
 @dataclass(frozen=True)
@@ -139,31 +114,6 @@ class _Shard:
         return self.array.with_suffix(".json")
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A line of the table."""
-
-    name: str
-    size: int
-    views: int | None = None
-    used: float | None = None
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What the cache does with one of its folders: list it, and empty it and return the bytes freed."""
-
-    entries: Callable[[Path], Iterable[_Entry]]
-    remove: Callable[[Path], int]
-
-
-def _archives(folder: Path) -> Iterator[_Entry]:
-    """Downloads, and what was put beside them by hand."""
-    for file in _archive_files(folder):
-        yield _Entry(file.name, _size(file))
-    yield from _unfinished(folder.glob(".*.part"))
-
-
 def _remove_archives(folder: Path) -> int:
     names = {file.name for file in _archive_files(folder)}
     names |= {staging.name[1:].removesuffix(".part") for staging in folder.glob(".*.part")}
@@ -178,28 +128,11 @@ def _archive_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*") if file.is_file() and not file.name.startswith("."))
 
 
-def _weights(folder: Path) -> Iterator[_Entry]:
-    for file in sorted(folder.glob("resnet50-*.npz")):
-        yield _Entry(file.name, _size(file))
-    yield from _unfinished(folder.glob(".weights-*.npz"))
-
-
 def _remove_weights(folder: Path) -> int:
     """They are put in place whole and without a lock; a temporary file of the last minutes may be somebody's."""
     long_ago = time.time() - _WRITTEN_BY_NOW
     abandoned = [file for file in folder.glob(".weights-*.npz") if file.stat().st_mtime < long_ago]
     return sum(_remove(file) for file in (*folder.glob("resnet50-*.npz"), *abandoned))
-
-
-def _activations(folder: Path) -> Iterator[_Entry]:
-    groups: dict[tuple[str, str, str], list[_Shard]] = {}
-    for shard in _shards(folder):
-        weights, precision, _ = shard.array.parent.parent.name.split("-", 2)
-        groups.setdefault((weights[:8], precision, shard.array.parent.name), []).append(shard)
-    for names, shards in sorted(groups.items()):
-        views, size = sum(map(_views, shards)), sum(shard.size for shard in shards)
-        yield _Entry(" ".join(names), size, views, max(shard.used for shard in shards))
-    yield from _unfinished(_unfinished_activations(folder))
 
 
 def _remove_activations(folder: Path) -> int:
@@ -209,10 +142,10 @@ def _remove_activations(folder: Path) -> int:
         return sum(_remove(store) for store in folder.glob(_STORES))
 
 
-_KINDS = {
-    "archives": _Kind(_archives, _remove_archives),
-    "weights": _Kind(_weights, _remove_weights),
-    "activations": _Kind(_activations, _remove_activations),
+_REMOVE: dict[Kind, Callable[[Path], int]] = {
+    "archives": _remove_archives,
+    "weights": _remove_weights,
+    "activations": _remove_activations,
 }
 
 
@@ -223,24 +156,10 @@ def _shards(folder: Path) -> Iterator[_Shard]:
             yield _Shard(array, _size(description) + _size(array), used)
 
 
-def _views(shard: _Shard) -> int:
-    """How many a shard holds; of a damaged one, none: they are computed again."""
-    try:
-        return len(json.loads(shard.description.read_text())["keys"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-
-
 def _unfinished_activations(folder: Path) -> list[Path]:
     arrays = folder.glob(f"{_STORES}/*/*.npy")
     orphans = [array for array in arrays if not array.with_suffix(".json").exists()]
     return [*folder.glob(f"{_STORES}/*/*.partial"), *orphans]
-
-
-def _unfinished(places: Iterable[Path]) -> Iterator[_Entry]:
-    """A line for what is being made, or was when somebody's process was killed."""
-    if size := sum(map(_size, places)):
-        yield _Entry("unfinished", size)
 
 
 def _remove(place: Path) -> int:
@@ -261,14 +180,3 @@ def _size(place: Path) -> int:
         return place.lstat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _ago(moment: float) -> str:
-    """How long ago that was; before this week, the date."""
-    seconds = time.time() - moment
-    if seconds >= 7 * 86400:
-        return date.fromtimestamp(moment).isoformat()
-    for length, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if count := int(seconds // length) if seconds > 0 else 0:
-            return f"{count} {name}{'s' if count > 1 else ''} ago"
-    return "just now"

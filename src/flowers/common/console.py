@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import tqdm
@@ -28,7 +28,7 @@ def fail(message: str) -> None:
     _print(f"error: {message}", style="red")
 
 
-def progress_bar(total: int | None, description: str, unit: str, done: int = 0) -> "tqdm.tqdm":
+def progress_bar(total: int | None, description: str, unit: str, done: int = 0) -> "tqdm.tqdm[Any]":
     """A progress bar on standard error (nothing is drawn where that is not a terminal); it begins at `done`."""
     import tqdm
 

@@ -1,61 +1,55 @@
-"""Put values into params.yaml: theirs are the only bytes that change; and tell what git does not hold yet."""
+"""Write values into params.yaml, whose comments and order stay; and find edits that git does not hold yet."""
 
 import json
-import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from flowers.common import paths
 from flowers.common.errors import UserError
 
-Edit = tuple[int, int, str]  # from, to, what shall stand there
-Node = Any  # ruamel.yaml's, which knows where in the text it stands
-
-_SPACES_BEFORE_COMMENT = re.compile(r" +(?=#)")
-
 
 def write(values: Mapping[str, Any], path: Path = paths.PARAMS) -> None:
-    """Give these keys ('head.dropout') these values in a parameter file; all else stays, byte for byte.
+    """Give these keys ('head.dropout') these values in a parameter file; comments, order and other values stay.
 
     A value is a bool, int, float, str, None, or a list or tuple of ints. The file is replaced in one step. Raises
-    UserError, and leaves the file as it is, if it lacks a key, cannot be read or written, or is written in a way in
-    which a value cannot be replaced alone.
+    UserError, and leaves the file as it is, if it lacks a key or cannot be read or written.
     """
-    text = _read(path)
-    document = _parsed(text, path)
-    edits: list[Edit] = []
-    for name, (key, node) in _places(text, values, path).items():
-        section, _, entry = name.partition(".")
-        value = list(values[name]) if isinstance(values[name], tuple) else values[name]
-        if repr(value) != repr(_value(document, name)):  # 1, 1.0 and True differ
-            document[section] = document[section] | {entry: value}  # a copy: an alias of the section shall not change
-            edits += _edits(text, key, node, value)
-    if not edits:
-        return
-    for start, end, new in sorted(edits, reverse=True):
-        text = text[:start] + new + text[end:]
-    try:
-        right = repr(_parsed(text, path)) == repr(document)
-    except UserError:
-        right = False
-    if not right:
-        raise UserError(f"{path}: {', '.join(values)} cannot be replaced as the file is written; edit it by hand")
-    _replace(path, text)
+    yaml = _round_trip()
+    document = _parsed(yaml, _read(path), path)
+    changed = False
+    for name, new in values.items():
+        section, _, key = name.partition(".")
+        content = document.get(section) if isinstance(document, dict) else None
+        if not isinstance(content, dict) or key not in content:
+            raise UserError(f"{path}: key '{name}' is missing")
+        value = list(new) if isinstance(new, tuple) else new
+        if repr(_plain(content[key])) == repr(value):  # 1, 1.0 and True differ
+            continue
+        changed = True
+        if isinstance(value, list) and isinstance(content[key], list):
+            _replace_list(content, key, value)
+        else:
+            content[key] = value
+    if changed:
+        stream = StringIO()
+        yaml.dump(document, stream)
+        _replace(path, stream.getvalue())
 
 
 def uncommitted(names: Iterable[str], path: Path = paths.PARAMS) -> dict[str, tuple[Any, Any]]:
     """Of these keys, those with another value than in git's last commit: name -> (committed, now); None if missing.
 
-    Empty where there is no git or no commit, or the file is not in it. Raises UserError if the file cannot be read.
+    Empty without git or a commit that has the file. Raises UserError if the file cannot be read.
     """
     committed = _committed(path)
     if committed is None:
         return {}
-    now = _parsed(_read(path), path)
+    now = _parsed(_safe(), _read(path), path)
     pairs = {name: (_value(committed, name), _value(now, name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -72,76 +66,59 @@ def written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _places(text: str, names: Iterable[str], path: Path) -> dict[str, tuple[Node, Node]]:
-    """The nodes of keys and of their values."""
+def _safe() -> Any:
     from ruamel.yaml import YAML
 
-    def entries(node: Node) -> dict[str, tuple[Node, Node]]:
-        return {pair[0].value: pair for pair in node.value} if node and node.id == "mapping" else {}
-
-    places = {}
-    sections = entries(YAML(typ="safe", pure=True).compose(text))
-    for name in names:
-        section, _, entry = name.partition(".")
-        pair = entries(sections[section][1]).get(entry) if section in sections else None
-        if not pair:
-            raise UserError(f"{path}: key '{name}' is missing")
-        places[name] = pair
-    return places
+    return YAML(typ="safe", pure=True)
 
 
-def _edits(text: str, key: Node, node: Node, value: Any) -> Iterator[Edit]:
-    """A list is in block form, as DVC wants it (`-S` breaks a flow list that has a comment), unless it is empty."""
-    block = node.id == "sequence" and not node.flow_style
-    old = node.value if block else []
-    new = value if isinstance(value, list) else []
-    after_colon = text.index(":", key.end_mark.index) + 1
-    start = end = after_colon  # for a block, and for nothing, whose marks lie further on
-    if not block and node.start_mark.index != node.end_mark.index:
-        start = node.start_mark.index
-        end = start + len(text[start : node.end_mark.index].rstrip())
-    inline = "" if new else (text[after_colon:start] or " ") + ("[]" if value == [] else _scalar(value))
-    yield _beside_comment(text, after_colon, end, inline)
-
-    for item, number in zip(old, new, strict=False):
-        yield _beside_comment(text, item.start_mark.index, item.end_mark.index, _scalar(number))
-    for item in old[len(new) :]:
-        line_before = text[: text.rindex("\n", 0, item.start_mark.index)].removesuffix("\r")
-        yield len(line_before), _line_end(text, item.end_mark.index), ""
-    indentation = " " * (node if block else key).start_mark.column
-    newline = "\r\n" if "\r\n" in text else "\n"
-    last = _line_end(text, old[-1].end_mark.index if old else end)
-    yield last, last, "".join(f"{newline}{indentation}- {_scalar(number)}" for number in new[len(old) :])
-
-
-def _line_end(text: str, index: int) -> int:
-    end = text.find("\n", index)
-    return len(text[:end].removesuffix("\r")) if end >= 0 else len(text)
-
-
-def _beside_comment(text: str, start: int, end: int, new: str) -> Edit:
-    """Replace a value on a line; a comment behind it keeps its column if there is room."""
-    spaces = _SPACES_BEFORE_COMMENT.match(text, end)
-    if not spaces:
-        return start, end, new
-    room = spaces.end() - start - len(new)
-    return start, spaces.end(), new + " " * (room if room >= 1 else 2)
-
-
-def _scalar(value: bool | int | float | str | None) -> str:
-    from io import StringIO
-
+def _round_trip() -> Any:
     from ruamel.yaml import YAML
+    from ruamel.yaml.representer import RoundTripRepresenter
 
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.width = 1_000_000  # one line
-    stream = StringIO()
-    yaml.dump({"k": value}, stream)
-    text = stream.getvalue().removeprefix("k: ").removesuffix("\n")
-    if isinstance(value, float) and "." not in text:
-        return text.replace("e", ".0e")  # 1e-05 is a string to YAML 1.1
-    return text
+    class Representer(RoundTripRepresenter):  # one of our own: representers are added to the class
+        pass
+
+    Representer.add_representer(type(None), _represent_none)
+    Representer.add_representer(float, _represent_float)
+    yaml = YAML()
+    yaml.Representer = Representer
+    yaml.preserve_quotes = True
+    yaml.width = 4096  # no line is wrapped
+    return yaml
+
+
+def _represent_none(representer: Any, _: None) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+def _represent_float(representer: Any, value: float) -> Any:
+    text = repr(value)
+    # 1e-05 is a string to readers of YAML 1.1.
+    return representer.represent_scalar("tag:yaml.org,2002:float", text if "." in text else text.replace("e", ".0e"))
+
+
+def _replace_list(content: Any, key: str, value: list[int]) -> None:
+    """Replace the items of a list; a comment behind its last item, and the lines after it, follow the new last one."""
+    items = content[key]
+    after = items.ca.items.pop(len(items) - 1, None)
+    items[:] = value
+    if not value:
+        items.fa.set_flow_style()  # []
+    if after and value:
+        items.ca.items[len(value) - 1] = after
+    elif after:
+        content.ca.items[key] = [None, None, after[0], None]
+
+
+def _plain(value: Any) -> Any:
+    """A value of a round-trip document as a plain Python one."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
 
 
 def _value(document: Any, name: str) -> Any:
@@ -152,17 +129,16 @@ def _value(document: Any, name: str) -> Any:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")  # line ends as they are
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
 
 
-def _parsed(text: str, path: Path) -> Any:
-    from ruamel.yaml import YAML
+def _parsed(yaml: Any, text: str, path: Path) -> Any:
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return yaml.load(text)
     except YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
@@ -172,7 +148,7 @@ def _replace(path: Path, text: str) -> None:
     temporary = None
     try:
         with (
-            target.open("r+b"),  # a file that is read-only is meant to be
+            target.open("r+b"),  # raises an error if the file is read-only
             tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as file,
         ):
             temporary = Path(file.name)
@@ -187,13 +163,13 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _committed(path: Path) -> Any:
-    """What the file holds in git's last commit; None if that cannot be told."""
+    """The content of the file in git's last commit; None if that is not known."""
     git, target = shutil.which("git"), path.resolve()
     if not git:
         return None
     command = [git, "show", f"HEAD:./{target.name}"]
     try:
         done = subprocess.run(command, cwd=target.parent, capture_output=True, check=False, timeout=60)
-        return _parsed(done.stdout.decode("utf-8"), path) if done.returncode == 0 else None
+        return _parsed(_safe(), done.stdout.decode("utf-8"), path) if done.returncode == 0 else None
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError, UserError):
         return None

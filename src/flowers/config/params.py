@@ -1,7 +1,7 @@
 """params.yaml as strict typed objects: an unknown key, a wrong type or a value out of range is an error that names it.
 
-No parameter of the pipeline has a default here. Every value stands in params.yaml, where DVC tracks it key by key, so
-this module only checks and never decides a result.
+No parameter of the pipeline has a default here: every value is in params.yaml, where DVC tracks it key by key. So this
+module checks values and never decides a result. docs/parameters.md is made from the descriptions.
 """
 
 import math
@@ -31,22 +31,34 @@ class _Section(BaseModel):
 
 
 class DatasetParams(_Section):
-    """Which photos: a name of the catalogue; for `local`, the folder; and where to fetch archives instead."""
+    """The images: a data set of the catalogue; for `local`, its folder; and another place to fetch archives from."""
 
-    name: str
-    path: str
-    mirror: str | None
-    bad_images: Literal["skip", "refuse"]
+    name: str = Field(description="a data set: `local`, `oxford_flowers102`, `flower_photos` or `flowers_recognition`")
+    path: str = Field(
+        description="of `local`: `data.yaml` for `data/` as `data.dvc` versions it, or the absolute path of a folder "
+        "`<class>/<image>` or `{train,val,test}/<class>/<image>` (the official split)"
+    )
+    mirror: str | None = Field(
+        description="another base address, or a folder, for the archives of the other data sets; checksums still apply"
+    )
+    bad_images: Literal["skip", "refuse"] = Field(
+        description="`skip` images that cannot be read (listed in `build/skipped.csv`), or raise an error"
+    )
 
 
 class SplitParams(_Section):
-    """How photos are dealt to train, val and test."""
+    """How images are assigned to train, val and test."""
 
-    method: Literal["auto", "random", "official"]
-    train: Fraction
-    val: Fraction
-    test: Fraction
-    seed: Seed
+    method: Literal["auto", "random", "official"] = Field(
+        description="`auto`: official if the data set has one, else `random`, stratified by class; or one of them by "
+        "name"
+    )
+    train: Fraction = Field(description="fraction of each class for training; the three fractions add up to 1")
+    val: Fraction = Field(description="fraction of each class for validation")
+    test: Fraction = Field(description="fraction of each class for testing")
+    seed: Seed = Field(
+        description="another seed gives another random split; one image more moves only those at the boundaries"
+    )
 
     @model_validator(mode="after")
     def _fractions_add_up(self) -> "SplitParams":
@@ -61,27 +73,43 @@ class SplitParams(_Section):
 class ModelParams(_Section):
     """The ResNet50: its weights, which residual blocks from the top are trained too and how, and the precision."""
 
-    weights: str
-    unfreeze_blocks: Annotated[int, Field(ge=0, le=RESIDUAL_BLOCKS)]
-    train_batch_norm: bool
-    mirror: bool
-    input_size: Side
-    precision: Literal["auto", "float32", "bfloat16"]
+    weights: str = Field(description="`imagenet`, `random`, or a file with Keras's ImageNet weights (`.h5` or `.npz`)")
+    unfreeze_blocks: Annotated[int, Field(ge=0, le=RESIDUAL_BLOCKS)] = Field(
+        description="residual blocks, counted from the top, that are fine-tuned"
+    )
+    train_batch_norm: bool = Field(
+        description="train scale and shift of their BatchNorms as well; the statistics stay fixed"
+    )
+    mirror: bool = Field(
+        description="average the logits of an image and its mirror image (test-time flip), in twice the time"
+    )
+    input_size: Side = Field(description="side of the network's input in pixels; 288 costs 1.65 times as much as 224")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        description="of the convolutions: `auto` is bfloat16 where the GPU or processor multiplies in it, else float32"
+    )
 
 
 class HeadParams(_Section):
     """The classifier on the pooled features: hidden Dense layers with ReLU, each followed by dropout, then softmax.
 
-    What the features go through before, and what the last kernel is to begin with: drawn, or by a regression with a
-    penalty.
+    Features may be normalised first; the last kernel starts at random values, or from a regression with a penalty.
     """
 
-    units: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    features: Literal["conv5", "conv4+conv5"]
-    normalization: Literal["none", "root"]
-    initialization: Literal["random", "regression"]
-    penalty: Positive
+    units: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)] = Field(
+        description="widths of the hidden layers; `[]` is a linear head"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="rate after each hidden layer")
+    features: Literal["conv5", "conv4+conv5"] = Field(
+        description="`conv5`, the 2,048 pooled features of the last stage, or `conv4+conv5`, with 1,024 of the stage "
+        "before (needs 0, or 3 and more unfrozen blocks)"
+    )
+    normalization: Literal["none", "root"] = Field(
+        description="of each stage's features: `none`, or `root`, divided by their mean, then the square root"
+    )
+    initialization: Literal["random", "regression"] = Field(
+        description="`random`, or `regression`: a linear head starts from a logistic regression on all augmented views"
+    )
+    penalty: Positive = Field(description="of that regression: the factor of half the sum of the kernel's squares")
 
     @model_validator(mode="after")
     def _regression_is_linear(self) -> "HeadParams":
@@ -93,37 +121,58 @@ class HeadParams(_Section):
 class AugmentationParams(_Section):
     """Random views of every training photo, drawn once and stored beside the plain one; all of one size."""
 
-    views: Annotated[int, Field(ge=0, le=64)]
-    size: Side | None  # None: model.input_size
-    flip: bool
-    min_area: Annotated[float, Field(gt=0, le=1)]
-    seed: Seed
+    views: Annotated[int, Field(ge=0, le=64)] = Field(
+        description="random augmented views of each training image, stored beside the plain one; an epoch uses one of "
+        "them"
+    )
+    size: Side | None = Field(description="side of the training views in pixels; null: as `model.input_size`")
+    flip: bool = Field(description="mirror half of the views")
+    min_area: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="smallest share of the image that a random crop keeps"
+    )
+    seed: Seed = Field(description="another seed gives other crops and flips")
 
 
 class TrainParams(_Section):
     """The two phases of training: the head alone, then head and unfrozen blocks at a rate of their own."""
 
-    on: Literal["train", "train+val"]
-    epochs: Annotated[int, Field(ge=0)]
-    fine_tune_epochs: Annotated[int, Field(ge=0)]
-    batch_size: Annotated[int, Field(ge=1, le=4096)]
-    learning_rate: Positive
-    fine_tune_learning_rate: Positive
-    schedule: Literal["constant", "cosine"]
-    warmup_epochs: NonNegative
-    weight_decay: NonNegative
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    class_weights: bool
-    patience: Annotated[int, Field(ge=1)]
-    seed: Seed
+    on: Literal["train", "train+val"] = Field(
+        description="`train`, or `train+val`: then a fixed number of epochs, without early stopping"
+    )
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        description="most epochs of the head alone; 0 keeps the head of a regression"
+    )
+    fine_tune_epochs: Annotated[int, Field(ge=0)] = Field(
+        description="most epochs of head and unfrozen blocks together"
+    )
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(description="images per step")
+    learning_rate: Positive = Field(description="of the head alone")
+    fine_tune_learning_rate: Positive = Field(description="of head and unfrozen blocks together")
+    schedule: Literal["constant", "cosine"] = Field(
+        description="of the rate in each phase: `constant`, or `cosine`, falling to 0"
+    )
+    warmup_epochs: NonNegative = Field(description="epochs at the start of a phase in which the rate rises from 0")
+    weight_decay: NonNegative = Field(description="decoupled, as in AdamW; biases do not decay")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="share of the target that is spread over all classes"
+    )
+    class_weights: bool = Field(description="weight the loss so that each class counts the same")
+    patience: Annotated[int, Field(ge=1)] = Field(
+        description="epochs without a better validation score after which a phase ends"
+    )
+    seed: Seed = Field(description="of initial weights, order, choice of views and dropout")
 
 
 class EvaluateParams(_Section):
-    """The bootstrap behind the confidence intervals, and how many mistakes the report shows."""
+    """The bootstrap behind the confidence intervals, and the size of the gallery in the report."""
 
-    bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)]
-    gallery: Annotated[int, Field(ge=0, le=200)]
-    seed: Seed
+    bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
+        description="resamples for the confidence intervals"
+    )
+    gallery: Annotated[int, Field(ge=0, le=200)] = Field(
+        description="misclassified images that the report shows with Grad-CAM, the most confident first; 0: none"
+    )
+    seed: Seed = Field(description="of the resamples")
 
 
 def _number(value: Any) -> Any:
@@ -136,7 +185,7 @@ Number = Annotated[Any, AfterValidator(_number)]  # which stays an int where it 
 
 
 class Dimension(_Section):
-    """Where a study looks for one parameter: from `low` to `high`, on a logarithmic scale or in steps; or `choices`."""
+    """The range of one searched parameter: `low` to `high`, on a logarithmic scale or in steps; or `choices`."""
 
     low: Number = None
     high: Number = None
@@ -148,9 +197,9 @@ class Dimension(_Section):
     def _one_kind(self) -> "Dimension":
         if self.choices is not None:
             if self.model_fields_set != {"choices"}:
-                raise ValueError("choices stand alone, without low, high, step and log")
+                raise ValueError("choices cannot be combined with low, high, step and log")
             if len({repr(choice) for choice in self.choices}) < len(self.choices):
-                raise ValueError("a choice stands there twice")
+                raise ValueError("a choice is repeated")
             return self
         if self.low is None or self.high is None:
             raise ValueError("needs low and high, or choices")
@@ -162,33 +211,46 @@ class Dimension(_Section):
 
 
 class TuneParams(_Section):
-    """The study: how many trials, what it searches, and what it calls better than noise."""
+    """The study: its length, its search space, and the comparison of its best trial with params.yaml."""
 
-    n_trials: Annotated[int, Field(ge=1)]
-    repeats: Annotated[int, Field(ge=1, le=100)]
-    pruner: Literal["median", "hyperband", "halving", "none"]
-    warmup_epochs: Annotated[int, Field(ge=0)]
-    confirm_seeds: Annotated[int, Field(ge=0, le=100)]
-    seed: Seed
-    space: Annotated[dict[str, Dimension], Field(min_length=1)]
+    n_trials: Annotated[int, Field(ge=1)] = Field(description="trials in total, on all machines")
+    repeats: Annotated[int, Field(ge=1, le=100)] = Field(
+        description="trainings per trial, from consecutive seeds; their scores are averaged"
+    )
+    pruner: Literal["median", "hyperband", "halving", "none"] = Field(description="of trials that fall behind")
+    warmup_epochs: Annotated[int, Field(ge=0)] = Field(
+        description="epochs that every trial is given before it can be pruned"
+    )
+    confirm_seeds: Annotated[int, Field(ge=0, le=100)] = Field(
+        description="fresh seeds to compare the best trial with `params.yaml`; 0: no comparison"
+    )
+    seed: Seed = Field(description="of the sampler; trainings start from `train.seed`")
+    space: Annotated[dict[str, Dimension], Field(min_length=1)] = Field(
+        description="searched parameters of `model`, `head`, `augmentation` and `train`: `low` and `high` (and `step` or"
+        " `log`), or `choices`"
+    )
 
     @field_validator("confirm_seeds")
     @classmethod
     def _spread_needs_two(cls, value: int) -> int:
         if value == 1:
-            raise ValueError("one seed shows no spread: 0 (do not confirm), or 2 and more")
+            raise ValueError("one seed has no spread: use 0 (no comparison), or 2 and more")
         return value
 
 
 class PromoteParams(_Section):
-    """What a model must show to become champion, beside being better: the least recall of guarded classes, answers."""
+    """What a model needs to become champion, beside a better score: `flowers promote`."""
 
-    floors: dict[str, Fraction]
-    probe_photos: Annotated[int, Field(ge=1, le=1000)]
+    floors: dict[str, Fraction] = Field(
+        description="minimum recall of guarded classes on validation images, such as `{roses: 0.9}`"
+    )
+    probe_photos: Annotated[int, Field(ge=1, le=1000)] = Field(
+        description="images of the prediction check: the model must predict what it predicted when it was evaluated"
+    )
 
 
 def check_together(sections: Any) -> Any:
-    """What stands in several sections must go together. Raises ValueError."""
+    """Check values of different sections against each other. Raises ValueError."""
     if sections.train.epochs == 0 and sections.head.initialization == "random":
         raise ValueError("train.epochs: 0 trains no head; it needs head.initialization: regression")
     if sections.head.features == "conv4+conv5" and 0 < sections.model.unfreeze_blocks < CONV5_BLOCKS:
@@ -233,7 +295,7 @@ def load(path: Path = paths.PARAMS) -> Params:
 
 
 def read(path: Path) -> Any:
-    """What a YAML file of the checkout holds, not yet checked; raises UserError that names the file."""
+    """The content of a YAML file of the checkout, not yet checked; raises UserError that names the file."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -248,7 +310,7 @@ def read(path: Path) -> Any:
 
 
 def checked(model: type[Checked], document: Any, path: Path) -> Checked:
-    """What was read from `path`, typed; raises UserError that names the file, the keys and what is wrong with them."""
+    """The content of `path`, typed; raises UserError that names the file, the keys and what is wrong with them."""
     try:
         return model.model_validate(document)
     except ValidationError as error:

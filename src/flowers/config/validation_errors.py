@@ -52,6 +52,7 @@ def _section(model: type[BaseModel], location: tuple[str | int, ...]) -> type[Ba
         if get_origin(annotation) in (dict, tuple):
             next(parts)  # whatever its key or number
             annotation = next(kind for kind in get_args(annotation) if kind is not str)
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
         model = annotation
     return model

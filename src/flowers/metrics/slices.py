@@ -1,5 +1,7 @@
 """Accuracy by slice: photos that are alike in one number, in groups of about the same size. Touches no file."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from flowers.metrics import wilson
 GROUPS = 3
 
 
-def accuracy(values: NDArray, right: NDArray[np.bool_]) -> pd.DataFrame:
+def accuracy(values: NDArray[Any], right: NDArray[np.bool_]) -> pd.DataFrame:
     """A row per group of photos, from the lowest to the highest values, of values and right, (n,) each.
 
     Columns: low and high, the values that the group spans; photos; accuracy; and its 95 % interval, accuracy_low and
@@ -24,7 +26,7 @@ def accuracy(values: NDArray, right: NDArray[np.bool_]) -> pd.DataFrame:
     return found.assign(accuracy_low=low, accuracy_high=high).reset_index(drop=True)
 
 
-def _groups(values: NDArray) -> NDArray[np.int64]:
+def _groups(values: NDArray[Any]) -> NDArray[np.int64]:
     """The group of each photo, (n,): its value's place in the order of the photos says which."""
     distinct, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     if len(distinct) <= GROUPS:

@@ -13,7 +13,7 @@ from flowers.common.errors import UserError
 
 STAGES = ("main", "download", "split", "train", "evaluate")
 ENTRY_POINTS = (*STAGES, "tune")
-TUNE_OPTIONS = ("n_trials", "workers", "study")  # no storage: MLflow records them, and it may hold a password
+TUNE_OPTIONS = ("n_trials", "study")  # no storage: MLflow records them, and it may hold a password
 
 
 def run(stage: str, values: Sequence[str]) -> int:

@@ -1,8 +1,7 @@
-"""Heartbeats of trials in training: a trial is neither lost with its process nor trained twice.
+"""Which process trains a trial, and whether it is alive: no trial is lost with its process, and none is trained twice.
 
-Optuna's own heartbeat (RDBStorage with RetryHeartbeatStaleTrialCallback) does not fit: JournalStorage, the default here,
-has none; a retried trial gets a new number there, so a study would hold more than n_trials trials and sample others than
-an uninterrupted one; and a process that died on this machine would be noticed only after the grace period.
+Optuna's own heartbeat exists for relational storages only, not for a journal file, and has only the clock to go by; a
+process that was killed on this machine is found at once here.
 """
 
 import contextlib
@@ -19,18 +18,17 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 # Attributes of a trial
-WORKER = "worker"  # machine, process id and start of the process
-HEARTBEAT = "heartbeat"  # the last one, in seconds since 1970
+WORKER = "worker"  # machine, process, and when that began
+HEARTBEAT = "alive"  # the time of the last heartbeat, in seconds since 1970
 
-INTERVAL_SECONDS = 60.0
+BEAT_SECONDS = 60.0
 STALE_SECONDS = 600.0  # without a heartbeat, after which a worker on another machine counts as dead
-_CLOCK_SECONDS = 5.0  # by which the start of a process may seem to move when the clock is set
 
 
 def machine() -> str:
-    """The machine as processes with a common space of process ids know it.
+    """The machine: its name, its boot, and the namespace of its process ids.
 
-    Names alone do not tell machines apart: many are called localhost, and a container may have its host's name.
+    The name alone is not enough: many machines are called localhost, and a container may have its host's name.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -39,22 +37,24 @@ def machine() -> str:
         return f"{platform.node()}/{uuid.getnode():x}"
 
 
-def this_worker() -> str:
-    """The value of WORKER for this process."""
+def worker_id() -> str:
+    """The name of this process in the attributes of its trial."""
     import psutil
 
     return f"{machine()} {os.getpid()} {psutil.Process().create_time():.0f}"
 
 
 def is_alive(trial: "FrozenTrial") -> bool:
-    """Whether a trial's worker runs: its process on this machine, its last heartbeat on another one."""
+    """Whether a trial's worker is alive: on this machine by its process, on another one by its last heartbeat."""
     import psutil
 
-    if WORKER not in trial.user_attrs:  # the process died before it wrote the attribute
+    if WORKER not in trial.user_attrs:  # it died before it wrote its name
         return False
     where, process, began = trial.user_attrs[WORKER].rsplit(" ", 2)
     if where != machine():
-        return time.time() - float(trial.user_attrs.get(HEARTBEAT, 0)) < STALE_SECONDS
+        last = float(trial.user_attrs.get(HEARTBEAT, 0))
+        rebooted = where.partition("/")[0] == platform.node() and last < psutil.boot_time()
+        return not rebooted and time.time() - last < STALE_SECONDS
     try:
         found = psutil.Process(int(process))
         same = abs(found.create_time() - float(began)) < _CLOCK_SECONDS
@@ -64,5 +64,6 @@ def is_alive(trial: "FrozenTrial") -> bool:
 
 
 def beating(trial: "Trial") -> contextlib.AbstractContextManager[None]:
-    """Write heartbeats of a trial while the body runs."""
-    return repeating(lambda: trial.set_user_attr(HEARTBEAT, time.time()), INTERVAL_SECONDS)
+    """Write a heartbeat every minute while the body runs."""
+    # A heartbeat that fails is ignored: the training itself notices that the storage is gone.
+    return repeating(lambda: trial.set_user_attr(HEARTBEAT, time.time()), BEAT_SECONDS)

@@ -1,11 +1,11 @@
-"""What the command line of `flowers tune` adds to params.yaml."""
+"""What the command line adds to params.yaml for a study."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `flowers tune`; without `storage` and `study` the local journal and the data set's last study."""
+    """The options of `flowers tune`."""
 
     n_trials: int
     storage: str | None = None

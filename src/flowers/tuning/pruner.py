@@ -1,4 +1,4 @@
-"""The pruner of a study: which trials end before their last epoch (`tune.pruner` in params.yaml)."""
+"""The pruner of a study: which trials end early because they fall behind."""
 
 from typing import TYPE_CHECKING
 
@@ -8,16 +8,17 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
 
 # Trials that end before the median pruner begins. The first one has the values of params.yaml, a fair measure from the
-# start: with Optuna's default of 5, a study of 20 trials of Oxford's flowers spent half of its time before.
+# start: with Optuna's 5, a study of 20 trials of Oxford's flowers spent half of its time before.
 _STARTUP_TRIALS = 2
 
 
 def pruner(settings: Params) -> "BasePruner":
-    """Optuna's pruner for the scores by epoch; epochs of fine-tuning are counted on from those of the head."""
+    """The pruner that `tune.pruner` names. Its steps are epochs; those of fine-tuning follow those of the head."""
     from optuna import pruners
 
     tune = settings.tune
-    most, least = settings.train.epochs + settings.train.fine_tune_epochs, max(1, tune.warmup_epochs)
+    most = settings.train.epochs + settings.train.fine_tune_epochs
+    least = max(1, tune.warmup_epochs)
     if tune.pruner == "median":
         return pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=tune.warmup_epochs)
     if tune.pruner == "hyperband":

@@ -25,7 +25,7 @@ def tune(settings: Params, options: Options) -> int:
     Raises UserError where the space, the storage or the study cannot be used, or no trial was completed.
     """
     if settings.train.on != "train":
-        raise UserError("params.yaml: train.on must be 'train' for a study: its scores are those of validation images")
+        raise UserError("params.yaml: train.on must be 'train' for a study: it needs validation images")
     space = Space(settings)
     if options.apply and not options.force:
         edit.refuse(edit.uncommitted(space.names))
@@ -33,9 +33,9 @@ def tune(settings: Params, options: Options) -> int:
     trainer, stop = Trainer(space), Stop()
     if not study.finished(options.n_trials):
         ended = sum(trial.state.is_finished() for trial in study.trials())
-        begun = f"Resuming study '{study.name}' after {ended} trials" if ended else f"Beginning study '{study.name}'"
-        console.say(f"{begun} in {study.storage.shown}")
-        trainer.data(settings)  # before Ctrl-C is taken as a request: here it ends the command at once
+        verb = f"Resuming (after {ended} trials)" if ended else "Starting"
+        console.say(f"{verb} study '{study.name}' in {study.storage.shown}")
+        trainer.data(settings)  # outside of `listening`: Ctrl-C ends the extraction at once
     with stop.listening(_STOPPING):
         if not study.finished(options.n_trials):
             with screen.showing(study, options.n_trials):
@@ -47,9 +47,8 @@ def tune(settings: Params, options: Options) -> int:
         return INTERRUPTED
     if found is None:
         raise UserError(f"no trial of study '{study.name}' was completed: {summary.reasons(study)}")
-    if options.apply and not found.is_current:
-        edit.write({name: decoded(value) for name, value in found.best.params.items()})
-        console.say("params.yaml now holds the values of the best trial. Train with them: dvc repro")
+    if options.apply:
+        _apply(found)
     return 0
 
 
@@ -72,3 +71,10 @@ def _publish(study: Study, n_trials: int) -> None:
         study_figures.draw(trials, importances, folder)
         status = "FINISHED" if study.finished(n_trials) else "KILLED"
         study_runs(study).finish(trial_table.facts(trials, study.space), {"trials": table}, folder, status, importances)
+
+
+def _apply(found: verdict.Verdict) -> None:
+    if found.is_current:
+        return
+    edit.write({name: decoded(value) for name, value in found.winner.params.items()})
+    console.say("params.yaml now holds the winner. Train it: dvc repro")

@@ -20,22 +20,22 @@ _STYLES = {"completed": "", "pruned": "dim", "failed": "red", "training": "bold"
 
 
 @contextlib.contextmanager
-def showing(study: Study, n_trials: int, workers: int) -> Iterator[None]:
+def showing(study: Study, n_trials: int) -> Iterator[None]:
     """Show the trials on standard error while the body runs."""
     import rich.console
 
     terminal = rich.console.Console(stderr=True, markup=False, emoji=False, highlight=False)
-    shown = _table(study, n_trials, workers, terminal) if terminal.is_terminal else _lines(study, n_trials)
+    shown = _table(study, n_trials, terminal) if terminal.is_terminal else _lines(study, n_trials)
     with shown:
         yield
 
 
 @contextlib.contextmanager
-def _table(study: Study, n_trials: int, workers: int, terminal: "rich.console.Console") -> Iterator[None]:
+def _table(study: Study, n_trials: int, terminal: "rich.console.Console") -> Iterator[None]:
     import rich.live
 
     def draw() -> "Table":
-        return trials_table(study, n_trials, workers, terminal.height - _OTHER_LINES)
+        return trials_table(study, n_trials, terminal.height - _OTHER_LINES)
 
     with rich.live.Live(draw(), console=terminal, auto_refresh=False) as live:
         with repeating(lambda: live.update(draw(), refresh=True), _REFRESH_SECONDS):
@@ -60,14 +60,14 @@ def _lines(study: Study, n_trials: int) -> Iterator[None]:
     say()
 
 
-def trials_table(study: Study, n_trials: int, workers: int, rows: int) -> "Table":
+def trials_table(study: Study, n_trials: int, rows: int) -> "Table":
     """The latest trials, with what is best so far and how long the rest may take."""
     import rich.table
     import rich.text
 
     trials = study.trials()
     names = trial_table.short(study.space.names)
-    heading = rich.text.Text(f"{study.name}: {_heading(trials, n_trials, workers)}")  # brackets in a name stay
+    heading = rich.text.Text(f"{study.name}: {_heading(trials, n_trials)}")  # brackets in a name stay
     table = rich.table.Table(title=heading, title_justify="left", title_style="bold")
     table.add_column("trial", justify="right")
     for name in names.values():
@@ -97,14 +97,14 @@ def _cells(trial: "FrozenTrial", names: Sequence[str]) -> list[str]:
     ]
 
 
-def _heading(trials: "Sequence[FrozenTrial]", n_trials: int, workers: int) -> str:
+def _heading(trials: "Sequence[FrozenTrial]", n_trials: int) -> str:
     ended = [trial for trial in trials if trial.state.is_finished()]
     parts = [f"{len(ended)} of {n_trials} trials"]
     if (top := trial_table.best(trials)) is not None:
         parts.append(f"best so far {top.value:.1%} (trial {top.number})")
     if ended and len(ended) < n_trials:
         mean = sum(trial_table.seconds(trial) or 0 for trial in ended) / len(ended)
-        parts.append(f"about {trial_table.duration(mean * (n_trials - len(ended)) / workers)} left")
+        parts.append(f"about {trial_table.duration(mean * (n_trials - len(ended)))} left")
     return ", ".join(parts)
 
 

@@ -116,7 +116,8 @@ class Space:
         if dimension.choices is not None:
             return CategoricalDistribution([encoded(choice) for choice in dimension.choices])
         low, high, step = dimension.low, dimension.high, dimension.step
-        assert low is not None and high is not None
+        assert low is not None
+        assert high is not None
         if _is_whole(name):
             return IntDistribution(int(low), int(high), log=dimension.log, step=int(step or 1))
         return FloatDistribution(float(low), float(high), log=dimension.log, step=None if step is None else float(step))
@@ -182,7 +183,8 @@ def _is_whole(name: str) -> bool:
 
 def _section(name: str) -> type[BaseModel]:
     annotation = Params.model_fields[name].annotation
-    assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    assert isinstance(annotation, type)
+    assert issubclass(annotation, BaseModel)
     return annotation
 
 

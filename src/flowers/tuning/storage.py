@@ -105,7 +105,7 @@ class Storage:
         """Lock the row of a table that Optuna itself only ever reads."""
         import sqlalchemy
 
-        engine = self.optuna.engine  # type: ignore[attr-defined]
+        engine = self.optuna.engine
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 for timeout in ("lock_timeout", "idle_in_transaction_session_timeout"):

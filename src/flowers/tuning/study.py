@@ -1,7 +1,7 @@
-"""A study in its storage: begun or resumed, its trials handed out one at a time and settled whatever happens to them.
+"""A study in its storage: begun or resumed, its trials handed out one at a time, then ended or requeued.
 
-A trial keeps its number and its parameters for good. One whose process died, or that was interrupted, waits to be
-trained again; so a study that was stopped holds what an uninterrupted one would have held, trial by trial.
+A trial keeps its number and its parameters. One that was interrupted, or whose process died, is requeued. So a study
+that was stopped and resumed equals an uninterrupted one, trial by trial.
 """
 
 import json
@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowers.common.errors import UserError
-from flowers.config.params import Params, TuneParams
 from flowers.model.backbone import best_precision
 from flowers.tracking import experiment_name, run_key
 from flowers.tuning import heartbeat
+from flowers.tuning.pruner import pruner
 from flowers.tuning.space import SECTIONS, Space, encoded
 from flowers.tuning.storage import Storage
 
 if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
     from optuna.trial import FrozenTrial, Trial
 
 # Attributes of a trial
@@ -38,19 +37,16 @@ _UID, _IDENTITY, _CONFIRMED = "uid", "identity", "confirmed"  # of a study
 ATTEMPTS = 2  # a trial whose process died is trained once more
 
 _NOT = "not searched"
-# Trials that end before the median pruner begins. The first one has the values of params.yaml, a fair measure from the
-# start: with Optuna's 5, a study of 20 trials of Oxford's flowers spent half of its time before.
-_FIRST = 2
-_INPUTS = {"data": "photos", "split": "split of the photos", "weights": "ImageNet weights", "code": "training code"}
+_INPUTS = {"data": "images", "split": "split of the images", "weights": "ImageNet weights", "code": "training code"}
 
 
 class Study:
     """A study of `space`, and everything that its storage says of it."""
 
     def __init__(self, storage: Storage, space: Space, name: str | None = None, new: bool = False) -> None:
-        """Go on with the study of that name (by default the data set's last one), or begin it.
+        """Resume the study of that name (by default the data set's last one), or begin it.
 
-        Raises UserError where what the study compares has changed since it began, by name, and StorageTrouble.
+        Raises UserError, naming what has changed, if new scores could not be compared; and StorageTrouble.
         """
         import optuna
 
@@ -64,7 +60,7 @@ class Study:
                 storage=storage.optuna,
                 study_name=self.name,
                 direction="maximize",
-                pruner=_pruner(space.settings),
+                pruner=pruner(space.settings),
                 load_if_exists=True,
             )
             if _IDENTITY in self._study.user_attrs:
@@ -80,11 +76,11 @@ class Study:
         return trials
 
     def next_trial(self, n_trials: int) -> "Trial | None":
-        """The next trial to train, which is this process's now; None where all of `n_trials` are taken."""
+        """The next trial to train, claimed for this process; None if all of `n_trials` are claimed."""
         from optuna.trial import TrialState
 
         with self.storage.exclusive(), self.storage.explained():
-            self._settle()
+            self._requeue_stale_trials()
             trials = self.trials()
             waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
             number = min(waiting, default=len(trials))
@@ -95,8 +91,8 @@ class Study:
             self._study.sampler = _sampler(int(seed))
             trial = self._study.ask(self.space.distributions)
             trial.set_user_attr(ATTEMPT, trial.user_attrs.get(ATTEMPT, 0) + 1)
-            trial.set_user_attr(heartbeat.SAID, time.time())
-            trial.set_user_attr(heartbeat.WORKER, heartbeat.myself())
+            trial.set_user_attr(heartbeat.HEARTBEAT, time.time())
+            trial.set_user_attr(heartbeat.WORKER, heartbeat.worker_id())
             return trial
 
     def finished(self, n_trials: int) -> bool:
@@ -105,9 +101,9 @@ class Study:
         return len(trials) == n_trials and all(trial.state.is_finished() for trial in trials)
 
     def holds(self, trial: "Trial") -> bool:
-        """Whether a trial is still this process's to train: another one takes it over after too long a silence."""
+        """Whether this process still holds a trial: without heartbeats for too long, another one takes it over."""
         now = self.trials()[trial.number]
-        return bool(now.state.name == "RUNNING" and now.user_attrs.get(heartbeat.WORKER) == heartbeat.myself())
+        return bool(now.state.name == "RUNNING" and now.user_attrs.get(heartbeat.WORKER) == heartbeat.worker_id())
 
     def complete(self, trial: "Trial", scores: Sequence[float], best_epoch: int) -> None:
         """End a trial with the mean of its scores."""
@@ -130,10 +126,10 @@ class Study:
         self._fail(trial.number)
 
     def give_back(self, trial: "Trial") -> None:
-        """Let a trial that was interrupted wait to be trained again, by whoever asks next."""
+        """Requeue a trial that was interrupted, without counting the attempt."""
         with self.storage.explained():
             trial.set_user_attr(ATTEMPT, trial.user_attrs[ATTEMPT] - 1)
-            self._wait(trial.number)
+            self._requeue(trial.number)
 
     def confirmed(self) -> dict[str, dict[str, float]]:
         """Scores from fresh seeds: by the JSON of the searched values, then by seed."""
@@ -148,7 +144,7 @@ class Study:
             self._study.set_user_attr(_CONFIRMED, known)
 
     def importances(self) -> dict[str, float]:
-        """The share of each parameter in what made scores differ, largest first; empty with too few trials to tell."""
+        """The share of each parameter in the variance of the scores, largest first; empty with too few trials."""
         import optuna
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
@@ -178,7 +174,7 @@ class Study:
         return first if number == 1 else f"{first} {number}"
 
     def _begin(self) -> None:
-        """Begin the study, or end what a process began that died over it: the identity is written last."""
+        """Begin the study, or complete what a killed process began: the identity is written last."""
         trials = self.trials()
         if self._study.direction.name != "MAXIMIZE" or any(ORIGIN not in trial.user_attrs for trial in trials):
             raise UserError(f"study '{self.name}' in {self.storage.shown} was not begun here; --study names another")
@@ -206,7 +202,7 @@ class Study:
         began, now = self._study.user_attrs[_IDENTITY], self._identity()
         changes = [f"another {_INPUTS[name]}" for name in _INPUTS if began["inputs"][name] != now["inputs"][name]]
         for part in ("parameters", "space"):
-            # A parameter that is searched now, or was, is told of as such.
+            # A parameter that is or was searched appears among those of the space.
             names = {**began[part], **now[part]} if part == "space" else began[part].keys() & now[part].keys()
             before, after = began[part], now[part]
             changes += [
@@ -220,22 +216,22 @@ class Study:
                 "`flowers tune --new` begins another study"
             )
 
-    def _settle(self) -> None:
-        """Let trials whose process died wait to be trained again, once; those that died again have failed."""
+    def _requeue_stale_trials(self) -> None:
+        """Requeue the trials whose process died, once; one whose process died again has failed."""
         from optuna.trial import TrialState
 
         for trial in self.trials():
             if trial.state != TrialState.RUNNING or heartbeat.is_alive(trial):
                 continue
             if trial.user_attrs.get(ATTEMPT, 1) < ATTEMPTS:
-                self._wait(trial.number)
+                self._requeue(trial.number)
             else:
                 self.storage.optuna.set_trial_user_attr(
                     self._id(trial.number), ERROR, f"its process died, {ATTEMPTS} times"
                 )
                 self._fail(trial.number)
 
-    def _wait(self, number: int) -> None:
+    def _requeue(self, number: int) -> None:
         from optuna.trial import TrialState
 
         self.storage.optuna.set_trial_state_values(self._id(number), TrialState.WAITING)
@@ -260,19 +256,3 @@ def _sampler(seed: int) -> Any:
     import optuna
 
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-
-
-def _pruner(settings: Params) -> "BasePruner":
-    """Pruners look at the scores of the epochs, those of fine-tuning counted on from those of the head."""
-    from optuna import pruners
-
-    tune: TuneParams = settings.tune
-    most = settings.train.epochs + settings.train.fine_tune_epochs
-    least = max(1, tune.warmup_epochs)
-    if tune.pruner == "median":
-        return pruners.MedianPruner(n_startup_trials=_FIRST, n_warmup_steps=tune.warmup_epochs)
-    if tune.pruner == "hyperband":
-        return pruners.HyperbandPruner(min_resource=least, max_resource=max(most, least), reduction_factor=3)
-    if tune.pruner == "halving":
-        return pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=3)
-    return pruners.NopPruner()

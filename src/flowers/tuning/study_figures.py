@@ -161,7 +161,7 @@ def _slices(study: StudyTrials, path: Path) -> None:
         figure.supylabel("score", fontsize=9)
         ticks = MaxNLocator(5, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
         bar = figure.colorbar(shades, ax=panels[: len(study.names)], label="trial", aspect=15 * rows, ticks=ticks)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         layout.execute(figure)
         figure.set_layout_engine("none")  # the places are found; what follows lies outside
         figure.text(0, 1 + 0.35 / height, "Score by the value of each parameter", fontsize=11)

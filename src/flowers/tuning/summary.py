@@ -1,10 +1,11 @@
-"""What a study has found, on standard output: the winner beside params.yaml, what mattered, and what to type next."""
+"""The summary of a study on standard output: the winner beside params.yaml, importances, and what to type next."""
 
 import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from flowers.tuning import trial_table
+from flowers.tuning.options import Options
 from flowers.tuning.storage import shown
 from flowers.tuning.study import Study
 from flowers.tuning.verdict import Verdict
@@ -12,10 +13,8 @@ from flowers.tuning.verdict import Verdict
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from flowers.tuning.run import Options
 
-
-def show(study: Study, found: Verdict | None, options: "Options") -> None:
+def show(study: Study, found: Verdict | None, options: Options) -> None:
     """Print the summary."""
     import rich.console
 
@@ -28,7 +27,7 @@ def show(study: Study, found: Verdict | None, options: "Options") -> None:
     if importances := study.importances():
         short = trial_table.short(list(importances))
         shares = ", ".join(f"{short[name]} {share:.0%}" for name, share in importances.items())
-        out.print(f"What made scores differ: {shares}")
+        out.print(f"Parameter importances: {shares}")
     out.print()
     for line in _next(study, found, options):
         out.print(line)
@@ -84,20 +83,19 @@ def _percent(score: float | None) -> str:
 
 def _judgement(found: Verdict) -> str:
     if found.is_current:
-        return "params.yaml holds the winner."
+        return "params.yaml already holds the best trial's values."
     if not found.winner_scores or not found.current_scores or found.noise is None:
-        return (
-            "One seed each: whether the difference is more than the noise of seeds is not known (tune.confirm_seeds)."
-        )
-    points, noise = 100 * found.difference, 100 * found.noise
-    beyond = "more than" if abs(points) > noise else "within"
-    but = "" if found.fresh else ", though it was picked by these scores (tune.confirm_seeds)"
+        return "One seed each: no confidence interval (set tune.confirm_seeds to 2 or more)."
+    points, half = 100 * found.difference, 100 * found.noise
+    significant = "significant" if abs(points) > half else "not significant"
+    but = "" if found.fresh else "; the trial was picked by these scores (tune.confirm_seeds: fresh seeds)"
     return (
-        f"The winner is {points:+.1f} points from params.yaml: {beyond} the noise of seeds (± {noise:.1f} points){but}."
+        f"Best trial vs params.yaml: {points:+.1f} points, {significant} "
+        f"(95 % CI {points - half:+.1f} to {points + half:+.1f}{but})"
     )
 
 
-def _next(study: Study, found: Verdict, options: "Options") -> list[str]:
+def _next(study: Study, found: Verdict, options: Options) -> list[str]:
     """What to type next; a storage with a password is named by the variable that should hold it."""
     address = options.storage or ""
     storage = shlex.quote(address) if shown(address) == address else '"$OPTUNA_STORAGE"'
@@ -109,13 +107,11 @@ def _next(study: Study, found: Verdict, options: "Options") -> list[str]:
     if options.n_trials != study.space.settings.tune.n_trials:
         same.append(f"--n-trials {options.n_trials}")
     if not study.finished(options.n_trials):
-        if options.workers > 1:
-            same.append(f"--workers {options.workers}")
-        lines = [(" ".join(same), "go on with the study")]
+        lines = [(" ".join(same), "resume the study")]
     elif found.fresh and not found.is_current and len(found.winner_scores) < study.space.settings.tune.confirm_seeds:
-        lines = [(" ".join(same), "go on comparing the winner")]
+        lines = [(" ".join(same), "resume the comparison of the winner")]
     elif options.apply or found.is_current:
-        lines = [("dvc repro", "train it, and score it on the test photos")]
+        lines = [("dvc repro", "train it, and score it on the test images")]
     else:
         lines = [(" ".join([*same, "--apply && dvc repro"]), "write the winner into params.yaml, train and score it")]
     lines.append(("make ui", "compare the trials in MLflow"))

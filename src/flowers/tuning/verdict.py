@@ -77,7 +77,7 @@ def reach(study: Study, trainer: Trainer, stop: Stop) -> Verdict | None:
         if str(seed) not in study.confirmed().get(_text(values), {})
     ]
 
-    def on_epoch(row: Row) -> None:
+    def on_epoch(_: Row) -> None:
         if stop.asked:
             raise Interrupted
 

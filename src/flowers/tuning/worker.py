@@ -1,4 +1,4 @@
-"""What trains the trials of a study, one after the other, in this process."""
+"""The training of a study's trials, one after the other, in this process."""
 
 import contextlib
 import gc
@@ -34,16 +34,16 @@ _NOT_ITS_FAULT = (Interrupted, UserError, OSError, MemoryError)  # of a full dis
 
 
 class Stop:
-    """Whether the user wants it all to end. The first Ctrl-C asks for it, the second one does not ask."""
+    """Whether the user has asked to stop. The first Ctrl-C asks, the second one interrupts at once."""
 
     def __init__(self) -> None:
         self.asked = False
 
     @contextlib.contextmanager
     def listening(self, message: str | None = None) -> Iterator[None]:
-        """Take Ctrl-C, and what `kill` sends, as a wish, and answer with a message."""
+        """Take SIGINT and SIGTERM as a request to stop, and print a message."""
 
-        def ask(number: int, frame: object) -> None:
+        def ask(*_: object) -> None:
             if self.asked:
                 raise KeyboardInterrupt
             self.asked = True
@@ -95,9 +95,9 @@ class Trainer:
 
 
 def work(study: Study, trainer: Trainer, runs: StudyRuns, n_trials: int, stop: Stop) -> None:
-    """Train trials until none of `n_trials` is left; where others train the last ones, wait to see them end.
+    """Train trials until `n_trials` have ended; wait for those that other processes train.
 
-    Raises StorageTrouble where the storage is gone; the trial that was in training can be resumed then.
+    Raises StorageTrouble if the storage is gone; the trial in training can be resumed later.
     """
     swept = False
     while not stop.asked and not study.finished(n_trials):
@@ -106,20 +106,20 @@ def work(study: Study, trainer: Trainer, runs: StudyRuns, n_trials: int, stop: S
             time.sleep(_POLL_SECONDS)
             continue
         _run(study, trainer, runs, trial, stop)
-        gc.collect()  # a network is a circle of references: left to Python, those of many trials would stand about
+        gc.collect()  # a network is a reference cycle: without this, those of many trials stay in memory
         if not swept:
-            gc.freeze()  # what is there now are packages and data; looking through them each time takes 0.3 s
+            gc.freeze()  # packages and data stay: scanning them each time takes 0.3 s
             swept = True
 
 
 def _run(study: Study, trainer: Trainer, runs: StudyRuns, trial: "Trial", stop: Stop) -> None:
-    """Train a trial and end it, however it ends; what is no fault of its own gives it back, and is raised."""
+    """Train a trial and end it. An error that is not the trial's own requeues it, and is raised again."""
     import optuna
 
     settings = study.space.apply(trial.params)
     stream = runs.trial(trial.number, settings)
     try:
-        with heartbeat.said(trial):
+        with heartbeat.beating(trial):
             progresses = [
                 trainer.fit(settings, seed, _reporting(study, trial, repeat, seed, stream.on_epoch, stop))
                 for repeat, seed in enumerate(seeds(settings))
@@ -133,7 +133,7 @@ def _run(study: Study, trainer: Trainer, runs: StudyRuns, trial: "Trial", stop: 
         stream.close(*ending("interrupted"))
         raise
     except BaseException as error:
-        if not study.holds(trial):  # silent for too long: somebody else has trained it, or does
+        if not study.holds(trial):  # without a heartbeat for too long: another process took it over
             if not isinstance(error, Exception):
                 raise
         elif isinstance(error, optuna.TrialPruned):

@@ -5,11 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 import small_repository
+from small_repository import SmallRepository
+
 from flowers.common.errors import UserError
 from flowers.runs.reproduce import pipeline, worktree
-from small_repository import SmallRepository
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("git"), reason="needs git")]
 

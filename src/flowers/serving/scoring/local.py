@@ -94,7 +94,7 @@ def _digest(paths: list[str]) -> str:
 
 
 def _score_shard(
-    model: stream.Model, job: jobs.Job, output: Path, number: int, paths: list[str], bar: "tqdm.tqdm"
+    model: stream.Model, job: jobs.Job, output: Path, number: int, paths: list[str], bar: "tqdm.tqdm[Any]"
 ) -> dict[str, Any]:
     """Write a shard's files; returns what its marker says."""
     import pyarrow as pa

@@ -1,6 +1,7 @@
 """What a check says: a summary for the terminal, and a page with the pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -149,7 +150,7 @@ def _titled(title: str, count: int, limit: int) -> str:
     return f"{title} ({count:,}{f', the first {limit}' if count > limit else ''})"
 
 
-def _rows(frame: pd.DataFrame) -> list[dict]:
+def _rows(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
     return frame.to_dict("records")
 
 
