@@ -47,8 +47,9 @@ def tune(settings: Params, options: Options) -> int:
         return INTERRUPTED
     if found is None:
         raise UserError(f"no trial of study '{study.name}' was completed: {summary.reasons(study)}")
-    if options.apply:
-        _apply(found)
+    if options.apply and not found.is_current:
+        edit.write({name: decoded(value) for name, value in found.best.params.items()})
+        console.say("params.yaml now holds the best trial's values. Train with them: dvc repro")
     return 0
 
 
@@ -71,10 +72,3 @@ def _publish(study: Study, n_trials: int) -> None:
         study_figures.draw(trials, importances, folder)
         status = "FINISHED" if study.finished(n_trials) else "KILLED"
         study_runs(study).finish(trial_table.facts(trials, study.space), {"trials": table}, folder, status, importances)
-
-
-def _apply(found: verdict.Verdict) -> None:
-    if found.is_current:
-        return
-    edit.write({name: decoded(value) for name, value in found.winner.params.items()})
-    console.say("params.yaml now holds the winner. Train it: dvc repro")
