@@ -1,4 +1,4 @@
-"""Commands that look for better models and tell which one is better."""
+"""Commands that search for better models and compare them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +33,7 @@ def tune(
     ] = None,
     study: Annotated[str | None, typer.Option(help="The study's name (default: the latest of the data set).")] = None,
     new: Annotated[bool, typer.Option("--new", help="Begin another study.")] = False,
-    apply: Annotated[bool, typer.Option("--apply", help="Write the winner into params.yaml.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the best trial's values into params.yaml.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite values that no commit holds.")] = False,
 ) -> None:
     """Search for better parameters with Optuna; the same command resumes a study, or shares it in another terminal."""
