@@ -166,7 +166,7 @@ def train(values: dict[str, Any]) -> dict[str, Any]:
 
 def _looks(whole: fitting.Data, feature_layer: FeatureLayer) -> Examples:
     """Activations of all photos, then of their mirror images."""
-    looks = whole.train.looks(mirror=True, size=feature_layer.size)
+    looks = whole.train.with_flips(mirror=True, size=feature_layer.size)
     return activation_cache.stored(looks, [feature_layer], whole.tensors, whole.precision)[feature_layer]
 
 

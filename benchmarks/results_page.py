@@ -64,7 +64,7 @@ place of slower ones whose scores on these test photos were known by then."""
 
 MEASURES = {
     "mean_per_class_accuracy": "Mean per-class accuracy on the test photos; trained on train and val, but "
-    "`seed-architecture` on train alone. Gain: points over the recipe `plain`, a "
+    "`mlp-head` on train alone. Gain: points over the recipe `plain`, a "
     "logistic regression on the frozen features. Time: the whole pipeline from an empty store of activations, without "
     "installation and download of the ImageNet weights. What is from elsewhere is of the whole data set, 102 classes "
     "and 6,149 test photos, and not all of it is a mean per class: for orientation, not for a verdict.",

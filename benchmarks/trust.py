@@ -23,13 +23,13 @@ from flowers.metrics import bootstrap, paired
 from flowers.model import classifier, gradcam
 from flowers.reporting import document
 from flowers.runs.compare import report
-from flowers.runs.predictions import Answers
+from flowers.runs.predictions import Predictions
 
 PHOTOS, CLASSES, TIMES = 6149, 102, 5
 RESULT = Path(__file__).parent / "results" / "trust.json"
 
 
-def answers(name: str, labels: np.ndarray, sharpness: float, rng: np.random.Generator) -> Answers:
+def answers(name: str, labels: np.ndarray, sharpness: float, rng: np.random.Generator) -> Predictions:
     logits = rng.normal(size=(PHOTOS, CLASSES))
     logits[np.arange(PHOTOS), labels] += sharpness
     exponents = np.exp(logits)
@@ -38,7 +38,7 @@ def answers(name: str, labels: np.ndarray, sharpness: float, rng: np.random.Gene
     rows = {"path": hashes, "sha256": hashes, "label": [names[label] for label in labels]}
     probabilities = pd.DataFrame(exponents / exponents.sum(axis=1, keepdims=True), columns=[f"p({n})" for n in names])
     table = pd.concat([pd.DataFrame(rows), probabilities], axis=1)
-    return Answers(name, "drawn", {}, {"code": "drawn"}, table.sort_values("sha256", ignore_index=True))
+    return Predictions(name, "drawn", {}, {"code": "drawn"}, table.sort_values("sha256", ignore_index=True))
 
 
 def seconds(act: Callable[[], object]) -> float:

@@ -1,4 +1,4 @@
-"""What every test stands on: a home and a cache of the session's own, and a small world to run stages in."""
+"""A home and a cache for the session, and a small world to run stages in."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pictures import picture
 
-CLASSES = ("NA", "café au lait", "rose")  # in their order; "NA" is what a careless reader of tables takes for nothing
+CLASSES = ("NA", "café au lait", "rose")  # in their order; pandas reads "NA" as missing by default
 
 SMALL = {
     "dataset": {"name": "local", "path": "photos", "mirror": None, "bad_images": "refuse"},
@@ -65,9 +65,9 @@ SMALL = {
 
 
 def pytest_configure(config):
-    """An empty home and cache for every test, and before anything is imported: matplotlib looks for its home then."""
+    """Set an empty home and cache before anything is imported: matplotlib looks for its home on import."""
     folder = tempfile.TemporaryDirectory(prefix="flowers-tests-", ignore_cleanup_errors=True)
-    # A shell that starts this in the background lets it, and all that it starts, ignore what Ctrl-C sends.
+    # A process started in the background by a shell ignores Ctrl-C, and so would its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     patch = pytest.MonkeyPatch()
     config.add_cleanup(folder.cleanup)
@@ -81,7 +81,7 @@ def pytest_configure(config):
 
 
 class World:
-    """A checkout after `download` and `split`: three classes of eight small pictures, 12 train, 6 val, 6 test."""
+    """A checkout after `download` and `split`: three classes of eight small images, 12 train, 6 val, 6 test."""
 
     classes = CLASSES
 
@@ -90,7 +90,7 @@ class World:
         self.build = folder / "build"
 
     def settings(self, **changes: dict):
-        """The parameters of a small run, with some keys of some sections changed: settings(head={"units": []})."""
+        """The parameters of a small run, with changed keys: settings(head={"units": []})."""
         from flowers.config.params import Params
 
         assert all(key in SMALL[name] for name, section in changes.items() for key in section)
@@ -108,13 +108,13 @@ class World:
         evaluate.run(self.settings(evaluate=changes).evaluate)
 
     def made(self) -> dict[str, bytes]:
-        """What train and evaluate have made, byte for byte."""
+        """The bytes of all outputs of train and evaluate."""
         roots = (self.build / "model", self.build / "history.csv", self.build / "evaluation")
         files = [path for root in roots for path in (root, *root.rglob("*")) if path.is_file()]
         return {path.relative_to(self.build).as_posix(): path.read_bytes() for path in files}
 
     def copy(self, folder: Path) -> "World":
-        """The same checkout elsewhere; the weights, which nobody writes into, are linked."""
+        """A copy of the checkout; the weights, which are never written to, are linked."""
 
         def copy(source: str, target: str) -> None:
             (os.link if source.endswith("resnet50.npz") else shutil.copy2)(source, target)
@@ -125,7 +125,7 @@ class World:
 
 @pytest.fixture(scope="session")
 def first_world(tmp_path_factory):
-    """The world that the others are copied from, made by the stages; of the weights, the last block's only."""
+    """The world that the others are copied from; its weights are those of the last block only."""
     from flowers.model import weights
     from flowers.stages import download, split
 
@@ -147,7 +147,7 @@ def first_world(tmp_path_factory):
 
 @pytest.fixture
 def world(first_world, tmp_path, monkeypatch):
-    """A world of the test's own, and the current folder; its cache is empty. It has weights for a cheap backbone."""
+    """A world with an empty cache, as current folder. Its weights suffice for `cheap_backbone`."""
     world = first_world.copy(tmp_path / "checkout")
     monkeypatch.chdir(world.folder)
     monkeypatch.setenv("FLOWERS_CACHE", str(tmp_path / "cache"))
@@ -156,7 +156,7 @@ def world(first_world, tmp_path, monkeypatch):
 
 @pytest.fixture
 def real_world(world):
-    """A world with all the weights, for the real backbone."""
+    """A world with all weights, for the real backbone."""
     from flowers.model import weights
 
     file = world.build / "weights" / "resnet50.npz"
@@ -168,7 +168,7 @@ def real_world(world):
 
 @pytest.fixture
 def cheap_backbone(monkeypatch):
-    """Put in the backbone's place one that sees a coarse grid of colours only; `computed` counts the photos it saw."""
+    """Replace the backbone by the mean colours of a coarse grid; `computed` counts the images it processed."""
     import ml_dtypes
 
     from flowers.model import backbone, classifier
@@ -186,8 +186,8 @@ def cheap_backbone(monkeypatch):
             grid = images.reshape(-1, cells, 32, cells, 32, 3).mean(axis=(2, 4)).reshape(len(images), -1) / 255
             kind = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[self.precision]
             return {
-                feature_layer: np.stack([np.resize(row, feature_layer.shape) for row in grid]).astype(kind)
-                for feature_layer in self.feature_layers
+                layer: np.stack([np.resize(row, layer.shape) for row in grid]).astype(kind)
+                for layer in self.feature_layers
             }
 
     monkeypatch.setattr(activation_cache, "Backbone", CheapBackbone)
@@ -197,7 +197,7 @@ def cheap_backbone(monkeypatch):
 
 @pytest.fixture(scope="session")
 def tensors() -> dict[str, np.ndarray]:
-    """A network in which every tensor matters: random kernels, biases, and statistics that are not neutral."""
+    """A network in which every tensor matters: random kernels, biases and statistics."""
     from flowers.model import weights
 
     random = np.random.default_rng(7)
@@ -213,7 +213,7 @@ def tensors() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def pixels() -> np.ndarray:
-    """Two photos, uint8 (2, 224, 224, 3): one noise, one a slope of three colours."""
+    """Two images, uint8 (2, 224, 224, 3): noise, and a gradient of three colours."""
     noise = np.random.default_rng(3).integers(0, 256, (224, 224, 3), np.uint8)
     rows, columns = np.mgrid[:224, :224]
     return np.stack([noise, np.stack([rows, columns, (rows + columns) // 2], axis=-1).astype(np.uint8)])
@@ -221,7 +221,7 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def keras_outputs(tensors, pixels) -> dict[str, np.ndarray]:
-    """The outputs of Keras's own ResNet50 with these tensors, of every layer that can be a feature layer."""
+    """The outputs of Keras's own ResNet50 with these tensors at every possible feature layer."""
     from flowers.model import backend, resnet
 
     keras = backend.keras()
@@ -231,25 +231,23 @@ def keras_outputs(tensors, pixels) -> dict[str, np.ndarray]:
             variable.assign(tensors[f"{layer.name}/{variable.name}"])
     names = [resnet.feature_layer_name(unfreeze) for unfreeze in range(17)]
     outputs = {name: network.get_layer(name).output for name in names} | {"pooled": network.output}
-    photos = keras.applications.resnet50.preprocess_input(pixels.astype(np.float32))
-    answers = keras.Model(network.input, outputs)(photos, training=False)
-    return {name: np.asarray(values) for name, values in answers.items()}
+    images = keras.applications.resnet50.preprocess_input(pixels.astype(np.float32))
+    found = keras.Model(network.input, outputs)(images, training=False)
+    return {name: np.asarray(values) for name, values in found.items()}
 
 
 @pytest.fixture(scope="session")
 def run_backbone(tensors):
-    """Run the real backbone on up to 4 images, (n, 224, 224, 3): activations at all 17 layers, in small batches."""
+    """Run the real backbone on up to 4 images, (n, 224, 224, 3): activations at all 17 feature layers."""
     from flowers.model import backbone
 
     network = None
 
-    def run(photos: np.ndarray) -> dict[backbone.FeatureLayer, np.ndarray]:
+    def run(images: np.ndarray) -> dict[backbone.FeatureLayer, np.ndarray]:
         nonlocal network
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(backbone, "BATCH", 4)
-            network = network or backbone.Backbone(
-                tensors, [backbone.FeatureLayer(unfreeze) for unfreeze in range(17)], "float32"
-            )
-            return network(photos)
+            network = network or backbone.Backbone(tensors, map(backbone.FeatureLayer, range(17)), "float32")
+            return network(images)
 
     return run

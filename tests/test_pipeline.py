@@ -87,7 +87,7 @@ def test_a_fresh_clone_without_the_data_says_what_to_type(origin, tmp_path):
     clone = origin.clone(tmp_path / "clone", tmp_path / "cache")
     done = clone.run("dvc", "repro", check=False)
     assert done.returncode != 0
-    assert "error: data/ is not here yet. Type: dvc pull data.dvc" in done.stderr
+    assert "error: data/ does not exist yet. Type: dvc pull data.dvc" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert clone.outputs() == {}
 
@@ -278,7 +278,7 @@ def test_a_killed_training_goes_on_with_the_next_repro(copy, tmp_path):
         assert epochs <= epochs_saved(copy) < 8
     kill(copy, lambda: epochs_saved(copy) == 8 and (copy.folder / "build/model/trained.npz").exists())
     said = copy.dvc("repro")
-    assert "Going on after epoch 7" in said
+    assert "after epoch 7" in said
     assert copy.outputs() == other.outputs()
     assert copy.read("dvc.lock") == other.read("dvc.lock")
     (run,) = copy.runs()

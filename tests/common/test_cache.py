@@ -1,4 +1,4 @@
-"""The user's cache folder: what is shown is what is there, and clearing it removes that and nothing else."""
+"""The user's cache folder: its sizes are shown, and clearing removes its files and nothing else."""
 
 import hashlib
 import http.server
@@ -46,7 +46,7 @@ def shown(capsys):
 
 @pytest.fixture
 def filled(cheap_backbone, tmp_path, folder) -> Path:
-    """A cache with an archive, weights, and activations of three photos in two precisions, at two feature layers."""
+    """A cache with an archive, weights, and activations of three images in two precisions, at two feature layers."""
     items = []
     for number in range(3):
         path = tmp_path / f"{number}.png"
@@ -64,7 +64,7 @@ def filled(cheap_backbone, tmp_path, folder) -> Path:
 
 
 def sizes(folder: Path) -> dict[Path, int]:
-    """Of the files in a folder; locks, which are empty, may stay."""
+    """Sizes of the files in a folder, without locks, which are empty and may stay."""
     return {
         path: path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock")
     }
@@ -90,25 +90,22 @@ def test_every_kind_is_shown_with_its_size_and_folder(filled, shown):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "limit"),
     [
         ("", "20.0 GB"),
-        ("20 GB", "20.0 GB"),
         ("500MB", "500.0 MB"),
         ("2GiB", "2.1 GB"),
         ("1.5 tb", "1.5 TB"),
-        (" 3 k ", "3.0 kB"),
         ("1500", "1.5 kB"),
-        ("7 bytes", "7 bytes"),
         ("0", "0 bytes"),
     ],
 )
-def test_the_limit_is_a_size_as_people_write_it(filled, shown, monkeypatch, value, said):
+def test_the_limit_is_a_size_in_common_notations(filled, shown, monkeypatch, value, limit):
     monkeypatch.setenv("FLOWERS_CACHE_LIMIT", value)
-    assert shown()[-1].endswith(f": {said}")
+    assert shown()[-1].endswith(f": {limit}")
 
 
-def test_a_limit_that_is_no_size_is_told_and_does_not_keep_from_clearing(filled, monkeypatch, capsys):
+def test_a_limit_that_is_no_size_is_an_error_and_does_not_prevent_clearing(filled, monkeypatch, capsys):
     monkeypatch.setenv("FLOWERS_CACHE_LIMIT", "plenty")
     with pytest.raises(UserError, match=r"FLOWERS_CACHE_LIMIT: 'plenty' .* 20 GB"):
         cache.show()
@@ -116,7 +113,7 @@ def test_a_limit_that_is_no_size_is_told_and_does_not_keep_from_clearing(filled,
     assert not sizes(filled / "activations")
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "all"])
+@pytest.mark.parametrize("kind", ["weights", "all"])
 def test_clearing_a_kind_removes_it_and_prints_the_bytes(filled, capsys, kind):
     before = sizes(filled)
     cleared = KINDS if kind == "all" else (kind,)
@@ -128,7 +125,7 @@ def test_clearing_a_kind_removes_it_and_prints_the_bytes(filled, capsys, kind):
 
 
 def test_other_files_are_not_removed(filled):
-    """As where FLOWERS_CACHE is a folder with other things in it."""
+    """FLOWERS_CACHE may be a folder with other files in it."""
     mine = [
         filled / name for name in ("notes.txt", "weights/mine.h5", "archives/old/a.zip", "activations/relu/relu.py")
     ]
@@ -156,7 +153,7 @@ def test_what_a_kill_left_of_a_download_is_cleared(folder, capsys):
     assert not staging.exists()
 
 
-def test_temporary_weights_are_removed_unless_they_may_be_being_written(filled, monkeypatch):
+def test_temporary_weights_are_removed_only_after_ten_minutes(filled, monkeypatch):
     savez, seen = np.savez, []
 
     def save(file, **arrays):
@@ -167,7 +164,7 @@ def test_temporary_weights_are_removed_unless_they_may_be_being_written(filled, 
     monkeypatch.setattr(np, "savez", save)
     ready = filled / "weights" / "resnet50-fedcba9876543210.npz"
     weights.write({"some/kernel": np.ones(3, np.float32)}, ready)
-    assert list(sizes(filled / "weights")) == [ready]  # it was not taken from under its writer
+    assert list(sizes(filled / "weights")) == [ready]  # the file being written was kept
     abandoned = filled / "weights" / seen[0]
     abandoned.write_bytes(bytes(300))
     os.utime(abandoned, (time.time() - 3600, time.time() - 3600))
@@ -175,7 +172,7 @@ def test_temporary_weights_are_removed_unless_they_may_be_being_written(filled, 
     assert not sizes(filled / "weights")
 
 
-def test_a_process_that_computes_is_waited_for(filled, capsys):
+def test_clearing_waits_for_a_process_that_computes(filled):
     with locks.held(filled / "activations" / ".lock", ""):
         clearing = threading.Thread(target=cache.clear, args=["activations"])
         clearing.start()
@@ -185,7 +182,7 @@ def test_a_process_that_computes_is_waited_for(filled, capsys):
     assert not bytes_in(filled / "activations")
 
 
-def test_an_archive_that_is_being_fetched_is_waited_for(folder, capsys):
+def test_clearing_waits_for_an_archive_that_is_being_fetched(folder, capsys):
     half, go_on = threading.Event(), threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -206,7 +203,7 @@ def test_an_archive_that_is_being_fetched_is_waited_for(folder, capsys):
     try:
         address = f"http://127.0.0.1:{server.server_port}/a.tgz"
         fetched = []
-        checksum = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+        checksum = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"
         fetching = threading.Thread(target=lambda: fetched.append(fetch.verified("a.tgz", [address], checksum)))
         fetching.start()
         assert half.wait(60)
@@ -224,12 +221,12 @@ def test_an_archive_that_is_being_fetched_is_waited_for(folder, capsys):
         server.server_close()
     fetching.join(60)
     clearing.join(60)
-    assert fetched == [folder / "archives" / "a.tgz"]  # it arrived, whole
+    assert fetched == [folder / "archives" / "a.tgz"]  # the download was complete
     assert "archives: 2,000,000 bytes freed" in capsys.readouterr().out
     assert not sizes(folder)
 
 
-def test_the_command_imports_nothing_that_takes_seconds(filled):
+def test_the_command_imports_no_slow_module():
     heavy = ("numpy", "tensorflow", "keras", "mlflow", "pandas", "PIL", "requests")
     code = f"""if True:
         import sys, flowers.cli

@@ -39,14 +39,14 @@ def path(tmp_path) -> Path:
 
 
 def written(path: Path, text: str, values: dict) -> str:
-    """The file's text after the values are in it."""
+    """The text of the file after the edit."""
     path.write_bytes(text.encode())
     edit.write(values, path)
     return path.read_bytes().decode()
 
 
-def refused(path: Path, values: dict) -> str:
-    """What is said of values that cannot be written; the file, and its folder, stay as they are."""
+def error_of(path: Path, values: dict) -> str:
+    """The error of values that cannot be written; the file and its folder stay as they are."""
     before = path.read_bytes()
     with pytest.raises(UserError) as error:
         edit.write(values, path)
@@ -86,6 +86,8 @@ def test_the_shipped_file_keeps_every_byte_but_those_of_the_values(path):
 
 @pytest.mark.parametrize("units", [[], [64], [1, 2, 3, 4]])
 def test_a_list_may_become_shorter_longer_and_empty_and_its_neighbours_stay(path, units):
+    text = written(path, SMALL, {"head.units": units})
+    assert written(path, text, {"head.units": (256, 128)}) == SMALL
     read = YAML(typ="safe").load(written(path, SMALL, {"head.units": units}))
     assert read["head"] == YAML(typ="safe").load(SMALL)["head"] | {"units": units}
     text = path.read_text()
@@ -93,15 +95,15 @@ def test_a_list_may_become_shorter_longer_and_empty_and_its_neighbours_stay(path
     assert [line for line in text.splitlines() if "#" in line] == [line for line in SMALL.splitlines() if "#" in line]
 
 
-@pytest.mark.parametrize("value", [1e-05, 1.0, 0.1 + 0.2, 12, True, None, "null", "1e-3", "a: b # c", "é" * 200 + " b"])
-def test_a_value_keeps_its_kind_for_every_reader(path, value):
+@pytest.mark.parametrize("value", [1e-05, 0.1 + 0.2, 12, True, None, "null", "a: b # c", "é" * 200 + " b"])
+def test_a_value_keeps_its_type_for_every_reader(path, value):
     text = written(path, "train:\n  rate: 5  # x\n", {"train.rate": value})
     assert "# x" in text
     for read in (YAML(typ="safe").load(text), pyyaml.safe_load(text)):
         assert repr(read) == repr({"train": {"rate": value}})
 
 
-def test_a_value_that_stands_there_already_is_not_touched(path):
+def test_an_equal_value_leaves_the_file_untouched(path):
     path.write_text("split:\n  train: 0.70\n  seed: 0x10\n")
     before = path.stat()
     edit.write({"split.train": 0.7, "split.seed": 16}, path)
@@ -110,26 +112,22 @@ def test_a_value_that_stands_there_already_is_not_touched(path):
 
 
 @pytest.mark.parametrize("key", ["head.drop_out", "haed.dropout", "head"])
-def test_a_key_that_is_not_there_is_named(path, key):
+def test_a_missing_key_is_named(path, key):
     path.write_text(SMALL)
-    assert refused(path, {"head.dropout": 0.5, key: 1}) == f"{path}: key '{key}' is missing"
+    assert error_of(path, {"head.dropout": 0.5, key: 1}) == f"{path}: key '{key}' is missing"
 
 
-@pytest.mark.parametrize("text", ["", "head: 3\n"])
-def test_a_file_without_sections_lacks_the_key(path, text):
-    path.write_text(text)
-    assert refused(path, {"head.units": []}) == f"{path}: key 'head.units' is missing"
+def test_a_file_without_sections_lacks_the_key(path):
+    path.write_text("head: 3\n")
+    assert error_of(path, {"head.units": []}) == f"{path}: key 'head.units' is missing"
 
 
-def test_a_file_that_is_not_yaml_is_one_line(path):
+def test_a_file_that_is_missing_or_not_yaml_is_named(path):
     path.write_text("head: [")
-    assert refused(path, {"head.units": []}).startswith(f"{path}: not valid YAML: ")
-
-
-def test_a_missing_file_is_named(path):
-    with pytest.raises(UserError, match="cannot be read") as error:
+    assert error_of(path, {"head.units": []}).startswith(f"{path}: not valid YAML: ")
+    path.unlink()
+    with pytest.raises(UserError, match=r"params\.yaml: no such file"):
         edit.write({"head.units": []}, path)
-    assert str(path) in str(error.value)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
@@ -139,22 +137,22 @@ def test_a_read_only_file_or_folder_is_named(path, read_only):
     place = path if read_only == "file" else path.parent
     place.chmod(0o500)
     try:
-        assert refused(path, {"head.dropout": 0.5}) == f"{path}: cannot be written (Permission denied)"
+        assert error_of(path, {"head.dropout": 0.5}) == f"{path}: cannot be written (Permission denied)"
     finally:
         place.chmod(0o700)
 
 
-def test_a_write_that_fails_leaves_the_old_file_alone(path, monkeypatch):
+def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     path.write_text(SMALL)
     monkeypatch.setattr(Path, "replace", full)
-    assert refused(path, {"head.dropout": 0.5}) == f"{path}: cannot be written (No space left on device)"
+    assert error_of(path, {"head.dropout": 0.5}) == f"{path}: cannot be written (No space left on device)"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs modes and links")
-def test_the_mode_stays_and_a_link_stays_a_link(path, tmp_path):
+def test_the_file_mode_and_a_symbolic_link_stay(path, tmp_path):
     real = tmp_path / "elsewhere" / "real.yaml"
     real.parent.mkdir()
     real.write_text(SMALL)
@@ -168,7 +166,7 @@ def test_the_mode_stays_and_a_link_stays_a_link(path, tmp_path):
 
 
 class Git:
-    """A repository with a parameter file in a folder of it, and commands that ask nobody's configuration."""
+    """A repository with a parameter file in a folder of it, independent of the user's configuration."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -196,7 +194,7 @@ def git(tmp_path) -> Git:
 NAMES = ("train.dropout", "head.dropout", "head.units", "head.mirror")
 
 
-def test_the_asked_keys_that_differ_from_the_commit_are_told(git, monkeypatch):
+def test_keys_whose_values_differ_from_the_last_commit_are_found(git, monkeypatch):
     git.commit()
     assert edit.uncommitted(NAMES, git.path) == {}
     edit.write({"head.dropout": 0.5, "head.units": [], "head.last": 9}, git.path)
@@ -209,7 +207,7 @@ def test_the_asked_keys_that_differ_from_the_commit_are_told(git, monkeypatch):
     assert edit.uncommitted(NAMES) == {}
 
 
-def test_a_key_that_is_new_or_gone_is_told(git):
+def test_a_key_that_is_new_or_gone_is_found(git):
     git.commit()
     git.path.write_text("head:\n  new: 1\n")
     assert edit.uncommitted(["head.new", "head.last", "train.dropout", "no.key"], git.path) == {
@@ -219,7 +217,7 @@ def test_a_key_that_is_new_or_gone_is_told(git):
     }
 
 
-def test_nothing_is_told_without_a_commit_that_has_the_file(git):
+def test_without_a_commit_of_the_file_nothing_is_found(git):
     assert edit.uncommitted(NAMES, git.path) == {}
     git.path.rename(git.folder / "away")
     git.commit()
@@ -227,7 +225,7 @@ def test_nothing_is_told_without_a_commit_that_has_the_file(git):
     assert edit.uncommitted(NAMES, git.path) == {}
 
 
-def test_nothing_is_told_outside_git_or_without_it(git, monkeypatch):
+def test_outside_a_repository_and_without_git_nothing_is_found(git, monkeypatch):
     git.commit()
     git.path.write_text(SMALL.replace("0.2", "0.3"))
     assert edit.uncommitted(NAMES, git.path) == {"head.dropout": (0.2, 0.3)}

@@ -1,4 +1,4 @@
-"""`flowers recipe use` and `show --set`: params.yaml, or an experiment, holds the recipe and nothing of another one."""
+"""`flowers recipe use` and `show --set`: params.yaml, or an experiment, holds exactly the recipe."""
 
 import shutil
 import subprocess
@@ -30,7 +30,7 @@ def wanted(name: str) -> dict:
     return recipes.values(recipes.load(name))
 
 
-def test_a_recipe_is_put_into_params_yaml_and_no_other_byte_changes(checkout, flowers):
+def test_a_recipe_is_written_into_params_yaml_and_no_other_byte_changes(checkout, flowers):
     expected = checkout.params.read_bytes().decode()
     for old, new in (
         ("  units:\n  - 256\n  - 128\n  - 64\n", "  units:\n  - 512\n  - 64\n"),
@@ -53,7 +53,7 @@ def test_a_recipe_is_put_into_params_yaml_and_no_other_byte_changes(checkout, fl
     assert now() == wanted("wide")
 
 
-def test_the_next_recipe_leaves_nothing_of_the_one_before(checkout, flowers):
+def test_the_next_recipe_replaces_the_one_before(checkout, flowers):
     before = checkout.params.read_bytes()
     for name in ("wide", "deep", "wide", "plain"):
         assert flowers("use", name).status == 0
@@ -61,17 +61,17 @@ def test_the_next_recipe_leaves_nothing_of_the_one_before(checkout, flowers):
     assert checkout.params.read_bytes() == before
 
 
-def test_through_all_recipes_that_ship_and_back_no_byte_of_params_yaml_changes(checkout, flowers):
+def test_through_all_shipped_recipes_and_back_no_byte_of_params_yaml_changes(checkout, flowers):
     for file in (SHIPPED / "recipes").glob("*.yaml"):
         shutil.copy(file, "recipes")
     before = checkout.params.read_bytes()
-    for name in [*recipes.names(), "seed-architecture"]:
+    for name in [*recipes.names(), "mlp-head"]:
         assert flowers("use", name).status == 0
         assert now() == wanted(name)
     assert checkout.params.read_bytes() == before
 
 
-def test_edits_by_hand_of_what_a_recipe_may_change_become_the_defaults(checkout, flowers):
+def test_edits_of_keys_that_a_recipe_may_change_are_reset_to_the_defaults(checkout, flowers):
     checkout.edit("patience: 10 ", "patience: 12 ")
     checkout.edit("gallery: 12 ", "gallery: 13 ")
     assert flowers("use", "deep").status == 0
@@ -79,16 +79,16 @@ def test_edits_by_hand_of_what_a_recipe_may_change_become_the_defaults(checkout,
     assert (settings.train.patience, settings.evaluate.gallery) == (10, 13)
 
 
-def test_used_twice_there_is_nothing_to_change(checkout, flowers):
+def test_a_recipe_that_is_in_use_changes_nothing(checkout, flowers):
     flowers("use", "wide")
     checkout.edit("dropout: 0.4 ", "dropout: 0.40 ")  # the same number
     before = checkout.params.stat()
     done = flowers("use", "wide")
-    assert (done.status, done.out, done.err) == (0, "params.yaml holds 'wide' already: nothing to change\n", "")
+    assert (done.status, done.out, done.err) == (0, "params.yaml already holds 'wide': nothing to change\n", "")
     assert checkout.params.stat() == before
 
 
-def test_a_mistake_in_params_yaml_is_told_before_anything_is_written(checkout, flowers):
+def test_an_error_in_params_yaml_is_reported_before_anything_is_written(checkout, flowers):
     checkout.edit("patience: 10 ", "patience: 0 ")
     before = checkout.params.read_bytes()
     for arguments in (("use", "wide"), ("show", "wide", "--set")):
@@ -113,7 +113,7 @@ def commit(checkout):
     return commit
 
 
-def test_a_value_that_no_commit_holds_is_not_written_over(checkout, flowers, commit):
+def test_a_value_that_no_commit_holds_is_not_overwritten_without_force(checkout, flowers, commit):
     checkout.edit("  dropout: 0.2 ", "  dropout: 0.3 ")
     before = checkout.params.read_bytes()
     done = flowers("use", "wide")
@@ -137,16 +137,16 @@ def test_one_recipe_after_another_needs_no_commit_between_them(checkout, flowers
     said = (
         "error: params.yaml has edits that no commit holds: head.dropout (0.5, now 0.6). Commit them, or add --force\n"
     )
-    assert (done.status, done.err) == (1, said)  # what the recipe holds is kept there
+    assert (done.status, done.err) == (1, said)  # the other values are kept in the recipe
 
 
-def test_a_mistake_in_another_recipe_is_no_obstacle(checkout, flowers, commit):
+def test_an_error_in_another_recipe_does_not_matter(checkout, flowers, commit):
     checkout.recipe("mine", {"head": {"dropout": 1.0}})
     assert flowers("use", "wide").status == 0
     assert now() == wanted("wide")
 
 
-def test_edits_of_what_stays_are_nobodys_business(checkout, flowers, commit):
+def test_edits_of_keys_that_stay_do_not_matter(checkout, flowers, commit):
     checkout.edit("  dropout: 0.2 ", "  dropout: 0.4 ")  # as the recipe has it
     checkout.edit("gallery: 12 ", "gallery: 13 ")
     assert flowers("use", "wide").status == 0
@@ -180,7 +180,7 @@ EVERY_KIND = {
 }
 
 
-def test_an_experiment_is_the_recipe_whatever_params_yaml_holds(checkout, flowers):
+def test_the_options_make_an_experiment_of_the_recipe_from_any_params_yaml(checkout, flowers):
     checkout.recipe("every-kind", EVERY_KIND)
     checkout.recipe("linear", {"head": {"units": []}})
     checkout.edit("patience: 10 ", "patience: 12 ")
@@ -193,7 +193,7 @@ def test_an_experiment_is_the_recipe_whatever_params_yaml_holds(checkout, flower
     assert params.load().evaluate.gallery == 13
 
 
-def test_only_keys_in_which_params_yaml_differs_are_set(checkout, flowers):
+def test_the_options_name_only_keys_in_which_params_yaml_differs(checkout, flowers):
     assert flowers("show", "deep", "--set").out == "-S model.unfreeze_blocks=3 -S head.dropout=0.5\n"
     edit.write({"head.dropout": 0.5, "train.epochs": 7})
     assert flowers("show", "deep", "--set").out == "-S model.unfreeze_blocks=3 -S train.epochs=60\n"
@@ -201,33 +201,14 @@ def test_only_keys_in_which_params_yaml_differs_are_set(checkout, flowers):
     assert flowers("show", "deep", "--set").out == "\n"
 
 
-def test_the_options_leave_params_yaml_alone(checkout, flowers):
+def test_printing_the_options_does_not_change_params_yaml(checkout, flowers):
     before = checkout.params.stat()
     flowers("show", "wide", "--set")
     assert checkout.params.stat() == before
 
 
-@pytest.mark.parametrize(
-    "weights",
-    [
-        "/my photos/w.npz",
-        "w.npz;ls",
-        "$HOME/w.npz",
-        "'w'",
-        "*.npz",
-        "~/w",
-        "/é/w.npz",
-        "a=b",
-        "a,b",
-        "1e5",
-        "12",
-        "True",
-        "null",
-        "inf",
-        "",
-    ],
-)
-def test_a_value_that_is_no_single_word_is_not_passed_on(checkout, flowers, weights):
+@pytest.mark.parametrize("weights", ["/my photos/w.npz", "$HOME/w.npz", "a,b", "1e5", "null"])
+def test_a_value_that_is_no_single_word_is_an_error(checkout, flowers, weights):
     checkout.recipe("mine", {"model": {"weights": weights}})
     done = flowers("show", "mine", "--set")
     assert (done.status, done.out) == (1, "")

@@ -1,4 +1,4 @@
-"""The catalogue's facts hold together, and an unknown name gets a helpful answer."""
+"""The catalogue is consistent, and the error of an unknown name is helpful."""
 
 import re
 
@@ -39,7 +39,7 @@ def test_every_entry_is_complete(name):
         assert source.homepage.startswith("https://") and source.citation
 
 
-def test_the_names_of_oxfords_classes_stand_in_label_order():
+def test_the_names_of_oxfords_classes_are_in_label_order():
     names = catalogue.find("oxford_flowers102").class_names
     assert len(names) == 102
     known = {

@@ -1,4 +1,4 @@
-"""`data/` is used only while it is what `data.dvc` says, and the message otherwise is what to type."""
+"""`data/` is used only if it holds the version of `data.dvc`; the error says what to type otherwise."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ def dvc(*arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def added(tmp_path_factory) -> Path:
-    """A repository with two pictures that `dvc add data` has taken in."""
+    """A repository with two images that were added by `dvc add data`."""
     folder = tmp_path_factory.mktemp("versioned") / "checkout"
     for name in ("data/rose/1.jpg", "data/tulip/1.jpg"):
         (folder / name).parent.mkdir(parents=True)
@@ -32,7 +32,7 @@ def added(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def checkout(added, tmp_path, monkeypatch) -> Path:
-    """A copy of it, and the current folder."""
+    """A copy of it, as the current folder."""
     folder = tmp_path / "my flöwers"
     shutil.copytree(added, folder)
     _alone(monkeypatch, folder)
@@ -58,29 +58,29 @@ def test_an_unchanged_folder_is_used(checkout):
     assert versioned.folder() == Path("data")
 
 
-def test_a_missing_folder_is_pulled(checkout):
+def test_the_error_of_a_missing_folder_says_dvc_pull(checkout):
     shutil.rmtree("data")
-    assert complaint() == "data/ is not here yet. Type: dvc pull data.dvc"
+    assert complaint() == "data/ does not exist yet. Type: dvc pull data.dvc"
 
 
-def test_a_missing_data_dvc_is_made_with_dvc_add(checkout):
+def test_the_error_of_a_missing_data_dvc_says_dvc_add(checkout):
     Path("data.dvc").unlink()
-    assert complaint() == "data.dvc is missing; put photos into data/<class>/ and type: dvc add data"
+    assert complaint() == "data.dvc is missing; put images into data/<class>/ and type: dvc add data"
 
 
-def test_a_folder_that_was_changed_is_added_and_then_used(checkout):
+def test_a_changed_folder_is_an_error_until_it_is_added(checkout):
     Path("data/rose/2.jpg").write_text("one more")
     assert "is not the version that data.dvc names. To keep what is in it, type: dvc add data " in complaint()
     dvc("add", "data")
     assert versioned.folder() == Path("data")
 
 
-def test_another_photo_under_the_same_name_is_a_change(checkout):
+def test_another_image_under_the_same_name_is_a_change(checkout):
     Path("data/rose/1.jpg").write_text("data/rose/2.jpg")  # as long as before
     assert "is not the version that data.dvc names" in complaint()
 
 
-def test_a_photo_that_was_removed_comes_back_with_dvc_pull(checkout):
+def test_a_removed_image_is_restored_by_dvc_pull(checkout):
     Path("data/rose/1.jpg").unlink()
     assert complaint().endswith("(to have that version: dvc pull data.dvc)")
     dvc("pull", "data.dvc")
@@ -89,14 +89,14 @@ def test_a_photo_that_was_removed_comes_back_with_dvc_pull(checkout):
 
 
 def test_a_data_dvc_that_names_a_version_not_yet_pulled_is_a_change(checkout):
-    """As after a `git pull` of somebody's new photos: data/ still holds the old ones."""
+    """As after a `git pull` of new images: data/ still holds the old ones."""
     text = Path("data.dvc").read_text()
     digest = text.split("md5: ")[1].split(".dir")[0]
     Path("data.dvc").write_text(text.replace(digest, digest[::-1]))
     assert "is not the version that data.dvc names" in complaint()
 
 
-def test_without_dvcs_cache_the_folder_is_still_what_it_is(checkout):
+def test_without_the_cache_of_dvc_the_folder_is_still_checked(checkout):
     shutil.rmtree(".dvc/cache")
     assert versioned.folder() == Path("data")
     Path("data/rose/1.jpg").write_text("data/rose/2.jpg")

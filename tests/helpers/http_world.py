@@ -1,4 +1,4 @@
-"""The application without a network and without a port: a stand-in that knows colours, and a client in the process."""
+"""The application without a network and without a port: a stand-in model for colours, and a client in the process."""
 
 import asyncio
 import io
@@ -16,17 +16,17 @@ from flowers.serving.http.explaining import Explainer
 from flowers.serving.http.limits import Limits
 
 
-def photo(colour: str, kind: str = "PNG", size: tuple[int, int] = (300, 250)) -> bytes:
+def image(colour: str, kind: str = "PNG", size: tuple[int, int] = (300, 250)) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", size, colour).save(stream, kind)
     return stream.getvalue()
 
 
-RED, GREEN, BLUE = photo("#ff0000"), photo("#00ff00", "JPEG"), photo("#0000ff")
+RED, GREEN, BLUE = image("#ff0000"), image("#00ff00", "JPEG"), image("#0000ff")
 
 
 class ByColour:
-    """The share of red, green and blue in the photo. `open` lets it compute; `batches` are the sizes it was given."""
+    """The share of red, green and blue in an image. It waits while `open` is not set; `batches` are their sizes."""
 
     classes = ["rose", "leaf", "NA"]  # noqa: RUF012 - as the protocol has it
     threshold = 0.6
@@ -49,7 +49,7 @@ class ByColour:
 
 
 class Reply:
-    """What came back."""
+    """A response."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
@@ -60,18 +60,18 @@ class Reply:
 
     @property
     def error(self) -> str:
-        """The one line of a mistake; whatever else came along is a failure."""
+        """The line of an error; asserts that the response holds nothing else."""
         assert 400 <= self.status < 600 and self.headers["content-type"] == "application/json"
-        (said,) = self.json.items()
-        assert said[0] == "error" and said[1] and "\n" not in said[1] and len(said[1]) <= 300
-        return said[1]
+        ((key, line),) = self.json.items()
+        assert key == "error" and line and "\n" not in line and len(line) <= 300
+        return line
 
 
 class Here:
-    """The application around a stand-in, and an event loop to call it in."""
+    """The application around a stand-in model, and an event loop to call it in."""
 
     def __init__(self, runner: asyncio.Runner, scorer: Scorer, limits: Limits) -> None:
-        self.scorer, self.app = scorer, app.create(scorer, Explainer(scorer.model, limits), limits)
+        self.scorer, self.app = scorer, app.create(scorer, Explainer(scorer, limits), limits)
         self._runner = runner
 
     def run(self, work):
@@ -83,12 +83,8 @@ class Here:
     def predict(self, body: bytes, query: str = "", kind: str = "image/png") -> Reply:
         return self.run(self.call("POST", f"/predict{query}", body, {"content-type": kind}))
 
-    def invoke(self, content, kind: str = "application/json") -> Reply:
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        return self.run(self.call("POST", "/invocations", body, {"content-type": kind}))
-
     async def call(self, method: str, target: str, body: bytes = b"", headers=None, receive=None) -> Reply:
-        """One request; `receive` may stand for a client that does not send its body at once, or goes away."""
+        """One request; `receive` may simulate a client that sends its body slowly, or hangs up."""
         parts = urlsplit(target)
         given = {"content-length": str(len(body))} | (headers or {})
         sent: list[dict] = []
@@ -119,15 +115,17 @@ class Here:
         try:
             await self.app(scope, receive or whole, send)
         except Exception:
-            if not sent:  # starlette raises what it has answered with 500 again, for the log
+            if not sent:  # starlette sends 500 and raises the error again, for the log
                 raise
+        if not sent:
+            return Reply(0, {}, b"")  # the client had hung up
         replied = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return Reply(sent[0]["status"], replied, b"".join(message.get("body", b"") for message in sent[1:]))
 
 
 @pytest.fixture
 def here():
-    """Make an application around a stand-in network: here(), with limits of its own."""
+    """Make an application around a stand-in model: here(), with limits of its own."""
     with asyncio.Runner() as runner:
         running = []
 

@@ -1,4 +1,4 @@
-"""A server of the page on a free port of this machine, with a network that goes by the mean colour of a photo."""
+"""A server of the page on a free port of this machine, with a model that uses the mean colour of an image."""
 
 import contextlib
 import io
@@ -27,30 +27,30 @@ COLOURS = {
 
 
 class ByColour:
-    """Stands in for the network: the nearer the mean colour to that of a class, the more probable it is."""
+    """A stand-in model: the nearer the mean colour is to that of a class, the more probable the class is."""
 
     def __init__(self) -> None:
         self.classes, self.threshold, self.size = list(COLOURS), 0.6, 224
 
-    def probabilities(self, photos: np.ndarray) -> np.ndarray:
-        assert photos.dtype == np.uint8 and photos.shape[1:] == (224, 224, 3)
-        means = photos.mean(axis=(1, 2))
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        assert images.dtype == np.uint8 and images.shape[1:] == (224, 224, 3)
+        means = images.mean(axis=(1, 2))
         apart = np.linalg.norm(means[:, None] - np.array(list(COLOURS.values()))[None], axis=2)
         scores = np.exp(-apart / 20)
         return (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def painted(model, pixels: np.ndarray, number: int) -> bytes:
-    """Stands in for Grad-CAM: the colour of the class."""
-    return photo(list(COLOURS)[number], size=(224, 224))
+    """A stand-in for Grad-CAM: the colour of the class."""
+    return image(list(COLOURS)[number], size=(224, 224))
 
 
-def refused(model, pixels: np.ndarray, number: int) -> bytes:
+def not_explained(model, pixels: np.ndarray, number: int) -> bytes:
     raise UserError("an exported network\ncannot be explained")
 
 
-def photo(name: str, kind: str = "JPEG", size: tuple[int, int] = (300, 250)) -> bytes:
-    """A photo in the colour of a class."""
+def image(name: str, kind: str = "JPEG", size: tuple[int, int] = (300, 250)) -> bytes:
+    """An image in the colour of a class."""
     stream = io.BytesIO()
     Image.new("RGB", size, COLOURS[name]).save(stream, kind)
     return stream.getvalue()
@@ -58,9 +58,9 @@ def photo(name: str, kind: str = "JPEG", size: tuple[int, int] = (300, 250)) -> 
 
 @contextlib.contextmanager
 def served(explain=painted, examples: Path | None = None, model=None, sent: list[bytes] | None = None) -> Iterator[str]:
-    """The address of the server's application; `sent` gets the photos that were asked about."""
+    """The address of the application; `sent` collects the bodies of /predict."""
     bounds, model = limits.Limits(), model or ByColour()
-    with Scorer(model, bounds) as scorer, Explainer(model, bounds, explain) as explainer:
+    with Scorer(model, bounds) as scorer, Explainer(scorer, bounds, explain) as explainer:
         application = app.create(scorer, explainer, bounds, examples)
         with _listening(application if sent is None else _noting(application, sent)) as url:
             yield url

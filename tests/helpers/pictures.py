@@ -1,11 +1,11 @@
-"""Pictures whose class is told by their colour."""
+"""Images whose colour depends on their class."""
 
 import numpy as np
 from PIL import Image
 
 
 def picture(label: int, number: int) -> Image.Image:
-    """A noisy picture, 80 x 60, in which the colour tells the class."""
+    """A noisy image, 80 x 60, whose colour depends on the class."""
     random = np.random.default_rng([label, number])
     pixels = random.normal(90, 25, (60, 80, 3))
     pixels[..., label] += 90

@@ -1,4 +1,4 @@
-"""A checkout with params.yaml and the defaults as they ship, recipes of the tests' own, and the command line."""
+"""A checkout with the shipped params.yaml and defaults, recipes of the tests, and the command line."""
 
 import shutil
 import sys
@@ -11,7 +11,7 @@ SHIPPED = Path(__file__).parents[2]
 
 
 class Checkout:
-    """The current folder."""
+    """The current folder, with params.yaml and recipes/."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ def checkout(tmp_path, monkeypatch) -> Checkout:
 
 
 class Done:
-    """How a command ended."""
+    """Exit status and output of a command."""
 
     def __init__(self, status: int, out: str, err: str) -> None:
         self.status, self.out, self.err = status, out, err

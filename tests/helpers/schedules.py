@@ -1,4 +1,4 @@
-"""A phase of a training as tests want it: what matters is named, everything else is left out of the way."""
+"""The schedule of a phase with plain defaults, so that a test names only what matters."""
 
 from flowers.training.schedule import Schedule
 

@@ -1,4 +1,4 @@
-"""A stratified bootstrap as its definition says, one photo after the other, with scikit-learn's scores."""
+"""A stratified bootstrap by its definition, image by image, with scikit-learn's scores."""
 
 import numpy as np
 from sklearn import metrics as sk
@@ -7,18 +7,18 @@ from flowers.metrics import classification
 
 
 def resample(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How much each photo counts: within a class of n, n - 1 are drawn with replacement, and n are stood for."""
+    """The weight of each image: of a class of n, n - 1 are drawn with replacement and scaled to n."""
     weights = np.zeros(len(labels))
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
         drawn = max(len(own) - 1, 1)
-        for photo in rng.choice(own, drawn):
-            weights[photo] += len(own) / drawn
+        for image in rng.choice(own, drawn):
+            weights[image] += len(own) / drawn
     return weights
 
 
 def scores(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, float]:
-    """The scores of photos that count differently; those of weight 0 are not there."""
+    """The scores of weighted images."""
     predicted, present = probabilities.argmax(axis=1), np.unique(labels)
     found = {
         "accuracy": sk.accuracy_score(labels, predicted, sample_weight=weights),

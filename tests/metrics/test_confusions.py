@@ -1,4 +1,4 @@
-"""Which mistakes come first."""
+"""The order of wrong predictions and of confused pairs."""
 
 import numpy as np
 
@@ -18,15 +18,15 @@ PROBABILITIES = np.array(
 )
 
 
-def test_the_surest_mistakes_come_first_and_of_equals_the_earlier():
+def test_wrong_predictions_are_ordered_by_probability():
     assert confusions.surest(LABELS, PROBABILITIES).tolist() == [3, 1, 0, 5]
 
 
-def test_pairs_are_ordered_by_their_photos_then_by_the_surest_and_never_mix_directions():
+def test_pairs_are_directed_and_ordered_by_count_then_probability():
     pairs = [(pair.label, pair.predicted, pair.rows.tolist()) for pair in confusions.pairs(LABELS, PROBABILITIES)]
     assert pairs == [(0, 1, [1, 0]), (1, 2, [3]), (2, 0, [5])]
 
 
-def test_where_all_is_right_there_are_none():
+def test_right_predictions_give_no_pairs():
     labels = PROBABILITIES.argmax(axis=1)
     assert confusions.surest(labels, PROBABILITIES).tolist() == [] == confusions.pairs(labels, PROBABILITIES)

@@ -1,4 +1,4 @@
-"""The trained model: its folder, what loading refuses, and that folder, export and stored activations agree."""
+"""The trained model: its folder, errors of loading, and equal predictions of folder, export and activations."""
 
 import json
 
@@ -38,7 +38,7 @@ def saved(tmp_path, head):
     return tmp_path / "model", tmp_path / "weights.npz"
 
 
-def test_equal_models_are_equal_bytes_and_readable_without_this_program(tmp_path, saved, head):
+def test_equal_models_give_equal_bytes_in_readable_formats(tmp_path, saved, head):
     classifier.save(tmp_path / "again", description(), dict(reversed(head.items())))
     for name in ("model.json", "trained.npz"):
         assert (tmp_path / "again" / name).read_bytes() == (saved[0] / name).read_bytes()
@@ -49,7 +49,7 @@ def test_equal_models_are_equal_bytes_and_readable_without_this_program(tmp_path
         assert set(archive.files) == set(head)
 
 
-def test_a_loaded_model_says_what_the_saved_one_said(saved, head, cheap_backbone, pixels):
+def test_a_loaded_model_gives_the_predictions_of_the_saved_one(saved, head, cheap_backbone, pixels):
     before = classifier.Classifier(description(), head, PRETRAINED)
     loaded = classifier.load(*saved)
     assert loaded.description == before.description and loaded.classes == ["NA", "café", "rose"]
@@ -57,32 +57,32 @@ def test_a_loaded_model_says_what_the_saved_one_said(saved, head, cheap_backbone
     np.testing.assert_array_equal(found, before.probabilities(pixels))
     assert found.dtype == np.float32 and found.shape == (2, 3)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
-    assert len(np.unique(found)) == 6  # no two answers alike
+    assert len(np.unique(found)) == 6  # no two probabilities are equal
 
 
-def test_raw_photos_and_their_activations_get_the_same_answer(saved, cheap_backbone, pixels):
+def test_images_and_their_activations_get_equal_predictions(saved, cheap_backbone, pixels):
     model = classifier.load(*saved)
     values = cheap_backbone({}, [model.feature_layer], "float32")(pixels)[model.feature_layer]
     np.testing.assert_array_equal(model.probabilities_from_activations(values), model.probabilities(pixels))
 
 
-def test_a_photo_and_its_mirror_image_get_the_answer_that_is_between_theirs(head, cheap_backbone, pixels):
+def test_with_test_time_flips_logits_are_averaged(head, cheap_backbone, pixels):
     one = classifier.Classifier(description(temperature=2.0), head, PRETRAINED)
     both = classifier.Classifier(description(temperature=2.0, mirror=True), head, PRETRAINED)
     mirrored = pixels[:, :, ::-1]
     found = both.probabilities(pixels)
-    between = np.sqrt(one.probabilities(pixels) * one.probabilities(mirrored))  # of logits the mean
+    between = np.sqrt(one.probabilities(pixels) * one.probabilities(mirrored))  # the mean of the logits
     np.testing.assert_allclose(found, between / between.sum(axis=1, keepdims=True), atol=1e-6)
     np.testing.assert_allclose(both.probabilities(mirrored), found, atol=1e-6)
     assert np.abs(found - one.probabilities(pixels)).max() > 1e-3
-    looks = np.concatenate([pixels, mirrored])  # in the order of Subset.looks
-    at_feature_layer = cheap_backbone({}, [both.feature_layer], "float32")(looks)[both.feature_layer]
-    np.testing.assert_array_equal(both.probabilities_from_activations(at_feature_layer), found)
+    flips = np.concatenate([pixels, mirrored])  # in the order of Subset.with_flips
+    activations = cheap_backbone({}, [both.feature_layer], "float32")(flips)[both.feature_layer]
+    np.testing.assert_array_equal(both.probabilities_from_activations(activations), found)
     assert both.probabilities(pixels[:0]).shape == (0, 3)
 
 
 @pytest.mark.parametrize("missing", ["model/model.json", "model/trained.npz", "weights.npz"])
-def test_a_missing_file_is_named_with_the_remedy(saved, tmp_path, missing):
+def test_an_error_names_a_missing_file(saved, tmp_path, missing):
     (tmp_path / missing).unlink()
     with pytest.raises(UserError, match=f"{missing}: no such file; run `dvc repro`"):
         classifier.load(*saved)
@@ -91,34 +91,32 @@ def test_a_missing_file_is_named_with_the_remedy(saved, tmp_path, missing):
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("model.json", b"{"),
         ("model.json", b"[]"),
         ("model.json", b'{"classes": []}'),
         ("model.json", b"\xff\xfe"),
-        ("trained.npz", b""),
         ("trained.npz", b"PK\x03\x04 and no more"),
     ],
 )
-def test_a_damaged_folder_is_named(saved, file, content):
+def test_an_error_names_a_damaged_folder(saved, file, content):
     (saved[0] / file).write_bytes(content)
     with pytest.raises(UserError, match=f"{saved[0]}: not a model of this program"):
         classifier.load(*saved)
 
 
-def test_other_weights_than_it_was_trained_on_are_refused(saved):
+def test_other_weights_than_those_of_the_training_raise_an_error(saved):
     weights.write({"some/kernel": np.zeros(3, np.float32)}, saved[1])
     with pytest.raises(UserError, match=r"weights\.npz: not the weights that the model in .*model was trained on"):
         classifier.load(*saved)
 
 
-def test_an_exported_file_needs_its_ending(saved, tmp_path):
+def test_an_exported_file_must_end_in_keras(saved, tmp_path):
     with pytest.raises(UserError, match=r"model\.h5: the name of an exported model ends in \.keras"):
         classifier.export(classifier.load(*saved), tmp_path / "model.h5")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"normalization": "root", "mirror": True, "features": "conv4+conv5"}])
-def test_the_export_agrees_with_backbone_tail_and_head(tensors, pixels, tmp_path, monkeypatch, changes):
+def test_export_images_and_activations_agree(tensors, pixels, tmp_path, monkeypatch, changes):
     """Trained blocks differ from the pretrained ones, as after fine-tuning."""
     monkeypatch.setattr(backbone, "BATCH", 2)
     feature_layer = backbone.FeatureLayer(3, conv4="features" in changes)
@@ -127,18 +125,17 @@ def test_the_export_agrees_with_backbone_tail_and_head(tensors, pixels, tmp_path
     head = TrainablePart(
         backbone.FeatureLayer(0), {}, keras_model.head(3, (), 0.0, 5, features=feature_layer.features)
     ).get_tensors()
-    head["head_logits/kernel"] /= 15 if changes else 1500  # answers that are neither 0 nor 1
+    head["head_logits/kernel"] /= 15 if changes else 1500  # probabilities that are neither 0 nor 1
     digest = weights.digest(tensors)
     shape = description(head_units=[], unfreeze_blocks=3, weights_digest=digest, temperature=1.5, **changes)
     classifier.save(tmp_path / "model", shape, block | head)
     weights.write(tensors, tmp_path / "weights.npz")
     model = classifier.load(tmp_path / "model", tmp_path / "weights.npz")
     wanted = model.probabilities(pixels)
-    looks = [pixels, pixels[:, :, ::-1]] if changes else [pixels]
-    at_feature_layer = np.concatenate(
-        [backbone.Backbone(tensors, [model.feature_layer], "float32")(look)[model.feature_layer] for look in looks]
-    )
-    np.testing.assert_allclose(model.probabilities_from_activations(at_feature_layer), wanted, atol=1e-5)
+    flips = [pixels, pixels[:, :, ::-1]] if changes else [pixels]
+    network = backbone.Backbone(tensors, [model.feature_layer], "float32")
+    activations = np.concatenate([network(images)[model.feature_layer] for images in flips])
+    np.testing.assert_allclose(model.probabilities_from_activations(activations), wanted, atol=1e-5)
     assert wanted.min() > 0.01 and np.abs(wanted[0] - wanted[1]).max() > 1e-3
 
     classifier.export(model, tmp_path / "new folder" / "flowers.keras")

@@ -1,4 +1,4 @@
-"""Grad-CAM: the maps are those of the method's paper, taken through Keras's own network."""
+"""Grad-CAM, compared with the equations of the paper on the exported Keras model."""
 
 import numpy as np
 import pytest
@@ -24,41 +24,41 @@ def model_of(tensors, unfreeze=0, units=(), precision="float32", features="conv5
 
 
 def textbook(model, pixels, classes) -> np.ndarray:
-    """Through the exported Keras model: weights are the gradients' means over the places (equations 1 and 2)."""
+    """Through the exported Keras model: weights are the gradients' means over the positions (equations 1 and 2)."""
     keras, tf = backend.keras(), backend.tensorflow()
     whole = model.export()
     base, head = whole.get_layer("resnet50"), whole.get_layer("head")
     graph = keras.Model(base.input, [base.get_layer("conv5_block3_out").output, head(base.output)])
     inputs = keras.applications.resnet50.preprocess_input(pixels.astype(np.float32))
     with tf.GradientTape() as tape:
-        places, logits = graph(inputs, training=False)
+        activations, logits = graph(inputs, training=False)
         chosen = tf.gather(logits, classes, batch_dims=1)
-    importance = tf.reduce_mean(tape.gradient(chosen, places), axis=(1, 2))
-    heat = np.maximum(np.einsum("nijk,nk->nij", places, importance), 0)
+    importance = tf.reduce_mean(tape.gradient(chosen, activations), axis=(1, 2))
+    heat = np.maximum(np.einsum("nijk,nk->nij", activations, importance), 0)
     return heat / heat.max(axis=(1, 2), keepdims=True)
 
 
 @pytest.mark.parametrize(("unfreeze", "units"), [(0, (16, 8)), pytest.param(3, (), marks=pytest.mark.slow)])
-def test_maps_are_those_of_the_textbook_through_the_whole_network(tensors, pixels, unfreeze, units):
+def test_maps_are_those_of_the_paper(tensors, pixels, unfreeze, units):
     model, classes = model_of(tensors, unfreeze, units), np.array([2, 0])
     found = gradcam.maps(model, pixels, classes)
     assert found.shape == (2, 7, 7) and found.dtype == np.float32
     np.testing.assert_allclose(found, textbook(model, pixels, classes), atol=2e-3)
     assert found.max(axis=(1, 2)).tolist() == [1, 1] and found.min() >= 0
-    assert found.std() > 0.1 and np.abs(found[0] - found[1]).max() > 0.1  # else anything might be equal
+    assert found.std() > 0.1 and np.abs(found[0] - found[1]).max() > 0.1  # the comparison means something
 
 
-def test_another_class_has_another_map_and_a_photo_does_not_depend_on_its_neighbours(tensors, pixels, cheap_backbone):
+def test_maps_depend_on_the_class_and_not_on_other_images(tensors, pixels, cheap_backbone):
     model = model_of(tensors)
     one, other, alone = (
-        gradcam.maps(model, *asked) for asked in ((pixels, [0, 0]), (pixels, [1, 1]), (pixels[1:], [0]))
+        gradcam.maps(model, *query) for query in ((pixels, [0, 0]), (pixels, [1, 1]), (pixels[1:], [0]))
     )
     assert np.abs(one - other).max() > 0.1
     np.testing.assert_array_equal(one[1], alone[0])
 
 
-def test_places_of_conv4_speak_too_where_it_is_pooled(tensors, pixels):
-    """The mean over a map before anything is feature_layer off is the class's logit, but for the bias."""
+def test_maps_include_conv4_if_it_is_pooled(tensors, pixels):
+    """The mean over a map before its ReLU is the class's logit without the bias."""
     model = model_of(tensors, features="conv4+conv5")
     maps = model.feature_maps(pixels[0])
     assert maps.shape == (7, 7, 1024 + 2048)
@@ -71,18 +71,18 @@ def test_places_of_conv4_speak_too_where_it_is_pooled(tensors, pixels):
 
 
 @pytest.mark.slow
-def test_bfloat16_points_where_float32_points(tensors, pixels):
+def test_bfloat16_maps_are_close_to_float32(tensors, pixels):
     exact, rounded = (
         gradcam.maps(model_of(tensors, precision=kind), pixels, [2, 0]) for kind in ("float32", "bfloat16")
     )
     assert 0 < np.abs(exact - rounded).max() < 0.1
 
 
-def test_a_map_is_empty_where_nothing_speaks_for_the_class(tensors, pixels, cheap_backbone):
+def test_a_map_is_zero_if_no_position_raises_the_logit(tensors, pixels, cheap_backbone):
     kernel = np.ones((2048, 3), np.float32) * [1, -1, 1]  # features are never negative
     found = gradcam.maps(model_of(tensors, kernel=kernel), pixels, [0, 1])
     assert found[0].max() == 1 and not found[1].any()
 
 
-def test_no_photos_have_no_maps(tensors):
+def test_no_images_give_no_maps(tensors):
     assert gradcam.maps(model_of(tensors), [], []).shape == (0, 7, 7)

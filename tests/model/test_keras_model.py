@@ -17,7 +17,7 @@ def tensors_of(model) -> dict[str, np.ndarray]:
     return TrainablePart(FeatureLayer(0), {}, model).get_tensors()
 
 
-def test_a_head_is_what_its_parameters_say():
+def test_a_head_has_the_layers_of_its_parameters():
     linear, deep = head(()), head((256, 128, 64), 0.2)
     shapes = {name: values.shape for name, values in tensors_of(deep).items()}
     assert list(tensors_of(linear)) == ["head_logits/kernel", "head_logits/bias"]
@@ -33,7 +33,7 @@ def test_a_head_is_what_its_parameters_say():
     np.testing.assert_allclose(np.asarray(deep(values, training=False)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_root_is_taken_stage_by_stage():
+def test_the_root_normalizes_each_stage():
     values = np.random.default_rng(0).uniform(1, 2, (2, 5)).astype(np.float32)
     both = keras_model.head(3, (), 0.0, 0, "root", features=(2, 3))
     kernel = np.asarray(both.get_layer("head_logits").kernel)
@@ -42,20 +42,20 @@ def test_the_root_is_taken_stage_by_stage():
     np.testing.assert_allclose(found, np.concatenate(parts, axis=1) @ kernel, rtol=1e-5)
 
 
-def test_a_head_starts_from_its_seed_alone():
+def test_a_head_is_initialized_from_its_seed():
     first, again, other = (tensors_of(head(seed=seed)) for seed in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["head_dense1/kernel"], other["head_dense1/kernel"])
 
 
-def test_a_missing_tensor_is_named():
+def test_an_error_names_a_missing_tensor():
     with pytest.raises(KeyError, match="head_logits/bias"):
         keras_model.set_tensors(head(()), {"head_logits/kernel": np.zeros((2048, 3), np.float32)})
 
 
-def test_the_whole_takes_raw_images_and_lives_alone_in_a_keras_file(tensors, pixels, keras_outputs, tmp_path):
+def test_the_whole_network_takes_images_and_is_saved_in_one_file(tensors, pixels, keras_outputs, tmp_path):
     head_model = head()
-    for name, variable in keras_model.named_variables(head_model).items():  # its answers are to be neither 0 nor 1
+    for name, variable in keras_model.named_variables(head_model).items():  # for probabilities that are neither 0 nor 1
         variable.assign(variable / 300 if name == "head_dense1/kernel" else variable + 0.1)
     whole = keras_model.whole(tensors, head_model)
     wanted = softmax(np.asarray(head_model(keras_outputs["pooled"], training=False)))

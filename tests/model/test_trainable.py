@@ -1,4 +1,4 @@
-"""Tail and head above the feature_layer: the numbers, the gradients and the steps of Keras's own network."""
+"""The trainable part: activations, gradients and steps, compared with Keras's own network."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def make_trainable(feature_layer: FeatureLayer, tensors, **options) -> Trainable
 
 
 def trained(trainable: TrainablePart, activations: np.ndarray, epochs: int = 1) -> dict[str, np.ndarray]:
-    """The tensors of `trainable` after some epochs of one step on two photos."""
+    """The tensors of `trainable` after epochs of one step on two images."""
     data = TrainingSet(activations, np.arange(2)[:, None], LABELS, np.ones(2, np.float32))
     one_step = schedule(phase="fine_tune", epochs=epochs, batch_size=2, learning_rate=RATE, weight_decay=DECAY)
     phases.train(trainable, data, None, one_step, phases.Progress())
@@ -27,9 +27,7 @@ def trained(trainable: TrainablePart, activations: np.ndarray, epochs: int = 1) 
 
 
 @pytest.mark.parametrize("unfreeze", [0, 1, 3, 9, 13, 16])
-def test_the_tail_goes_on_from_the_stored_activation_as_keras_does(
-    run_backbone, pixels, tensors, keras_outputs, unfreeze
-):
+def test_features_from_any_feature_layer_are_those_of_keras(run_backbone, pixels, tensors, keras_outputs, unfreeze):
     feature_layer = FeatureLayer(unfreeze)
     found = np.asarray(make_trainable(feature_layer, tensors).features(run_backbone(pixels)[feature_layer]))
     wanted = keras_outputs["pooled"]
@@ -37,7 +35,7 @@ def test_the_tail_goes_on_from_the_stored_activation_as_keras_does(
 
 
 @pytest.mark.parametrize("unfreeze", [3, 9])
-def test_features_of_conv4_stand_before_those_of_conv5(run_backbone, pixels, tensors, keras_outputs, unfreeze):
+def test_features_of_conv4_precede_those_of_conv5(run_backbone, pixels, tensors, keras_outputs, unfreeze):
     feature_layer = FeatureLayer(unfreeze, conv4=True)
     trainable = TrainablePart(feature_layer, tensors, keras_model.head(3, (), 0.0, 0, features=feature_layer.features))
     found = np.asarray(trainable.features(run_backbone(pixels)[FeatureLayer(unfreeze)]))
@@ -46,15 +44,15 @@ def test_features_of_conv4_stand_before_those_of_conv5(run_backbone, pixels, ten
 
 
 @pytest.mark.parametrize("unfreeze", [0, 3])
-def test_it_holds_the_tensors_of_its_blocks_by_kerass_names_and_those_of_the_head(tensors, unfreeze):
+def test_it_has_the_tensors_of_its_blocks_and_head(tensors, unfreeze):
     found = make_trainable(FeatureLayer(unfreeze), tensors).get_tensors()
     blocks = tuple(block.name for block in resnet.BLOCKS[16 - unfreeze :])
-    tail = {name for name in tensors if unfreeze and name.startswith(blocks)}
-    assert set(found) == {*tail, "head_logits/kernel", "head_logits/bias"}
-    assert all(np.array_equal(found[name], tensors[name]) for name in tail)
+    unfrozen = {name for name in tensors if unfreeze and name.startswith(blocks)}
+    assert set(found) == {*unfrozen, "head_logits/kernel", "head_logits/bias"}
+    assert all(np.array_equal(found[name], tensors[name]) for name in unfrozen)
 
 
-def test_tensors_are_set_as_they_were_got(tensors, run_backbone, pixels):
+def test_set_tensors_restores_get_tensors(tensors, run_backbone, pixels):
     feature_layer = FeatureLayer(1)
     first, other = make_trainable(feature_layer, tensors), make_trainable(feature_layer, tensors)
     values = run_backbone(pixels)[feature_layer]
@@ -65,7 +63,7 @@ def test_tensors_are_set_as_they_were_got(tensors, run_backbone, pixels):
 
 
 @pytest.mark.parametrize("train_batch_norm", [False, True])
-def test_what_moves_and_what_does_not(tensors, run_backbone, pixels, train_batch_norm):
+def test_training_changes_batch_norm_only_if_asked(tensors, run_backbone, pixels, train_batch_norm):
     feature_layer = FeatureLayer(1)
     trainable = make_trainable(feature_layer, tensors, train_batch_norm=train_batch_norm)
     before, after = trainable.get_tensors(), trained(trainable, run_backbone(pixels)[feature_layer])
@@ -76,7 +74,7 @@ def test_what_moves_and_what_does_not(tensors, run_backbone, pixels, train_batch
 
 @pytest.fixture(scope="module")
 def signed(tensors):
-    """The tensors with every third scale negative, as trained ones may be."""
+    """The tensors with every third scale negative, which training can lead to."""
     changed = {name: values.copy() for name, values in tensors.items()}
     for name, values in changed.items():
         if name.endswith("/gamma"):
@@ -92,22 +90,22 @@ def keras_step(tensors, activations, unfreeze: int, train_batch_norm: bool) -> t
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = train_batch_norm
-    # From the input of the first trained block on; a stored activation that is subsampled has to be spread out again.
-    tail = keras.Model(base.get_layer(resnet.feature_layer_name(unfreeze)).output, base.output)
+    # From the input of the first trained block; a subsampled activation is spread out again.
+    unfrozen = keras.Model(base.get_layer(resnet.feature_layer_name(unfreeze)).output, base.output)
     if FeatureLayer(unfreeze).subsampled:
-        spread = np.zeros((len(activations), *tail.input.shape[1:]), np.float32)
+        spread = np.zeros((len(activations), *unfrozen.input.shape[1:]), np.float32)
         spread[:, ::2, ::2] = activations
         activations = spread
     head = keras_model.head(3, (), 0.0, seed=0)
     variables = {
         f"{layer.name}/{variable.name}": variable
-        for layer in (*tail.layers, *head.layers)
+        for layer in (*unfrozen.layers, *head.layers)
         for variable in layer.trainable_variables
     }
     optimizer = keras.optimizers.AdamW(RATE, weight_decay=DECAY)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     with tf.GradientTape() as tape:
-        scores = head(tail(activations, training=False))
+        scores = head(unfrozen(activations, training=False))
         loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(LABELS, scores, from_logits=True))
     gradients = tape.gradient(loss, list(variables.values()))
     optimizer.apply(gradients, list(variables.values()))
@@ -120,7 +118,7 @@ def keras_step(tensors, activations, unfreeze: int, train_batch_norm: bool) -> t
 
 
 @pytest.mark.parametrize(("unfreeze", "train_batch_norm"), [(1, False), (3, True)])
-def test_a_step_is_kerass_own(signed, run_backbone, pixels, unfreeze, train_batch_norm):
+def test_gradients_and_steps_are_those_of_keras(signed, run_backbone, pixels, unfreeze, train_batch_norm):
     feature_layer = FeatureLayer(unfreeze)
     values = run_backbone(pixels)[feature_layer]
     wanted, wanted_after = keras_step(signed, values, unfreeze, train_batch_norm)
@@ -136,9 +134,9 @@ def test_a_step_is_kerass_own(signed, run_backbone, pixels, unfreeze, train_batc
     for name, gradient in gradients.items():
         right = np.asarray(wanted[name])
         assert np.linalg.norm(right) > 0, name
-        assert np.linalg.norm(gradient - right) <= 0.01 * np.linalg.norm(right), name  # a ReLU may tip over
+        assert np.linalg.norm(gradient - right) <= 0.01 * np.linalg.norm(right), name  # a ReLU may switch
 
-    # Adam divides by the size of a gradient, so that one that is nearly nothing may turn.
+    # Adam divides by the size of a gradient, so tiny gradients may change sign.
     after = trained(trainable, values)
     for name, gradient in wanted.items():
         clear = np.abs(gradient) > 0.01 * np.abs(gradient).max()
@@ -147,7 +145,7 @@ def test_a_step_is_kerass_own(signed, run_backbone, pixels, unfreeze, train_batc
         )
 
 
-def test_in_bfloat16_the_variables_stay_float32_and_the_step_points_the_same_way(tensors, run_backbone, pixels):
+def test_bfloat16_keeps_float32_variables_and_takes_a_similar_step(tensors, run_backbone, pixels):
     feature_layer = FeatureLayer(1)
     values = run_backbone(pixels)[feature_layer]
     steps = {}
@@ -160,7 +158,7 @@ def test_in_bfloat16_the_variables_stay_float32_and_the_step_points_the_same_way
     assert 0.9 < cosine < 1 - 1e-6
 
 
-def test_bfloat16_answers_as_float32_does(tensors, run_backbone, pixels):
+def test_bfloat16_features_are_close_to_float32(tensors, run_backbone, pixels):
     feature_layer = FeatureLayer(3)
     values = run_backbone(pixels)[feature_layer]
     exact, rounded = (

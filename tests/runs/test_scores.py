@@ -1,4 +1,4 @@
-"""The table of scores, as a terminal shows it."""
+"""The table of test scores on a terminal."""
 
 import io
 
@@ -17,7 +17,7 @@ def line(lines, start):
     return next(line for line in lines if start in line)
 
 
-def test_shares_are_in_percent_and_the_log_loss_is_not():
+def test_shares_are_in_percent_and_the_log_loss_is_a_plain_number():
     scores = {"accuracy": 0.8791, "log_loss": 0.41234, "macro_f1": 0.9}
     intervals = {"accuracy": (0.8512, 0.9049), "log_loss": (0.39, 0.44), "macro_f1": (0.88, 1.0)}
     lines = shown(scores_table(scores, intervals))
@@ -27,7 +27,7 @@ def test_shares_are_in_percent_and_the_log_loss_is_not():
     assert "88.0 % – 100.0 %" in line(lines, "macro F1")
 
 
-def test_every_measure_fits_a_line_of_eighty_columns():
+def test_the_table_fits_eighty_columns():
     names = ["accuracy", "mean_per_class_accuracy", "top5_accuracy", "log_loss", "macro_f1"]
     lines = shown(scores_table(dict.fromkeys(names, 1.0), dict.fromkeys(names, (1.0, 1.0))))
     assert max(map(len, lines)) <= 80
@@ -35,13 +35,13 @@ def test_every_measure_fits_a_line_of_eighty_columns():
     assert sum("100.0 % – 100.0 %" in text for text in lines) == 4
 
 
-def test_the_order_does_not_depend_on_the_file():
+def test_measures_have_a_fixed_order():
     scores = {"log_loss": 0.4, "accuracy": 0.9}
     lines = shown(scores_table(scores, {}))
     assert lines.index(line(lines, "accuracy")) < lines.index(line(lines, "log-loss"))
 
 
-def test_a_measure_without_interval_or_with_an_unknown_name_is_shown_plainly():
+def test_a_measure_without_interval_or_with_an_unknown_name_is_shown():
     lines = shown(scores_table({"some_new_score": 12.5, "accuracy": 0.5}, {}))
     assert "12.500" in line(lines, "some new score")
     assert "–" not in line(lines, "accuracy")

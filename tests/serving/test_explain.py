@@ -1,4 +1,4 @@
-"""Explanations as pictures, and the folder that they are put into."""
+"""Overlays of Grad-CAM, and the folder that they are written to."""
 
 import io
 import shutil
@@ -17,23 +17,23 @@ from flowers.serving import explain
 
 @pytest.fixture
 def model() -> classifier.Classifier:
-    """One of this program's models, which nobody asks."""
+    """A model without weights."""
     return classifier.Classifier(classifier.Description(["a", "b", "c"], [], 0.0, 0, "float32", ""), {}, {})
 
 
-def test_a_picture_is_the_photo_in_grey_under_colour_where_it_speaks_for_the_class(model, monkeypatch):
+def test_an_overlay_is_grey_with_the_supporting_regions_in_colour(model, monkeypatch):
     heat = np.zeros((1, 7, 7), np.float32)
     heat[0, :3, :3] = 1
-    asked = []
-    monkeypatch.setattr(gradcam, "maps", lambda *given: asked.append(given) or heat)
+    calls = []
+    monkeypatch.setattr(gradcam, "maps", lambda *given: calls.append(given) or heat)
     pixels = np.full((224, 224, 3), (200, 30, 100), np.uint8)
-    with Image.open(io.BytesIO(explain.picture(model, pixels, 2))) as found:
+    with Image.open(io.BytesIO(explain.overlay(model, pixels, 2))) as found:
         assert (found.format, found.size) == ("JPEG", (224, 224))
         shown = np.asarray(found).astype(int)
     assert np.ptp(shown[200, 200]) <= 4  # grey
     assert np.ptp(shown[20, 20]) > 60  # coloured
-    ((by, photos, numbers),) = asked
-    assert by is model and photos[0] is pixels and numbers == [2]
+    ((used, images, numbers),) = calls
+    assert used is model and images[0] is pixels and numbers == [2]
 
 
 class Exported:
@@ -45,12 +45,12 @@ class Exported:
 
 def test_an_exported_network_cannot_be_explained(model):
     explain.check(model)
-    for ask in (lambda: explain.check(Exported()), lambda: explain.picture(Exported(), np.zeros((224, 224, 3)), 0)):
+    for call in (lambda: explain.check(Exported()), lambda: explain.overlay(Exported(), np.zeros((224, 224, 3)), 0)):
         with pytest.raises(UserError, match="an exported network cannot be explained"):
-            ask()
+            call()
 
 
-def test_pictures_lie_at_the_places_of_their_photos_and_none_replaces_another(tmp_path):
+def test_overlays_are_at_the_places_of_their_images_and_none_replaces_another(tmp_path):
     folder = explain.Folder(tmp_path / "new" / "one")
     places = ["rose.jpg", "a/rose.JPG", "rose.jpg", "rose.jpeg", "rose.png", "rose (2).jpg", "stdin", "a.b/c.d.jpg"]
     files = [folder.add(PurePath(place), str(number).encode()) for number, place in enumerate(places)]
@@ -61,7 +61,7 @@ def test_pictures_lie_at_the_places_of_their_photos_and_none_replaces_another(tm
     assert [file.read_text() for file in files] == [str(number) for number in range(len(places))]
 
 
-def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path):
+def test_a_folder_in_use_is_left_as_it_is(tmp_path):
     explain.Folder(tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
     for place in (tmp_path, tmp_path / "mine.txt"):
@@ -71,7 +71,8 @@ def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_trained_model_explains_its_answers(world, cheap_backbone, monkeypatch, capsys):
+@pytest.mark.usefixtures("cheap_backbone")
+def test_a_trained_model_explains_its_predictions(world, monkeypatch, capsys):
     world.train()
     shutil.copy(Path(__file__).parents[2] / "params.yaml", "params.yaml")
     monkeypatch.setattr(
@@ -80,9 +81,11 @@ def test_a_trained_model_explains_its_answers(world, cheap_backbone, monkeypatch
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 0
-    answers = capsys.readouterr().out.splitlines()[1:]
-    assert [line.split(",")[:2] for line in answers] == [[f"photos/rose/{number}.png", "rose"] for number in range(8)]
+    predictions = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split(",")[:2] for line in predictions] == [
+        [f"photos/rose/{number}.png", "rose"] for number in range(8)
+    ]
     assert sorted(file.name for file in Path("why").iterdir()) == [f"{number}.png.jpg" for number in range(8)]
     for file in Path("why").iterdir():
-        with Image.open(file) as picture:
-            assert picture.size == (224, 224)
+        with Image.open(file) as overlay:
+            assert overlay.size == (224, 224)

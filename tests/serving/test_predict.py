@@ -1,4 +1,4 @@
-"""flowers predict: what it prints of which photos, in which form, and how it ends."""
+"""`flowers predict`: its inputs, its output in every format, and its exit status."""
 
 import contextlib
 import csv
@@ -26,7 +26,7 @@ HEADER = ["path", "label", "probability", "unsure", "label_2", "probability_2", 
 
 
 class ByColour:
-    """Stands in for the network: the share of red, green and blue in the photo."""
+    """A stand-in model: the share of red, green and blue in an image."""
 
     classes = ("rose", "café au lait", "NA")
     threshold = 0.5
@@ -40,7 +40,7 @@ class ByColour:
 
 @pytest.fixture(autouse=True)
 def loaded(tmp_path, monkeypatch) -> list[Path]:
-    """An empty checkout without a store, whose model is the stand-in; the folders that a model was loaded from."""
+    """An empty checkout without a store, with the stand-in model; the folders that a model was loaded from."""
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     shutil.copy(SHIPPED, checkout / "params.yaml")
@@ -48,9 +48,9 @@ def loaded(tmp_path, monkeypatch) -> list[Path]:
     for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
-    asked = []
-    monkeypatch.setattr(models, "load", lambda folder: asked.append(folder) or ByColour())
-    return asked
+    folders = []
+    monkeypatch.setattr(models, "load", lambda folder: folders.append(folder) or ByColour())
+    return folders
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def predict(monkeypatch, capsysbinary):
     return run
 
 
-def photo(path: str | Path, colour: str = "#ff0000") -> Path:
+def image(path: str | Path, colour: str = "#ff0000") -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (40, 30), colour).save(path, "PNG")
@@ -81,26 +81,26 @@ def rows(done: SimpleNamespace) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(done.out)))
 
 
-def test_into_a_pipe_each_photo_is_a_row_of_csv(predict, loaded):
-    photo("a.png", "#cc3300"), photo("b.png", "#2020c0")
+def test_in_a_pipe_the_output_is_csv_with_a_row_per_image(predict, loaded):
+    image("a.png", "#cc3300"), image("b.png", "#2020c0")
     done = predict("a.png", "b.png")
     header, first, second = csv.reader(io.StringIO(done.out))
     assert header == HEADER
     assert first == ["a.png", "rose", "0.8", "false", "café au lait", "0.2", "NA", "0", ""]
     assert second == ["b.png", "NA", "0.75", "false", "rose", "0.125", "café au lait", "0.125", ""]
-    assert (done.status, done.err) == (0, "Asking build/model\n")
+    assert (done.status, done.err) == (0, "Model: build/model\n")
     assert loaded == [Path("build/model")]
 
 
-def test_every_class_has_a_column_in_the_models_order(predict):
-    photo("b.png", "#2020c0")
+def test_every_class_adds_a_column_per_class_in_the_models_order(predict):
+    image("b.png", "#2020c0")
     done = predict("b.png", "--every-class")
     assert list(rows(done)[0])[-4:] == ["p(rose)", "p(café au lait)", "p(NA)", "error"]
     assert list(rows(done)[0].values())[-4:] == ["0.125", "0.125", "0.75", ""]
 
 
-def test_json_lines_hold_the_same_and_null_where_there_is_nothing(predict):
-    photo("a.png", "#cc3300")
+def test_json_lines_have_the_same_values_and_null_for_an_unreadable_image(predict):
+    image("a.png", "#cc3300")
     done = predict("a.png", "lost.png", "--format", "jsonl", "--every-class")
     good, bad = map(json.loads, done.out.splitlines())
     assert good == {
@@ -121,9 +121,9 @@ def test_json_lines_hold_the_same_and_null_where_there_is_nothing(predict):
     assert "probabilities" not in json.loads(predict("a.png", "--format", "jsonl").out)
 
 
-def test_bad_photos_stop_nobody_and_are_counted(predict):
-    photo("a.png"), photo("z.png")
-    Path("bad.png").write_bytes(b"not a photo")
+def test_unreadable_images_are_rows_with_an_error_and_are_counted(predict):
+    image("a.png"), image("z.png")
+    Path("bad.png").write_bytes(b"not an image")
     Path("cut.png").write_bytes(Path("a.png").read_bytes()[:60])
     done = predict("a.png", "lost.png", "bad.png", "cut.png", "z.png", "--every-class")
     assert [row["label"] for row in rows(done)] == ["rose", "", "", "", "rose"]
@@ -139,7 +139,7 @@ def test_bad_photos_stop_nobody_and_are_counted(predict):
     assert done.err.splitlines()[1:] == ["warning: 3 of 5 could not be read"]
 
 
-def test_folders_are_walked_in_sorted_order_without_hidden_and_foreign_files(predict):
+def test_folders_are_walked_in_sorted_order_without_hidden_and_other_files(predict):
     wanted = ["shots/a.png", "shots/b/1.JPG", "shots/b/c/0.tiff", "shots/b/c/1.webp", "shots/c.jpeg"]
     for name in [
         *wanted,
@@ -149,17 +149,17 @@ def test_folders_are_walked_in_sorted_order_without_hidden_and_foreign_files(pre
         "shots/movie.mp4",
         "named.dat",
     ]:
-        photo(name)
+        image(name)
     done = predict("named.dat", "shots")
     assert [row["path"] for row in rows(done)] == ["named.dat", *wanted]
     assert (done.status, done.err.splitlines()[1:]) == (
         0,
-        ["2 files were left out: the name does not end as an image's does"],
+        ["2 files were skipped: the name has no image suffix"],
     )
 
 
-def test_links_are_followed_but_not_in_circles(predict):
-    photo("elsewhere/1.png")
+def test_links_are_followed_but_not_in_a_loop(predict):
+    image("elsewhere/1.png")
     Path("shots/deep").mkdir(parents=True)
     Path("shots/deep/back").symlink_to(Path("shots").resolve())
     Path("shots/linked").symlink_to(Path("elsewhere").resolve())
@@ -169,16 +169,16 @@ def test_links_are_followed_but_not_in_circles(predict):
     assert done.status == 0
 
 
-def test_a_folder_without_a_photo_is_a_row_that_says_so(predict):
+def test_a_folder_without_an_image_is_a_row_with_an_error(predict):
     Path("empty/inner").mkdir(parents=True)
-    photo("a.png")
+    image("a.png")
     done = predict("empty", "a.png")
-    assert [(row["path"], row["error"]) for row in rows(done)] == [("empty", "no photo in this folder"), ("a.png", "")]
+    assert [(row["path"], row["error"]) for row in rows(done)] == [("empty", "no image in this folder"), ("a.png", "")]
     assert done.status == 1
 
 
-def test_a_folder_that_cannot_be_listed_is_a_row_that_says_so(predict, monkeypatch):
-    photo("shots/a/1.png"), photo("shots/b/1.png")
+def test_a_folder_that_cannot_be_listed_is_a_row_with_an_error(predict, monkeypatch):
+    image("shots/a/1.png"), image("shots/b/1.png")
     listed = os.scandir
 
     def scandir(folder):  # because root may list everything
@@ -191,8 +191,8 @@ def test_a_folder_that_cannot_be_listed_is_a_row_that_says_so(predict, monkeypat
     assert found == [("shots/a", "cannot be read: Permission denied"), ("shots/b/1.png", "")]
 
 
-def test_one_photo_comes_from_standard_input(predict, monkeypatch):
-    content = photo("a.png", "#0000ff").read_bytes()
+def test_one_image_is_read_from_standard_input(predict, monkeypatch):
+    content = image("a.png", "#0000ff").read_bytes()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
     assert [(row["path"], row["label"]) for row in rows(predict("-"))] == [("-", "NA")]
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
@@ -200,45 +200,45 @@ def test_one_photo_comes_from_standard_input(predict, monkeypatch):
 
 
 def test_an_empty_name_is_not_the_current_folder(predict):
-    photo("a.png")
+    image("a.png")
     done = predict("")
     assert (len(rows(done)), done.status) == (1, 1)
 
 
-def test_below_the_threshold_an_answer_is_unsure(predict):
-    photo("a.png", "#cc3300")
+def test_below_the_threshold_confidence_is_low(predict):
+    image("a.png", "#cc3300")
     assert rows(predict("a.png"))[0]["unsure"] == "false"
     assert rows(predict("a.png", "--threshold", "0.9"))[0]["unsure"] == "true"
-    photo("grey.png", "#555555")
+    image("grey.png", "#555555")
     assert rows(predict("grey.png"))[0]["unsure"] == "true"
     assert rows(predict("grey.png", "--threshold", "0"))[0]["unsure"] == "false"
-    assert "unsure: rose?" in predict("a.png", "--threshold", "0.9", "--format", "table").out
+    assert "low, 80.0 %" in predict("a.png", "--threshold", "0.9", "--format", "table").out
 
 
-def test_a_table_is_one_table_however_many_photos(predict):
+def test_a_table_is_one_table_for_any_number_of_images(predict):
     names = [f"shots/{number:03}.png" for number in range(70)]
     for name in names:
-        photo(name, "#cc3300")
-    Path("shots/040.png").write_bytes(b"not a photo")
+        image(name, "#cc3300")
+    Path("shots/040.png").write_bytes(b"not an image")
     lines = predict("shots", "--format", "table").out.splitlines()
     assert [line.split()[0] for line in lines] == ["file", lines[1], *names]
     assert lines[0].split() == ["file", "flower", "probability", "next", "best"]
     good = [line for line in lines[2:] if "040" not in line]
     assert {line[len(names[0]) :].rstrip() for line in good} == {
-        "   rose                         80.0 %   café au lait 20.0 %"
+        "   rose                  80.0 %   café au lait 20.0 %"
     }
     assert lines[42].startswith("shots/040.png   not an image of a known format (JPEG, PNG,")
 
 
-def test_a_name_in_a_table_cannot_steer_the_terminal(predict):
-    photo("red \x1b[31m\n [bold].png")
+def test_a_name_in_a_table_has_no_control_characters(predict):
+    image("red \x1b[31m\n [bold].png")
     done = predict("red \x1b[31m\n [bold].png", "lost \x1b[31m", "--format", "table")
     assert "\x1b" not in done.out
     assert "red �[31m� [bold].png" in done.out and "lost �[31m" in done.out
 
 
-def test_a_terminal_that_knows_no_accents_shows_the_rest(monkeypatch):
-    photo("a.png", "#00ff00")
+def test_a_terminal_without_accents_shows_question_marks(monkeypatch):
+    image("a.png", "#00ff00")
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "argv", ["flowers", "predict", "a.png", "--format", "table"])
@@ -254,7 +254,7 @@ class Screen(io.StringIO):
         return True
 
     def lines(self) -> list[str]:
-        """What stands there in the end: a carriage return goes back to the start of the line, and overwrites."""
+        """The visible lines in the end: a carriage return starts the line again, and text overwrites it."""
         found = []
         for line in self.getvalue().split("\n"):
             shown = ""
@@ -264,9 +264,9 @@ class Screen(io.StringIO):
         return found
 
 
-def test_on_a_terminal_a_table_stands_there_and_the_bar_does_not_get_into_it(monkeypatch):
+def test_on_a_terminal_the_output_is_a_table_without_remains_of_the_bar(monkeypatch):
     for number in range(70):
-        photo(f"shots/{number:03}.png")
+        image(f"shots/{number:03}.png")
     screen = Screen()
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, screen)
@@ -281,9 +281,9 @@ def test_on_a_terminal_a_table_stands_there_and_the_bar_does_not_get_into_it(mon
     assert not any("%|" in line for line in lines)
 
 
-def test_rows_come_while_photos_are_still_to_be_asked_about(predict, monkeypatch, capsysbinary):
+def test_rows_are_printed_batch_by_batch(predict, monkeypatch, capsysbinary):
     for number in range(70):
-        photo(f"shots/{number:03}.png")
+        image(f"shots/{number:03}.png")
     printed = []
 
     def probabilities(images):
@@ -296,10 +296,10 @@ def test_rows_come_while_photos_are_still_to_be_asked_about(predict, monkeypatch
     assert printed == [1, 32, 32]  # the header, and each batch before the next
 
 
-def test_names_that_are_not_utf8_come_back_as_they_are(predict):
+def test_names_that_are_not_utf8_are_printed_unchanged(predict):
     name = os.fsdecode(b"caf\xe9.png")
     try:
-        photo(name)
+        image(name)
     except OSError:
         pytest.skip("this file system has UTF-8 names only")
     assert predict(name).bytes.splitlines()[1].startswith(b"caf\xe9.png,rose,")
@@ -308,20 +308,21 @@ def test_names_that_are_not_utf8_come_back_as_they_are(predict):
 
 
 def test_names_with_commas_and_line_breaks_stay_one_field(predict):
-    photo('a, "b"\nc.png')
+    image('a, "b"\nc.png')
     assert [row["path"] for row in rows(predict('a, "b"\nc.png'))] == ['a, "b"\nc.png']
 
 
 @pytest.fixture
 def explained(monkeypatch):
-    """In the place of Grad-CAM, a picture is the number of the class it is of."""
+    """A stand-in for Grad-CAM: an overlay is the number of its class."""
     monkeypatch.setattr(explain, "check", lambda model: None)
-    monkeypatch.setattr(explain, "picture", lambda model, pixels, number: str(number).encode())
+    monkeypatch.setattr(explain, "overlay", lambda model, pixels, number: str(number).encode())
 
 
-def test_explanations_lie_where_the_photos_lie(predict, explained):
-    photo("shots/a.png"), photo("shots/x/a.png", "#00ff00"), photo("other/a.png", "#0000ff"), photo("one/b.JPG")
-    Path("shots/bad.png").write_bytes(b"not a photo")
+@pytest.mark.usefixtures("explained")
+def test_explanations_are_at_the_places_of_their_images(predict):
+    image("shots/a.png"), image("shots/x/a.png", "#00ff00"), image("other/a.png", "#0000ff"), image("one/b.JPG")
+    Path("shots/bad.png").write_bytes(b"not an image")
     predict("shots", "other", "one/b.JPG", "--explain", "why/here")
     assert {path.relative_to("why/here").as_posix(): path.read_bytes() for path in Path("why").rglob("*.jpg")} == {
         "a.png.jpg": b"0",
@@ -331,8 +332,9 @@ def test_explanations_lie_where_the_photos_lie(predict, explained):
     }
 
 
-def test_explanations_take_no_other_files_place(predict, explained, loaded):
-    photo("a.png")
+@pytest.mark.usefixtures("explained")
+def test_explanations_replace_no_other_files(predict, loaded):
+    image("a.png")
     Path("why").mkdir()
     assert predict("a.png", "--explain", "why").status == 0
     Path("file").write_text("mine")
@@ -340,11 +342,11 @@ def test_explanations_take_no_other_files_place(predict, explained, loaded):
         done = predict("a.png", "--explain", folder)
         assert done.err.startswith(f"error: {folder} is not an empty folder") and done.status == 1
         assert done.out == ""
-    assert len(loaded) == 1  # said before the seconds that loading takes
+    assert len(loaded) == 1  # the error comes before the seconds that loading takes
 
 
-def test_a_model_without_gradients_is_told_before_the_first_photo(predict, monkeypatch):
-    photo("a.png")
+def test_a_model_without_gradients_is_an_error_before_the_first_image(predict, monkeypatch):
+    image("a.png")
 
     def check(model):
         raise UserError("cannot be explained")
@@ -380,9 +382,9 @@ finally:
 
 @contextlib.contextmanager
 def process(*arguments: str, naps: str = "") -> Iterator[subprocess.Popen]:
-    """`flowers predict` whose model takes so many seconds for the first batch, the second, ..."""
+    """`flowers predict` with a model that takes so many seconds for the first batch, the second, ..."""
     command, environment = [sys.executable, "-c", PROCESS, "predict", *arguments], os.environ | {"NAPS": naps}
-    environment.pop("PYTHONUNBUFFERED", None)  # with it rows would come early whatever is done
+    environment.pop("PYTHONUNBUFFERED", None)  # it would hide a missing flush
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as running:
         try:
@@ -391,7 +393,7 @@ def process(*arguments: str, naps: str = "") -> Iterator[subprocess.Popen]:
             running.kill()
 
 
-def test_a_reader_that_has_enough_ends_it_silently():
+def test_a_closed_pipe_ends_it_silently():
     Path("shots").mkdir()
     for number in range(1000):  # more than a pipe holds
         (Path("shots") / f"{number:0200}.jpg").touch()
@@ -399,14 +401,14 @@ def test_a_reader_that_has_enough_ends_it_silently():
         assert running.stdout.readline().startswith("path,")
         running.stdout.close()
         err = running.stderr.read()
-    assert err.splitlines() == ["Asking shots", "imported:"]  # nor is anything imported that only others need
+    assert err.splitlines() == ["Model: shots", "imported:"]  # and no heavy library is imported that is not needed
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_an_interrupt_is_status_130_without_a_stack_trace():
     for number in range(33):
-        photo(f"shots/{number:02}.png")
+        image(f"shots/{number:02}.png")
     with process("shots", naps="0 600") as running:
         while not running.stdout.readline().startswith("shots/31.png"):
             assert running.poll() is None

@@ -1,18 +1,18 @@
-"""What is said of probabilities: the same in a table as one by one."""
+"""Predictions from probabilities: as a list and as a table."""
 
 import numpy as np
 import pytest
 
-from flowers.serving.results import answers, table
+from flowers.serving.results import predictions, table
 
 CLASSES = ("NA", "café au lait", "rose")
 ROWS = np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.4, 0.2, 0.4]], np.float32)
 
 
-def test_a_row_for_each_photo():
+def test_each_image_has_a_row():
     found = table(CLASSES, ROWS, threshold=0.5)
     assert list(found.columns) == ["label", "probability", "unsure", "best"]
-    assert list(found["label"]) == ["café au lait", "rose", "NA"]  # of equals, the class that comes first
+    assert list(found["label"]) == ["café au lait", "rose", "NA"]  # the first of equally probable classes
     assert list(found["probability"]) == pytest.approx([0.5, 0.8, 0.4])
     assert found["probability"].dtype == np.float64
     assert [each["label"] for each in found["best"][0]] == ["café au lait", "rose", "NA"]
@@ -22,20 +22,25 @@ def test_a_row_for_each_photo():
 
 @pytest.mark.parametrize(
     ("threshold", "unsure"),
-    [(0.5, [False, False, True]), (0.51, [True, False, True]), (0.0, [False] * 3), (None, [False] * 3)],
+    [(0.5, [False, False, True]), (0.51, [True, False, True]), (None, [False] * 3)],
 )
-def test_below_the_threshold_an_answer_is_unsure_and_at_it_is_not(threshold, unsure):
+def test_confidence_is_low_below_the_threshold(threshold, unsure):
     found = table(CLASSES, ROWS, threshold)["unsure"]
     assert list(found) == unsure and found.dtype == bool
 
 
-def test_every_class_has_a_column_on_demand():
+def test_at_a_threshold_of_one_even_a_certain_prediction_has_low_confidence():
+    certain = np.array([[1, 0, 0]], np.float32)
+    assert [bool(table(CLASSES, certain, threshold)["unsure"][0]) for threshold in (0.9999, 1.0)] == [False, True]
+
+
+def test_every_class_adds_a_column_per_class():
     found = table(CLASSES, ROWS, None, every_class=True)
     assert list(found.columns)[4:] == ["p(NA)", "p(café au lait)", "p(rose)"]
     np.testing.assert_array_equal(found.iloc[:, 4:].to_numpy(), ROWS.astype(np.float64))
 
 
-def test_of_many_classes_the_five_best_are_named():
+def test_only_the_five_most_probable_classes_are_named():
     values = np.arange(7, dtype=np.float32)[None] / 21
     (best,) = table([f"class {number}" for number in range(7)], values, None)["best"]
     assert [each["label"] for each in best] == [f"class {number}" for number in (6, 5, 4, 3, 2)]
@@ -44,7 +49,7 @@ def test_of_many_classes_the_five_best_are_named():
     assert [each["label"] for each in best] == [f"class {number}" for number in (1, 3, 5, 7, 9)]
 
 
-def test_a_photo_without_an_answer_is_no_class():
+def test_an_unreadable_image_has_no_class():
     values = np.stack([ROWS[0], np.full(3, np.nan, np.float32)])
     found = table(CLASSES, values, 0.9, every_class=True)
     assert list(found["label"].isna()) == [False, True]
@@ -52,19 +57,14 @@ def test_a_photo_without_an_answer_is_no_class():
     assert found.iloc[1][["probability", "p(NA)"]].isna().all()
 
 
-def test_no_photos_are_an_empty_table_of_the_same_columns():
+def test_no_images_are_an_empty_table_with_the_same_columns():
     some, none = table(CLASSES, ROWS, 0.5, True), table(CLASSES, ROWS[:0], 0.5, True)
     assert len(none) == 0 and list(none.dtypes.items()) == list(some.dtypes.items())
 
 
-def test_one_by_one_it_is_the_same():
-    each = answers(CLASSES, np.concatenate([ROWS, np.full((1, 3), np.nan, np.float32)]), 0.45)
+def test_the_list_and_the_table_are_equal():
+    each = predictions(CLASSES, np.concatenate([ROWS, np.full((1, 3), np.nan, np.float32)]), 0.45)
     assert each[3] is None
-    rows = [(answer.label, answer.probability, answer.unsure, answer.best) for answer in each[:3]]
+    rows = [(found.label, found.probability, found.unsure, found.best) for found in each[:3]]
     assert rows == list(table(CLASSES, ROWS, 0.45).itertuples(index=False, name=None))
-    assert type(rows[0][1]) is float and type(rows[0][2]) is bool  # as JSON wants them
-
-
-def test_at_a_threshold_of_one_even_a_certain_answer_is_unsure():
-    certain = np.array([[1, 0, 0]], np.float32)
-    assert [bool(table(CLASSES[:3], certain, threshold)["unsure"][0]) for threshold in (0.9999, 1.0)] == [False, True]
+    assert type(rows[0][1]) is float and type(rows[0][2]) is bool  # for JSON

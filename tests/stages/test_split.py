@@ -1,4 +1,4 @@
-"""The split stage: what it writes for a given list of images, and what it refuses."""
+"""The stage `split`: what it writes for a list of images, and its errors."""
 
 import hashlib
 import json
@@ -20,13 +20,13 @@ def digest(text):
 
 
 def phash(text, changed=0):
-    """A perceptual hash that is like that of no other text, with some of its bits changed."""
-    order = random.Random(text).sample(range(64), 64)  # a hash has half of its bits set
+    """A perceptual hash far from that of any other text, with some of its bits changed."""
+    order = random.Random(text).sample(range(64), 64)
     return f"{sum(1 << place for place in order[:32]) ^ sum(1 << place for place in range(changed)):016x}"
 
 
-def photo(label, name, pixels=None, subset="", like=None, changed=0, mirror=False):
-    """A row of the image list; photos with the same `pixels`, or `like` the same, show the same picture."""
+def image(label, name, pixels=None, subset="", like=None, changed=0, mirror=False):
+    """A row of the image list; the same `pixels` make duplicates, the same `like` near-duplicates."""
     path = f"build/images/{label}/{name}.jpg"
     shown = like or pixels or path
     hashes = phash(shown, changed), phash("mirrored " + shown, changed)
@@ -37,8 +37,8 @@ def photo(label, name, pixels=None, subset="", like=None, changed=0, mirror=Fals
     ]
 
 
-def photos(count, label, subset=""):
-    return [photo(label, f"{number:04}", subset=subset) for number in range(count)]
+def images(count, label, subset=""):
+    return [image(label, f"{number:04}", subset=subset) for number in range(count)]
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +66,8 @@ def moved(before, after):
     return [path for path in before if path in after and before[path] != after[path]]
 
 
-def test_each_class_is_dealt_in_the_fractions():
-    _, report = run(photos(100, "daisy") + photos(20, "rose"), train=0.6, val=0.25, test=0.15)
+def test_each_class_is_split_by_the_fractions():
+    _, report = run(images(100, "daisy") + images(20, "rose"), train=0.6, val=0.25, test=0.15)
     assert report["classes"] == {
         "daisy": {"train": 60, "val": 25, "test": 15},
         "rose": {"train": 12, "val": 5, "test": 3},
@@ -76,14 +76,14 @@ def test_each_class_is_dealt_in_the_fractions():
     assert report["method"] == "random"
 
 
-def test_every_photo_is_listed_once_in_the_order_of_paths():
-    rows = photos(9, "b b") + photos(9, "a,a") + photos(9, "B")
+def test_every_image_is_listed_once_ordered_by_path():
+    rows = images(9, "b b") + images(9, "a,a") + images(9, "B")
     subsets, _ = run(rows)
     assert list(subsets) == sorted(row[0] for row in rows)
 
 
-def test_the_order_of_the_image_list_and_a_second_run_change_no_byte(checkout):
-    rows = photos(40, "daisy") + photos(30, "rose") + [photo("rose", "copy", pixels="build/images/rose/0003.jpg")]
+def test_the_output_does_not_depend_on_the_order_of_the_image_list(checkout):
+    rows = images(40, "daisy") + images(30, "rose") + [image("rose", "copy", pixels="build/images/rose/0003.jpg")]
     run(rows)
     first = [(checkout / "build" / name).read_bytes() for name in ("split.csv", "split.json")]
     random.Random(1).shuffle(rows)
@@ -91,209 +91,187 @@ def test_the_order_of_the_image_list_and_a_second_run_change_no_byte(checkout):
     assert [(checkout / "build" / name).read_bytes() for name in ("split.csv", "split.json")] == first
 
 
-def test_names_do_not_decide_only_pixels_do():
-    rows = photos(50, "daisy") + photos(50, "rose")
+def test_the_subset_depends_on_pixels_not_on_names():
+    rows = images(50, "daisy") + images(50, "rose")
     before, _ = run(rows)
     renamed = [[row[0].replace(".jpg", "-renamed.jpg"), *row[1:]] for row in rows]
     after, _ = run(renamed)
     assert list(after.values()) == list(before.values())
 
 
-def test_another_seed_deals_otherwise_in_the_same_numbers():
-    rows = photos(100, "daisy") + photos(100, "rose")
+def test_another_seed_gives_another_split_of_the_same_sizes():
+    rows = images(100, "daisy") + images(100, "rose")
     zero, report_zero = run(rows, seed=0)
     one, report_one = run(rows, seed=1)
     assert len(moved(zero, one)) > 40
     assert report_zero["classes"] == report_one["classes"]
 
 
-def test_one_photo_more_moves_at_most_the_photos_at_the_two_cuts():
-    rows = photos(60, "daisy") + photos(60, "rose")
+def test_an_added_image_moves_at_most_the_images_at_the_two_cuts():
+    rows = images(60, "daisy") + images(60, "rose")
     before, _ = run(rows)
     changes = []
     for number in range(30):
-        after, _ = run([*rows, photo("rose", f"new {number}")])
+        after, _ = run([*rows, image("rose", f"new {number}")])
         changes.append(moved(before, after))
     assert all(len(paths) <= 2 and all("/rose/" in path for path in paths) for paths in changes)
-    assert any(changes)  # sometimes the new photo does push one over a cut
+    assert any(changes)  # some additions do move an image over a cut
 
 
-def test_photos_with_the_same_pixels_stay_together():
-    rows = [photo("daisy", f"{k}-{copy}", pixels=f"daisy {k}") for k in range(30) for copy in range(1 + k % 4)]
-    rows += photos(40, "rose")
-    for seed in range(5):
-        subsets, report = run(rows, seed=seed)
-        sides = {}
-        for row in rows:
-            sides.setdefault(row[3], set()).add(subsets[row[0]])
-        assert all(len(found) == 1 for found in sides.values())
-        daisies = sum(report["classes"]["daisy"].values())
-        for subset, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
-            assert abs(report["classes"]["daisy"][subset] - share * daisies) <= 4  # within a picture with its copies
-    assert report["duplicates"]["groups"] == 22  # 30 pictures but those with a single file
-    assert report["duplicates"]["photos"] == daisies - 8
+KINDS = ["duplicates", "near_duplicates"]
 
 
-def near_copies(count, label="daisy"):
-    """Pictures that each have from none to three near-duplicates: resaved, mirrored, or like another near-duplicate."""
-    kinds = [{}, {"changed": 2}, {"mirror": True}, {"changed": 4}]
+def copies(kind, count=30, label="daisy"):
+    """Images with up to three duplicates each, or near-duplicates: resaved, mirrored, or like another one of them."""
+    changes = [{}, {"changed": 2}, {"mirror": True}, {"changed": 4}] if kind == "near_duplicates" else [{}] * 4
+    shown = "like" if kind == "near_duplicates" else "pixels"
     return [
-        photo(label, f"{k}-{copy}", like=f"{label} {k}", **kinds[copy])
+        image(label, f"{k}-{copy}", **{shown: f"{label} {k}"}, **changes[copy])
         for k in range(count)
         for copy in range(1 + k % 4)
     ]
 
 
-def sides_of_pictures(subsets):
-    """The sides on which the near copies of each picture stand."""
-    sides = {}
+def subsets_of_groups(subsets):
+    """The subsets of each group of copies."""
+    found = {}
     for path, subset in subsets.items():
-        sides.setdefault(path.rpartition("-")[0], set()).add(subset)
-    return {picture: found for picture, found in sides.items() if "/daisy/" in picture}
+        found.setdefault(path.rpartition("-")[0], set()).add(subset)
+    return {group: of_group for group, of_group in found.items() if "/daisy/" in group}
 
 
-def test_near_duplicates_stay_together_in_a_drawn_split():
-    rows = near_copies(30) + photos(40, "rose")
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies_stay_in_one_subset(kind):
+    rows = copies(kind) + images(40, "rose")
     for seed in range(5):
         subsets, report = run(rows, seed=seed)
-        assert all(len(found) == 1 for found in sides_of_pictures(subsets).values())
+        assert all(len(found) == 1 for found in subsets_of_groups(subsets).values())
         daisies = sum(report["classes"]["daisy"].values())
         for subset, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
-            assert abs(report["classes"]["daisy"][subset] - share * daisies) <= 4
-    assert (report["near_duplicates"]["groups"], report["near_duplicates"]["photos"]) == (22, daisies - 8)
-    assert report["duplicates"]["groups"] == 0
+            assert abs(report["classes"]["daisy"][subset] - share * daisies) <= 4  # at most one group too many
+    assert report[kind]["groups"] == 22  # 30 groups minus those of a single file
+    assert report[kind]["photos"] == daisies - 8
+    (other,) = {*KINDS} - {kind}
+    assert report[other]["groups"] == 0
 
 
-def test_photos_that_are_no_nearer_than_others_are_dealt_alone():
-    rows = [photo("daisy", f"{k}-{copy}", like=f"{k}", changed=8 * copy) for k in range(30) for copy in range(2)]
-    subsets, report = run(rows + photos(40, "rose"))
-    assert any(len(found) > 1 for found in sides_of_pictures(subsets).values())
+def test_images_with_distant_hashes_are_not_grouped():
+    rows = [image("daisy", f"{k}-{copy}", like=f"{k}", changed=8 * copy) for k in range(30) for copy in range(2)]
+    subsets, report = run(rows + images(40, "rose"))
+    assert any(len(found) > 1 for found in subsets_of_groups(subsets).values())
     assert report["near_duplicates"]["groups"] == 0
 
 
-def test_one_photo_more_moves_only_the_pictures_at_the_cuts_with_their_near_duplicates():
-    rows = near_copies(60) + photos(60, "rose")
+def test_an_added_image_moves_at_most_the_groups_at_the_two_cuts():
+    rows = copies("near_duplicates", 60) + images(60, "rose")
     before, _ = run(rows)
     changes = []
     for number in range(30):
-        after, _ = run([*rows, photo("daisy", f"new {number}")])
+        after, _ = run([*rows, image("daisy", f"new {number}")])
         changes.append(moved(before, after))
         assert len({path.rpartition("-")[0] for path in changes[-1]}) <= 2
     assert any(changes)
 
 
-def test_a_near_duplicate_more_moves_its_own_picture_and_those_at_the_cuts():
-    rows = photos(60, "daisy") + photos(60, "rose")
+def test_an_added_near_duplicate_moves_at_most_its_group_and_those_at_the_cuts():
+    rows = images(60, "daisy") + images(60, "rose")
     before, _ = run(rows)
     for number in range(30):
         own = rows[number][0]
-        after, _ = run([*rows, photo("daisy", "copy", like=own, changed=2)])
+        after, _ = run([*rows, image("daisy", "copy", like=own, changed=2)])
         assert after[own] == after["build/images/daisy/copy.jpg"]
         assert len([path for path in moved(before, after) if path != own]) <= 4
         assert all("/daisy/" in path for path in moved(before, after))
 
 
-def test_near_duplicates_under_two_labels_are_named_and_stay_on_one_side(capsys):
-    rows = photos(30, "daisy") + photos(30, "rose")
-    rows += [photo("daisy", "twin a", like="twin"), photo("rose", "twin b", like="twin", changed=2)]
-    for seed in range(5):
-        subsets, report = run(rows, seed=seed)
-        assert subsets["build/images/daisy/twin a.jpg"] == subsets["build/images/rose/twin b.jpg"]
-    assert report["near_duplicates"]["under_several_labels"] == {
-        "groups": 1,
-        "list": [{"daisy": ["build/images/daisy/twin a.jpg"], "rose": ["build/images/rose/twin b.jpg"]}],
-    }
-    assert report["duplicates"]["under_several_labels"]["groups"] == 0
-    warning = capsys.readouterr().err
-    assert "1 group of near-duplicates under several labels" in warning
-    assert "daisy/twin a.jpg (daisy) ~ build/images/rose/twin b.jpg (rose)" in warning
-
-
-def test_near_duplicates_across_official_sides_are_kept_counted_and_reported(capsys):
-    rows = official()
-    rows += [photo("daisy", "copy 1", like=rows[0][0], changed=4, subset="test")]  # of a train photo
-    rows += [photo("daisy", "copy 2", like=rows[1][0], mirror=True, subset="train")]  # on the same side: harmless
-    subsets, report = run(rows)
-    assert subsets["build/images/daisy/copy 1.jpg"] == "test"
-    assert (report["near_duplicates"]["groups"], report["near_duplicates"]["photos"]) == (2, 4)
-    assert report["near_duplicates"]["across_subsets"] == {
-        "groups": 1,
-        "list": [{"train": [rows[0][0]], "test": ["build/images/daisy/copy 1.jpg"]}],
-    }
-    warning = capsys.readouterr().err
-    assert "1 group of near-duplicates on more than one side" in warning
-    assert "copy 1.jpg" in warning and "copy 2" not in warning
-
-
-def test_a_group_of_copies_and_near_copies_is_told_of_as_both(capsys):
-    rows = [*photos(9, "daisy"), *photos(9, "rose")]
-    rows += [photo("rose", "a", pixels="twin"), photo("rose", "b", pixels="twin")]
-    rows += [photo("rose", "c", like="twin", changed=2)]
-    _, report = run(rows)
-    assert (report["duplicates"]["photos"], report["near_duplicates"]["photos"]) == (2, 3)
-
-
-def test_val_out_of_official_train_keeps_near_duplicates_together():
-    rows = [[*row[:-1], "train"] for row in near_copies(30) + photos(40, "rose")]
-    rows += photos(9, "tulip", "train") + [photo(label, "t", subset="test") for label in ("daisy", "rose", "tulip")]
-    subsets, report = run(rows)
-    assert report["method"] == "official, val out of train"
-    assert all(len(found) == 1 for found in sides_of_pictures(subsets).values())
-
-
-def test_the_same_picture_under_two_labels_is_named_and_stays_on_one_side(capsys):
-    rows = photos(30, "daisy") + photos(30, "rose")
-    rows += [photo("daisy", "twin a", pixels="twin"), photo("rose", "twin b", pixels="twin")]
+@pytest.mark.parametrize(("kind", "sign"), [("duplicates", "="), ("near_duplicates", "~")])
+def test_a_group_with_two_labels_stays_in_one_subset_and_is_reported(capsys, kind, sign):
+    rows = images(30, "daisy") + images(30, "rose")
+    if kind == "duplicates":
+        rows += [image("daisy", "twin a", pixels="twin"), image("rose", "twin b", pixels="twin")]
+    else:
+        rows += [image("daisy", "twin a", like="twin"), image("rose", "twin b", like="twin", changed=2)]
     for seed in range(5):
         subsets, report = run(rows, seed=seed)
         assert subsets["build/images/daisy/twin a.jpg"] == subsets["build/images/rose/twin b.jpg"]
         assert all(abs(counts["train"] - 0.7 * 31) < 1.5 for counts in report["classes"].values())
-    assert report["duplicates"]["under_several_labels"] == {
+    assert report[kind]["under_several_labels"] == {
         "groups": 1,
         "list": [{"daisy": ["build/images/daisy/twin a.jpg"], "rose": ["build/images/rose/twin b.jpg"]}],
     }
+    (other,) = {*KINDS} - {kind}
+    assert report[other]["under_several_labels"]["groups"] == 0
     warning = capsys.readouterr().err
-    assert "warning" in warning and "daisy/twin a.jpg" in warning and "rose/twin b.jpg" in warning
+    assert f"1 group of {kind.replace('_', '-')} with several labels" in warning
+    assert f"daisy/twin a.jpg (daisy) {sign} build/images/rose/twin b.jpg (rose)" in warning
 
 
-def test_pictures_under_two_labels_are_dealt_in_the_fractions_too():
-    rows = [photo(label, f"{k}", pixels=f"shared {k}") for k in range(400) for label in ("daisy", "rose")]
+def test_a_group_of_duplicates_and_near_duplicates_is_reported_as_both():
+    rows = [*images(9, "daisy"), *images(9, "rose")]
+    rows += [image("rose", "a", pixels="twin"), image("rose", "b", pixels="twin")]
+    rows += [image("rose", "c", like="twin", changed=2)]
+    _, report = run(rows)
+    assert (report["duplicates"]["photos"], report["near_duplicates"]["photos"]) == (2, 3)
+
+
+def test_val_taken_from_official_train_keeps_near_duplicates_together():
+    rows = [[*row[:-1], "train"] for row in copies("near_duplicates") + images(40, "rose")]
+    rows += images(9, "tulip", "train") + [image(label, "t", subset="test") for label in ("daisy", "rose", "tulip")]
+    subsets, report = run(rows)
+    assert report["method"] == "official, val out of train"
+    assert all(len(found) == 1 for found in subsets_of_groups(subsets).values())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_with_two_labels_count_towards_the_fractions_of_each_class(seed):
+    """They come first and unevenly; the other images of a class make up for it, in every subset."""
+    rows = images(40, "daisy") + images(40, "rose")
+    rows += [image(label, f"s{k}", pixels=f"shared {k}") for k in range(20) for label in ("daisy", "rose")]
+    _, report = run(rows, train=0.5, val=0.25, test=0.25, seed=seed)
+    for counts in report["classes"].values():
+        assert counts == {"train": 30, "val": 15, "test": 15}
+
+
+def test_groups_with_two_labels_are_split_by_the_fractions():
+    rows = [image(label, f"{k}", pixels=f"shared {k}") for k in range(400) for label in ("daisy", "rose")]
     _, report = run(rows)
     assert abs(report["classes"]["daisy"]["train"] - 280) < 40
     assert abs(report["classes"]["daisy"]["val"] - 60) < 30
 
 
-def test_a_picture_under_two_labels_does_not_carry_a_change_from_class_to_class():
-    rows = photos(30, "daisy") + photos(30, "rose")
-    rows += [photo(label, f"s{k}", pixels=f"shared {k}") for k in range(20) for label in ("daisy", "rose")]
+def test_an_added_image_moves_nothing_in_a_class_with_shared_groups():
+    rows = images(30, "daisy") + images(30, "rose")
+    rows += [image(label, f"s{k}", pixels=f"shared {k}") for k in range(20) for label in ("daisy", "rose")]
     for seed in range(8):
         before, _ = run(rows, seed=seed)
         for number in range(4):
-            after, _ = run([*rows, photo("daisy", f"new {number}")], seed=seed)
+            after, _ = run([*rows, image("daisy", f"new {number}")], seed=seed)
             assert not [path for path in moved(before, after) if "/rose/" in path]
 
 
-@pytest.mark.parametrize("count", [3, 4, 5, 6, 7])
-def test_every_class_has_a_photo_on_every_side_however_small_the_fraction(count):
-    _, report = run(photos(count, "daisy") + photos(100, "rose"), train=0.98, val=0.01, test=0.01)
-    assert report["classes"]["daisy"] == {"train": count - 2, "val": 1, "test": 1}
+@pytest.mark.parametrize("large", ["train", "val", "test"])
+def test_every_class_has_an_image_in_every_subset_however_small_the_fraction(large):
+    fractions = dict.fromkeys(("train", "val", "test"), 0.01) | {large: 0.98}
+    _, report = run(images(3, "daisy") + images(7, "iris") + images(100, "rose"), **fractions)
+    for label, count in (("daisy", 3), ("iris", 7)):
+        assert report["classes"][label] == {"train": 1, "val": 1, "test": 1} | {large: count - 2}
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_class_too_small_to_split_is_refused_by_name(count):
-    with pytest.raises(UserError, match=rf"class 'tiny one' has {count} photos? .*at least 3"):
-        run(photos(count, "tiny one") + photos(10, "rose"))
+def test_an_error_names_a_class_that_is_too_small(count):
+    with pytest.raises(UserError, match=rf"class 'tiny one' has {count} images? .*at least 3"):
+        run(images(count, "tiny one") + images(10, "rose"))
 
 
-def test_copies_do_not_make_a_class_large_enough():
-    copies = [photo("tiny one", f"{k}", pixels="a" if k < 4 else "b") for k in range(5)]
-    with pytest.raises(UserError, match=r"class 'tiny one' has 5 photos \(3 of them copies.*at least 3 different"):
-        run(copies + photos(10, "rose"))
+def test_duplicates_do_not_count_towards_the_smallest_class_size():
+    rows = [image("tiny one", f"{k}", pixels="a" if k < 4 else "b") for k in range(5)]
+    with pytest.raises(UserError, match=r"class 'tiny one' has 5 images \(3 of them copies.*at least 3 different"):
+        run(rows + images(10, "rose"))
 
 
-def test_names_with_spaces_quotes_commas_other_scripts_and_na_survive():
+def test_labels_with_spaces_quotes_commas_other_scripts_and_na_are_kept():
     labels = ["NA", 'the "wild", rose', "l'œillet", "向日葵", "Роза", " led by a space"]
-    rows = [row for label in labels for row in photos(5, label)]
+    rows = [row for label in labels for row in images(5, label)]
     subsets, report = run(rows)
     assert set(subsets) == {row[0] for row in rows}
     assert list(report["classes"]) == sorted(labels)
@@ -306,12 +284,12 @@ def official(train=6, val=4, test=10):
         row
         for label in ("daisy", "rose")
         for subset, count in (("train", train), ("val", val), ("test", test))
-        for row in [photo(label, f"{subset}{number}", subset=subset) for number in range(count)]
+        for row in [image(label, f"{subset}{number}", subset=subset) for number in range(count)]
     ]
 
 
 @pytest.mark.parametrize("method", ["auto", "official"])
-def test_an_official_split_is_kept_as_it_is(method):
+def test_an_official_split_is_kept(method):
     rows = official()
     subsets, report = run(rows, method=method)
     assert subsets == {row[0]: row[8] for row in rows}
@@ -325,22 +303,25 @@ def test_an_official_split_can_be_ignored():
     assert report["totals"]["train"] == 140
 
 
-def test_duplicates_across_official_sides_are_kept_counted_and_reported(capsys):
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies_across_official_subsets_are_reported_and_not_moved(capsys, kind):
     rows = official()
-    rows += [photo("daisy", "copy 1", pixels=rows[0][0], subset="test")]  # of a train photo
-    rows += [photo("daisy", "copy 2", pixels=rows[1][0], subset="train")]  # on the same side: harmless
+    shown, changed = ("like", 4) if kind == "near_duplicates" else ("pixels", 0)
+    rows += [image("daisy", "copy 1", changed=changed, subset="test", **{shown: rows[0][0]})]  # of a train image
+    rows += [image("daisy", "copy 2", changed=changed, subset="train", **{shown: rows[1][0]})]  # in the same subset
     subsets, report = run(rows)
     assert subsets["build/images/daisy/copy 1.jpg"] == "test"
-    assert report["duplicates"]["groups"] == 2
-    assert report["duplicates"]["across_subsets"] == {
+    assert (report[kind]["groups"], report[kind]["photos"]) == (2, 4)
+    assert report[kind]["across_subsets"] == {
         "groups": 1,
         "list": [{"train": [rows[0][0]], "test": ["build/images/daisy/copy 1.jpg"]}],
     }
     warning = capsys.readouterr().err
-    assert "1 picture on more than one side" in warning and "copy 1.jpg" in warning and "copy 2" not in warning
+    assert f"1 group of {kind.replace('_', '-')} across subsets" in warning
+    assert "copy 1.jpg" in warning and "copy 2" not in warning
 
 
-def test_an_official_split_without_val_gets_it_out_of_train():
+def test_an_official_split_without_val_takes_it_from_train():
     rows = official(train=40, val=0, test=10)
     subsets, report = run(rows, train=0.6, val=0.15, test=0.25)
     assert report["classes"]["daisy"] == {"train": 32, "val": 8, "test": 10}  # 0.15 / (0.6 + 0.15) of 40
@@ -348,13 +329,13 @@ def test_an_official_split_without_val_gets_it_out_of_train():
     assert report["method"] == "official, val out of train"
 
 
-def test_official_is_refused_where_there_is_none():
+def test_official_raises_an_error_without_an_official_split():
     with pytest.raises(UserError, match=r"split\.method.*no official split.*random"):
-        run(photos(10, "daisy") + photos(10, "rose"), method="official")
+        run(images(10, "daisy") + images(10, "rose"), method="official")
 
 
-def test_official_is_refused_and_auto_random_where_it_covers_a_part(capsys):
-    rows = official() + photos(3, "rose")
+def test_with_a_partial_official_split_official_raises_an_error_and_auto_is_random(capsys):
+    rows = official() + images(3, "rose")
     with pytest.raises(UserError, match=r"3 of 43 have no subset.*rose/0000\.jpg"):
         run(rows, method="official")
     _, report = run(rows, method="auto")
@@ -362,22 +343,22 @@ def test_official_is_refused_and_auto_random_where_it_covers_a_part(capsys):
     assert "40 of 43" in capsys.readouterr().err
 
 
-def test_an_official_split_without_test_is_refused():
-    with pytest.raises(UserError, match="no test photos; use method: random"):
+def test_an_official_split_without_test_raises_an_error():
+    with pytest.raises(UserError, match="no test images; use method: random"):
         run(official(test=0))
 
 
-def test_a_class_without_official_train_photos_is_refused_by_name():
-    with pytest.raises(UserError, match="no photo of class 'tulip' in train"):
-        run([*official(), photo("tulip", "lonely", subset="test")])
+def test_an_error_names_a_class_without_official_train_images():
+    with pytest.raises(UserError, match="no image of class 'tulip' in train"):
+        run([*official(), image("tulip", "lonely", subset="test")])
 
 
-def test_a_class_without_official_test_photos_is_warned_of_by_name(capsys):
-    run([*official(), *photos(3, "tulip", subset="train"), photo("tulip", "v", subset="val")])
-    assert "no photo in test of: tulip" in capsys.readouterr().err
+def test_a_warning_names_a_class_without_official_test_images(capsys):
+    run([*official(), *images(3, "tulip", subset="train"), image("tulip", "v", subset="val")])
+    assert "no image in test of: tulip" in capsys.readouterr().err
 
 
-def test_a_missing_or_spoilt_image_list_is_a_plain_error(checkout):
+def test_an_error_names_a_missing_or_damaged_image_list(checkout):
     params = SplitParams(method="auto", train=0.7, val=0.15, test=0.15, seed=0)
     with pytest.raises(UserError, match=r"images\.csv: no such file; run the download"):
         split.run(params)
@@ -392,17 +373,17 @@ def test_a_missing_or_spoilt_image_list_is_a_plain_error(checkout):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "lists no photos"),
-        (photos(9, "daisy"), "one class, 'daisy'"),
-        ([*photos(9, "daisy"), photo("rose", "x", subset="validation")], r"rose/x\.jpg.*subset"),
-        ([*photos(9, "daisy"), photo("", "x")], r"images//x\.jpg.*label"),
+        ([], "lists no images"),
+        (images(9, "daisy"), "one class, 'daisy'"),
+        ([*images(9, "daisy"), image("rose", "x", subset="validation")], r"rose/x\.jpg.*subset"),
+        ([*images(9, "daisy"), image("", "x")], r"images//x\.jpg.*label"),
         (
-            [*photos(9, "daisy"), [*photo("rose", "x")[:4], "12", *photo("rose", "x")[5:]]],
+            [*images(9, "daisy"), [*image("rose", "x")[:4], "12", *image("rose", "x")[5:]]],
             r"rose/x\.jpg.*16 hex digits",
         ),
     ],
 )
-def test_a_list_that_cannot_be_learnt_from_is_refused(rows, message, checkout):
+def test_an_invalid_image_list_raises_an_error(rows, message, checkout):
     with pytest.raises(UserError, match=message):
         run(rows)
     assert not (checkout / "build" / "split.csv").exists()

@@ -1,4 +1,4 @@
-"""The stage `train`: what it writes, that it writes the same again, and that trouble leaves nothing half-made."""
+"""The stage `train`: its outputs, repeated and resumed trainings, and errors."""
 
 import contextlib
 import csv
@@ -28,7 +28,7 @@ def history(world) -> list[dict[str, str]]:
 
 
 def split_rows() -> list[list[str]]:
-    """path, label and subset of every photo; none of them holds a comma here."""
+    """path, label and subset of every image; none of them contains a comma here."""
     return [line.split(",") for line in paths.SPLIT.read_text(encoding="utf-8").splitlines()[1:]]
 
 
@@ -56,25 +56,25 @@ def test_it_writes_a_model_that_loads_and_a_history_of_every_epoch(world, cheap_
     assert model.description.weights_digest == weights.digest(weights.read(paths.WEIGHTS))
 
 
-def test_a_model_with_everything_that_a_recipe_may_ask_for_is_what_evaluate_scores(world, cheap_backbone):
+def test_evaluate_scores_a_model_with_all_options_of_recipes(world, cheap_backbone):
     head = {"units": [], "initialization": "regression", "normalization": "root", "features": "conv4+conv5"}
     phases = {"epochs": 2, "schedule": "cosine", "warmup_epochs": 0.5}
     world.train(head=head, model={"mirror": True, "input_size": 128}, augmentation={"size": 96}, train=phases)
     assert [row["phase"] for row in history(world)] == ["regression", "head", "head"]
     model = classifier.load(paths.MODEL, paths.WEIGHTS)
-    said = model.description
-    assert (said.normalization, said.mirror, said.size) == ("root", True, 128) and "(n, 128, 128, 3)" in said.input
-    assert said.features == "conv4+conv5" and model.feature_layer.features == (1024, 2048)
-    assert said.temperature != 1 and said.threshold is not None
-    world.evaluate()  # which refuses a model that says other things of raw photos than of stored activations
+    found = model.description
+    assert (found.normalization, found.mirror, found.size) == ("root", True, 128) and "(n, 128, 128, 3)" in found.input
+    assert found.features == "conv4+conv5" and model.feature_layer.features == (1024, 2048)
+    assert found.temperature != 1 and found.threshold is not None
+    world.evaluate()  # raises an error if images and cached activations give different predictions
     assert paths.METRICS.exists()
 
 
 def test_the_model_is_that_of_the_best_epoch(world, cheap_backbone):
-    """Checked from outside: the stored model's own score on the validation photos is the best of the history."""
+    """The saved model's loss on the validation images is that of the best row of the history."""
     from flowers.training import subsets
 
-    # With wrong labels in the validation its scores get worse the more is learnt: the best epoch is not the last.
+    # With wrong validation labels the scores get worse during training: the best epoch is not the last.
     swap = dict(zip(world.classes, world.classes[1:] + world.classes[:1], strict=True))
     relabel(lambda path, label, subset: (path, swap[label] if subset == "val" else label, subset))
     settings = {"head": {"units": []}, "train": {"epochs": 10, "learning_rate": 0.0003, "fine_tune_epochs": 0}}
@@ -93,7 +93,7 @@ def test_the_model_is_that_of_the_best_epoch(world, cheap_backbone):
     assert all(np.array_equal(again[name], kept[name]) for name in kept)
 
 
-def test_run_again_it_writes_the_same_bytes_wherever_it_stands(world, cheap_backbone, tmp_path, monkeypatch):
+def test_a_repeated_training_writes_the_same_bytes_in_any_folder(world, cheap_backbone, tmp_path, monkeypatch):
     world.train()
     other = world.copy(tmp_path / "another place")
     monkeypatch.chdir(other.folder)
@@ -105,39 +105,39 @@ def test_run_again_it_writes_the_same_bytes_wherever_it_stands(world, cheap_back
     assert other.made()["model/trained.npz"] != world.made()["model/trained.npz"]
 
 
-def test_another_head_never_runs_the_backbone_again(world, cheap_backbone):
+def test_another_head_uses_cached_activations(world, cheap_backbone):
     world.train()
     assert cheap_backbone.computed == 12 * 2 + 6
     world.train(head={"units": []}, train={"on": "train+val", "learning_rate": 0.01})
-    assert cheap_backbone.computed == 12 * 2 + 6 + 6  # the random views of the six that were validated on before
+    assert cheap_backbone.computed == 12 * 2 + 6 + 6  # the augmented views of the six former validation images
 
 
-def test_with_the_validation_photos_in_training_their_columns_are_empty(world, cheap_backbone):
+def test_without_validation_its_columns_are_empty(world, cheap_backbone):
     world.train(train={"on": "train+val", "patience": 1})
     rows = history(world)
-    assert len(rows) == 5  # all of them, whatever the patience
+    assert len(rows) == 5  # patience needs validation
     assert {row[name] for row in rows for name in HISTORY_COLUMNS if name.startswith("val")} == {""}
     assert all(row["loss"] and row["accuracy"] for row in rows)
-    # 18 photos: the share that is right is a multiple of 1/18, and not always one of 1/12
+    # 18 training images: accuracy is a multiple of 1/18
     shares = [float(row["accuracy"]) * 18 for row in rows]
     assert shares == pytest.approx([round(share) for share in shares], abs=1e-4)
 
 
 def blocks_moved(world) -> set[str]:
-    """The variables of the unfrozen block that are no longer what the weights of the network say."""
+    """The variables of the unfrozen block that differ from the pretrained weights."""
     trained, pretrained = weights.read(paths.MODEL / "trained.npz"), weights.read(paths.WEIGHTS)
     block = {name for name in trained if name.startswith("conv5_block3")}
     assert len(block) == 18
     return {name.split("/")[1] for name in block if not np.array_equal(trained[name], pretrained[name])}
 
 
-def test_scale_and_shift_of_the_batch_norms_are_trained_where_asked(world, cheap_backbone):
+def test_train_batch_norm_trains_scale_and_shift(world, cheap_backbone):
     phases = {"epochs": 1, "fine_tune_epochs": 1, "on": "train+val"}
     world.train(model={"unfreeze_blocks": 1, "train_batch_norm": True}, head={"units": []}, train=phases)
     assert blocks_moved(world) == {"kernel", "bias", "gamma", "beta"}
 
 
-def test_temperature_and_threshold_are_those_that_the_validation_photos_ask_for(world, cheap_backbone):
+def test_temperature_and_threshold_are_fitted_to_the_validation_images(world, cheap_backbone):
     from flowers.training import subsets
 
     world.train(train={"epochs": 3})
@@ -153,23 +153,23 @@ def test_temperature_and_threshold_are_those_that_the_validation_photos_ask_for(
     assert found.threshold == pytest.approx(calibration.threshold(val.labels, calibrated), abs=2e-4)
 
 
-def test_without_validation_photos_there_is_neither_temperature_nor_threshold(world, cheap_backbone):
+def test_without_validation_there_is_neither_temperature_nor_threshold(world, cheap_backbone):
     world.train(train={"on": "train+val", "epochs": 2})
     found = classifier.load(paths.MODEL, paths.WEIGHTS).description
     assert found.temperature == 1 and found.threshold is None
 
 
-def test_unfrozen_blocks_are_trained_after_the_head_and_kept(world, cheap_backbone):
+def test_unfrozen_blocks_are_trained_after_the_head_and_saved(world, cheap_backbone):
     phases = {"epochs": 2, "fine_tune_epochs": 2, "on": "train+val"}
     world.train(model={"unfreeze_blocks": 1}, head={"units": []}, train=phases)
     rows = history(world)
     assert [row["phase"] for row in rows] == ["head", "head", "fine_tune", "fine_tune"]
     assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
     assert [float(row["learning_rate"]) for row in rows] == [0.003, 0.003, 0.0001, 0.0001]
-    assert blocks_moved(world) == {"kernel", "bias"}  # and nothing of the BatchNorm
+    assert blocks_moved(world) == {"kernel", "bias"}  # not BatchNorm
 
 
-def test_fine_tuning_that_makes_it_worse_is_not_kept(world, cheap_backbone):
+def test_fine_tuning_that_lowers_the_score_is_discarded(world, cheap_backbone):
     phases = {"model": {"unfreeze_blocks": 1}, "head": {"units": []}}
     world.train(**phases, train={"epochs": 8, "fine_tune_epochs": 0})
     assert len(history(world)) == 8 and blocks_moved(world) == set()
@@ -180,7 +180,7 @@ def test_fine_tuning_that_makes_it_worse_is_not_kept(world, cheap_backbone):
     assert world.made()["model/trained.npz"] == before
 
 
-def test_class_weights_are_a_switch(world, cheap_backbone):
+def test_class_weights_change_the_training(world, cheap_backbone):
     spared = next(path for path, _, subset in split_rows() if path.startswith("rose") and subset == "train")
     relabel(lambda path, label, subset: (path, label, "test" if label == "rose" and path != spared else subset))
     made = []
@@ -191,7 +191,7 @@ def test_class_weights_are_a_switch(world, cheap_backbone):
 
 
 def damage_weights(world) -> None:
-    """As a link, the file belongs to every world: another one takes its place."""
+    """The file is linked into every world: replace it by another."""
     (world.build / "weights" / "resnet50.npz").unlink()
     (world.build / "weights" / "resnet50.npz").write_bytes(b"PK\x03\x04 and no more")
 
@@ -203,25 +203,24 @@ def damage_weights(world) -> None:
         (lambda world: (world.build / "images.csv").unlink(), "images.csv"),
         (lambda world: (world.build / "weights" / "resnet50.npz").unlink(), "resnet50.npz"),
         (damage_weights, "resnet50.npz"),
-        (lambda world: (world.build / "images" / "rose" / "1.png").unlink(), "rose/1.png"),
-        (lambda world: (world.build / "images" / "rose" / "1.png").write_bytes(b"no photo"), "rose/1.png"),
+        (lambda world: (world.build / "images" / "rose" / "1.png").write_bytes(b"no image"), "rose/1.png"),
     ],
-    ids=["no split", "no list", "no weights", "damaged weights", "no photo", "damaged photo"],
+    ids=["no split", "no list", "no weights", "damaged weights", "damaged image"],
 )
-def test_trouble_is_named_and_nothing_is_half_made(world, cheap_backbone, harm, named):
+def test_an_error_names_a_bad_input_and_writes_nothing(world, cheap_backbone, harm, named):
     harm(world)
     with pytest.raises(UserError, match=named):
         world.train(train={"on": "train+val"})
     assert world.made() == {}
 
 
-def test_a_rate_that_makes_the_loss_no_number_is_named_and_nothing_is_half_made(world, cheap_backbone):
+def test_divergence_raises_an_error_naming_the_learning_rate_and_writes_nothing(world, cheap_backbone):
     with pytest.raises(UserError, match=r"train\.learning_rate"):
         world.train(train={"learning_rate": 1e30})
     assert world.made() == {}
 
 
-def test_a_listener_that_stops_the_training_gets_its_own_exception(world, cheap_backbone):
+def test_exceptions_of_on_epoch_stop_the_training(world, cheap_backbone):
     class Pruned(Exception):
         pass
 
@@ -236,8 +235,8 @@ def test_a_listener_that_stops_the_training_gets_its_own_exception(world, cheap_
 INTERRUPTED = {"model": {"unfreeze_blocks": 1}, "train": {"epochs": 4, "fine_tune_epochs": 3}}
 
 
-def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(world, cheap_backbone, tmp_path):
-    """Stopped by its listener after each epoch in turn; the rows before are handed on again."""
+def test_an_interrupted_training_resumes_to_the_same_bytes(world, cheap_backbone, tmp_path):
+    """Interrupted after each epoch in turn; `on_epoch` is called again for the rows before."""
     world.train(**INTERRUPTED)
     wanted = world.made()
     for stop in range(7):  # 3 is the last epoch of the head
@@ -262,7 +261,7 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(world, che
         assert again == list(range(7))
 
 
-def test_whatever_write_it_dies_in_it_goes_on(world, cheap_backbone, tmp_path, monkeypatch):
+def test_a_training_interrupted_in_any_write_resumes(world, cheap_backbone, tmp_path, monkeypatch):
     world.train(**INTERRUPTED)
     wanted = world.made()
     replace = Path.replace
@@ -285,25 +284,25 @@ def test_whatever_write_it_dies_in_it_goes_on(world, cheap_backbone, tmp_path, m
 
 
 def test_the_checkpoint_stays_until_the_model_is_evaluated(world, cheap_backbone):
-    """Between the end of the stage and DVC's own notes of it a kill would else lose everything."""
+    """A kill between the end of the stage and DVC's record of it must not lose the training."""
     world.train(None, Checkpoint(paths.CHECKPOINT, "a key"))
     assert paths.CHECKPOINT.exists()
     world.evaluate()
     assert not paths.CHECKPOINT.exists()
 
 
-def test_a_checkpoint_of_another_precision_is_not_gone_on_from(world, cheap_backbone, capsys):
+def test_a_checkpoint_of_another_precision_is_ignored(world, cheap_backbone, capsys):
     for precision in ("float32", "bfloat16", "bfloat16"):
         world.train(None, Checkpoint(paths.CHECKPOINT, "a key"), model={"precision": precision})
-    assert capsys.readouterr().err.count("Going on after epoch") == 1
+    assert capsys.readouterr().err.count("Resuming the interrupted training after epoch") == 1
 
 
 # Trains the world in the current folder with the real backbone, on all processors or on the first alone.
 TRAIN = """
 import os, sys
-if sys.argv[2] == "alone":
+if sys.argv[1] == "alone":
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 from conftest import World
 World(Path.cwd()).train(model={"unfreeze_blocks": 1}, head={"dropout": 0.4}, train={"fine_tune_epochs": 2})
@@ -312,13 +311,13 @@ World(Path.cwd()).train(model={"unfreeze_blocks": 1}, head={"dropout": 0.4}, tra
 
 @pytest.mark.slow
 def test_two_processes_from_scratch_write_the_same_bytes(real_world, tmp_path):
-    """One of them has a single processor, and neither finds a stored activation."""
+    """One of them has a single processor, and neither finds a cached activation."""
     made = []
+    tests = Path(__file__).parents[1]
     for place in ("alone", "all"):
         copy = real_world.copy(tmp_path / place)
-        tests = str(Path(__file__).parents[1] / "helpers")
         environment = os.environ | {"FLOWERS_CACHE": str(tmp_path / f"cache of {place}"), "PYTHONHASHSEED": "random"}
-        command = [sys.executable, "-c", TRAIN, tests, place]
+        command = [sys.executable, "-c", TRAIN, place, str(tests), str(tests / "helpers")]
         done = subprocess.run(command, cwd=copy.folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         made.append(copy.made())

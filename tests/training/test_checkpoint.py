@@ -1,4 +1,4 @@
-"""The progress of a training on disk: whole, of the same training, or not at all."""
+"""Checkpoints: complete and of the same training, or ignored."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def checkpoint(tmp_path) -> Checkpoint:
     return Checkpoint(tmp_path / "build" / "checkpoint", "a key")
 
 
-def test_progress_comes_back_to_the_bit(checkpoint):
+def test_loaded_progress_is_bit_identical(checkpoint):
     checkpoint.save(progress())
     found, wanted = checkpoint.load(), progress()
     assert repr(found.rows) == repr(wanted.rows)
@@ -38,7 +38,7 @@ def test_progress_comes_back_to_the_bit(checkpoint):
         assert one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
-def test_the_best_epoch_is_kept_once_where_it_is_the_last(checkpoint):
+def test_tensors_are_written_once_if_the_best_epoch_is_the_last(checkpoint):
     checkpoint.save(progress())
     apart = checkpoint.path.stat().st_size
     last = progress()
@@ -53,19 +53,19 @@ def test_without_a_file_there_is_no_progress(checkpoint):
     assert checkpoint.load() == Progress()
 
 
-def test_another_training_gets_nothing(checkpoint):
+def test_a_checkpoint_of_another_training_is_ignored(checkpoint):
     checkpoint.save(progress())
     assert Checkpoint(checkpoint.path, "another key").load() == Progress()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"no checkpoint at all", b"[]\n\0\0\0\0"])
-def test_a_file_that_is_none_is_no_progress(checkpoint, content):
+@pytest.mark.parametrize("content", [b"", b"[]\n\0\0\0\0"])
+def test_another_file_is_ignored(checkpoint, content):
     checkpoint.path.parent.mkdir()
     checkpoint.path.write_bytes(content)
     assert checkpoint.load() == Progress()
 
 
-def test_damage_at_any_place_is_no_progress(checkpoint):
+def test_a_file_damaged_at_any_byte_is_ignored(checkpoint):
     checkpoint.save(progress())
     whole = checkpoint.path.read_bytes()
     for place in range(len(whole)):
@@ -76,15 +76,15 @@ def test_damage_at_any_place_is_no_progress(checkpoint):
             assert checkpoint.load() == Progress(), place
 
 
-def test_a_file_that_cannot_be_written_is_said_once_and_costs_no_training(checkpoint, capsys):
+def test_a_file_that_cannot_be_written_causes_one_warning(checkpoint, capsys):
     checkpoint.path.parent.write_bytes(b"in the way")
     checkpoint.save(progress())
     checkpoint.save(progress())
-    assert capsys.readouterr().err.count("if this training is interrupted") == 1
+    assert capsys.readouterr().err.count("an interrupted training would lose") == 1
     assert checkpoint.load() == Progress()
 
 
-def test_the_newest_progress_counts_and_a_half_written_one_does_not(checkpoint):
+def test_the_latest_save_is_loaded_and_a_partial_file_is_ignored(checkpoint):
     later = progress()
     checkpoint.save(Progress())
     checkpoint.save(later)
@@ -92,7 +92,7 @@ def test_the_newest_progress_counts_and_a_half_written_one_does_not(checkpoint):
     assert checkpoint.load().rows == later.rows
 
 
-def test_what_is_removed_leaves_nothing(checkpoint):
+def test_removing_deletes_the_file_and_its_partial_file(checkpoint):
     checkpoints.remove(checkpoint.path)
     checkpoint.save(progress())
     checkpoint.path.with_suffix(".partial").write_bytes(b"PK")

@@ -1,4 +1,4 @@
-"""Fitting: what each phase starts from."""
+"""Fitting: what each phase starts from, and resuming."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_fine_tuning_starts_from_the_best_head_not_from_the_last(world, cheap_ba
         fitting.fit(settings.model, settings.head, settings.train, data, progress)
         fitted.append(progress)
     head, both = fitted
-    assert head.best_epoch < len(head.rows) - 1  # else the test would tell nothing
+    assert head.best_epoch < len(head.rows) - 1  # otherwise the test shows nothing
     for name, best in head.best.items():
         np.testing.assert_allclose(both.tensors[name], best, atol=1e-6)
 
@@ -27,7 +27,7 @@ REGRESSION = {"units": [], "initialization": "regression", "normalization": "roo
 
 
 def fitted(world, progress=None, on_epoch=None, **train) -> phases.Progress:
-    """A training whose head comes from a regression, with a block of the tail."""
+    """A training with a regression head and one unfrozen block."""
     settings = world.settings(head=REGRESSION, model={"unfreeze_blocks": 1}, train={"epochs": 0, **train})
     data = fitting.Data(
         "float32", settings.augmentation, [FeatureLayer(1)], with_validation=settings.train.on == "train"
@@ -48,7 +48,7 @@ def test_a_regression_is_a_phase_of_its_own_and_fine_tuning_starts_from_its_head
         np.testing.assert_allclose(both.tensors[name], alone.best[name], atol=1e-6)
 
 
-def test_training_photos_are_of_their_own_size_where_they_have_one(world, cheap_backbone):
+def test_training_images_have_the_size_of_the_augmentation(world, cheap_backbone):
     settings = world.settings(model={"unfreeze_blocks": 1, "input_size": 128}, augmentation={"size": 96})
     data = fitting.Data("float32", settings.augmentation, [fitting.feature_layer_of(settings.model, settings.head)])
     training_set, validation = data.at(1, class_weights=False)
@@ -63,12 +63,12 @@ def test_head_epochs_may_follow_a_regression(world, cheap_backbone):
     assert rows[2]["val_loss"] == pytest.approx(rows[0]["val_loss"], abs=1e-4)
 
 
-def test_without_validation_photos_the_last_epoch_counts(world, cheap_backbone):
+def test_without_validation_the_last_epoch_is_the_best(world, cheap_backbone):
     progress = fitted(world, on="train+val", fine_tune_epochs=2)
     assert progress.best_epoch == 2 and not any(name.startswith("val") for row in progress.rows for name in row)
 
 
-def test_one_that_was_interrupted_after_the_regression_goes_on_to_the_same_bits(world, cheap_backbone):
+def test_a_training_interrupted_after_the_regression_resumes_to_the_same_bits(world, cheap_backbone):
     class Killed(Exception):
         pass
 

@@ -1,4 +1,4 @@
-"""The optimizer: the steps of Keras's."""
+"""The optimizer, compared with Keras's AdamW."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ SHAPES = {"dense/kernel": (30, 20), "dense/bias": (20,), "norm/gamma": (20,)}
 RATES = (0.01, 0.02, 0.005, 0.01, 0.001, 0.01)  # of six steps
 
 
-def test_its_steps_are_those_of_kerass():
+def test_steps_are_those_of_keras():
     keras, tf = backend.keras(), backend.tensorflow()
     random = np.random.default_rng(0)
     start = {name: random.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
@@ -29,7 +29,7 @@ def test_its_steps_are_those_of_kerass():
     assert all(np.abs(variable.numpy() - start[name]).mean() > 0.01 for name, variable in ours.items())
 
 
-def test_its_state_put_back_leads_to_the_same_bits():
+def test_a_restored_state_leads_to_the_same_bits():
     tf = backend.tensorflow()
 
     def made() -> tuple[dict, AdamW]:
@@ -44,7 +44,7 @@ def test_its_state_put_back_leads_to_the_same_bits():
     for number in range(4):
         one.apply(gradients(number), tf.constant(0.01))
         if number == 1:
-            kept = [np.array(variable) for variable in [*through.values(), *one.state]]
+            kept = [variable.numpy() for variable in [*through.values(), *one.state]]
     for variable, values in zip([*resumed.values(), *other.state], kept, strict=True):
         variable.assign(values)
     for number in (2, 3):

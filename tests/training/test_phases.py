@@ -1,4 +1,4 @@
-"""Training on stored activations: what is learnt, which epoch is kept, and that it is the same every time."""
+"""A phase of a training: what is learnt, which epoch is the best, and bit-identical repetition."""
 
 import os
 import subprocess
@@ -19,12 +19,12 @@ from flowers.training.phases import Progress, ValidationSet
 
 
 @pytest.fixture(autouse=True)
-def settled():
+def deterministic():
     backend.make_deterministic(0)
 
 
 def examples(rows, labels, weights=None) -> TrainingSet:
-    """A training set with one view a photo."""
+    """A training set with one view per image."""
     labels = np.array(labels, np.int32)
     weights = np.ones(len(labels), np.float32) if weights is None else np.array(weights, np.float32)
     return TrainingSet(np.array(rows, np.float32), np.arange(len(labels))[:, None], labels, weights)
@@ -53,19 +53,19 @@ def slope(tensors: dict[str, np.ndarray]) -> float:
     return float(kernel[0, 1] - kernel[0, 0])
 
 
-# Each step of Adam moves the slope by nearly twice the rate, so by nearly 0.2 here. The first example of the validation
-# is right once the slope is above 0.9, the second one as long as it is below 1.5; the loss is least at 1.2.
+# Each step of Adam moves the slope by nearly twice the rate, here nearly 0.2. The first validation example is right if
+# the slope is above 0.9, the second if it is below 1.5; the loss has its minimum at 1.2.
 RISING = examples([(1, 0)], [1])
 BETWEEN = ValidationSet(np.array([(1, -0.9), (1, -1.5)], np.float32), np.array([1, 0], np.int32))
 RATE = {"learning_rate": 0.1}
 
 
-def random_set(photos: int, classes: int, seed: int = 0) -> TrainingSet:
+def random_set(images: int, classes: int, seed: int = 0) -> TrainingSet:
     random = np.random.default_rng(seed)
-    return examples(random.normal(size=(photos, 2048)), random.integers(0, classes, photos))
+    return examples(random.normal(size=(images, 2048)), random.integers(0, classes, images))
 
 
-def test_one_batch_is_learnt_by_heart():
+def test_one_batch_can_be_overfitted():
     data = random_set(8, 3)
     trainable = head(3, (16,))
     rows = train(trainable, data, None, schedule(epochs=40)).rows
@@ -82,7 +82,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_phase():
     assert progress.best_epoch == 5 == int(np.argmin([row["val_loss"] for row in rows]))
     assert progress.best_score == (1.0, -rows[5]["val_loss"])
     assert slope(progress.best) == pytest.approx(1.2, abs=0.07)
-    assert slope(trainable.get_tensors()) == pytest.approx(1.7, abs=0.07)  # where the training had come to
+    assert slope(trainable.get_tensors()) == pytest.approx(1.7, abs=0.07)  # after the last epoch
 
 
 def test_accuracy_comes_before_loss():
@@ -93,14 +93,14 @@ def test_accuracy_comes_before_loss():
     assert losses == sorted(losses) and progress.best_epoch == 5
 
 
-def test_of_equal_epochs_the_first_one_is_kept():
+def test_of_equal_epochs_the_first_is_the_best():
     unmoved = ValidationSet(np.array([(0, 1), (0, -1)], np.float32), np.array([1, 0], np.int32))
     progress = train(line(), RISING, unmoved, schedule(**RATE, epochs=30, patience=4))
     assert len(progress.rows) == 5 and progress.best_epoch == 0
     assert slope(progress.best) == pytest.approx(0.2, abs=0.07)
 
 
-def test_without_validation_all_epochs_are_run_and_the_last_one_is_kept():
+def test_without_validation_all_epochs_run_and_the_last_is_the_best():
     trainable = line()
     progress = train(trainable, RISING, None, schedule(**RATE, epochs=7, patience=1))
     assert [row["epoch"] for row in progress.rows] == list(range(7)) and progress.best_epoch == 6
@@ -108,7 +108,7 @@ def test_without_validation_all_epochs_are_run_and_the_last_one_is_kept():
     assert slope(progress.best) == slope(trainable.get_tensors()) == pytest.approx(1.4, abs=0.07)
 
 
-def test_a_second_phase_counts_on_and_must_beat_the_first():
+def test_a_second_phase_continues_the_numbers_and_must_beat_the_first():
     progress = train(line(), RISING, BETWEEN, schedule(**RATE, epochs=9))
     kept = progress.best
     worse = schedule(**RATE, phase="fine_tune", epochs=30, patience=3)
@@ -124,7 +124,7 @@ def test_a_second_phase_counts_on_and_must_beat_the_first():
     assert progress.best_epoch == 11 and slope(progress.best) == pytest.approx(1.6, abs=0.07)
 
 
-def test_every_epoch_is_handed_on_as_soon_as_it_is_there():
+def test_on_epoch_is_called_after_every_epoch():
     class Stop(Exception):
         pass
 
@@ -142,14 +142,14 @@ def test_every_epoch_is_handed_on_as_soon_as_it_is_there():
     assert list(seen[0]) == names.split()
 
 
-def test_a_loss_that_is_no_number_is_an_error():
+def test_a_training_loss_that_is_not_finite_raises_an_error():
     data = examples([(1e30, 1e30), (-1e30, 1e30)], [1, 1])
     with pytest.raises(phases.Diverged, match=r"training loss .* epoch 0"):
         train(line((1e30, 1.0)), data, None, schedule())
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_weights_that_give_no_numbers_are_never_the_best():
+def test_tensors_with_a_validation_loss_that_is_not_finite_are_never_the_best():
     progress = Progress()
     diverging = schedule(learning_rate=1e38, epochs=1)  # the loss is that before the only step
     far = ValidationSet(np.array([(1e10, -1e10)], np.float32), np.array([0], np.int32))
@@ -159,7 +159,7 @@ def test_weights_that_give_no_numbers_are_never_the_best():
 
 
 def test_weights_balance_classes_and_keep_the_mean():
-    labels = np.array([0] * 6 + [1] * 3 + [3], np.int32)  # class 2 has no photo
+    labels = np.array([0] * 6 + [1] * 3 + [3], np.int32)  # class 2 has no image
     weights = phases.class_weights(labels, 4)
     sums = [weights[labels == label].sum() for label in (0, 1, 3)]
     np.testing.assert_allclose(sums, 10 / 3, rtol=1e-6)
@@ -169,8 +169,8 @@ def test_weights_balance_classes_and_keep_the_mean():
 @pytest.mark.parametrize(
     ("weights", "smoothing", "wanted"), [((3, 1), 0.0, 0.75), ((1, 0), 0.2, 0.9), ((3, 1), 0.2, 0.7)]
 )
-def test_weights_and_smoothing_decide_what_is_learnt_of_a_contradiction(weights, smoothing, wanted):
-    """The same example under both labels: the optimum is the weighed mean of the smoothed targets."""
+def test_weights_and_smoothing_determine_the_optimum_of_contradicting_labels(weights, smoothing, wanted):
+    """The same example under both labels: the optimum is the weighted mean of the smoothed targets."""
     data = examples([(1, 0), (1, 0)], [1, 0], weights)
     trainable = line()
     train(trainable, data, None, schedule(learning_rate=0.05, epochs=150, label_smoothing=smoothing))
@@ -181,7 +181,7 @@ def test_weight_decay_shrinks_kernels_and_not_biases():
     trainable = head(2, ())
     trainable.head.get_layer("head_logits").bias.assign([1.0, 2.0])
     before = trainable.get_tensors()
-    data = examples(np.ones((4, 2048)), [0, 1, 0, 1], np.zeros(4))  # of no weight: nothing else moves anything
+    data = examples(np.ones((4, 2048)), [0, 1, 0, 1], np.zeros(4))  # weight 0: the gradient is 0
     train(trainable, data, None, schedule(epochs=5, batch_size=2, weight_decay=0.5))
     after = trainable.get_tensors()
     np.testing.assert_allclose(
@@ -191,36 +191,36 @@ def test_weight_decay_shrinks_kernels_and_not_biases():
 
 
 class Watched:
-    """Examples that note which rows are asked for."""
+    """Examples that record which rows are read."""
 
     def __init__(self, values: np.ndarray) -> None:
-        self.values, self.asked = values, []
+        self.values, self.read = values, []
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, rows):
-        self.asked.append(np.array(rows))
+        self.read.append(np.array(rows))
         return self.values[rows]
 
 
-def test_an_epoch_sees_every_photo_once_in_one_of_its_views():
+def test_an_epoch_reads_every_image_once_in_one_of_its_views():
     watched = Watched(np.ones((21, 2), np.float32))
     views = np.random.default_rng(1).permutation(21).reshape(7, 3)
     data = TrainingSet(watched, views, np.ones(7, np.int32), np.ones(7, np.float32))
     train(line(), data, None, schedule(epochs=20, batch_size=3))
-    batches = [rows for rows in watched.asked if len(rows)]
+    batches = [rows for rows in watched.read if len(rows)]
     assert [len(rows) for rows in batches] == [3, 3, 1] * 20
-    photo_of = {row: photo for photo, of_photo in enumerate(views.tolist()) for row in of_photo}
+    image_of = {row: image for image, of_image in enumerate(views.tolist()) for row in of_image}
     epochs = [np.concatenate(batches[start : start + 3]).tolist() for start in range(0, 60, 3)]
-    orders = [tuple(photo_of[row] for row in rows) for rows in epochs]
+    orders = [tuple(image_of[row] for row in rows) for rows in epochs]
     assert all(sorted(order) == list(range(7)) for order in orders)
     assert len(set(orders)) == 20  # a new order every time
     assert {row for rows in epochs for row in rows} == set(range(21))
 
 
-def test_labels_and_weights_follow_their_photos_through_the_shuffle():
-    """The loss of an epoch that learns nothing can be reckoned, and no other order of labels or weights gives it."""
+def test_labels_and_weights_are_shuffled_with_their_images():
+    """The loss of an epoch with a tiny rate is known, and no other order of labels or weights gives it."""
     random = np.random.default_rng(0)
     values, labels, weights = random.normal(size=12), np.arange(12) % 2, random.uniform(0, 3, 12)
     data = examples(np.stack([values, np.zeros(12)], axis=1), labels, weights)
@@ -230,14 +230,14 @@ def test_labels_and_weights_follow_their_photos_through_the_shuffle():
     assert row["accuracy"] == pytest.approx(((values > 0) == labels).mean())
 
 
-def test_accuracy_and_loss_are_those_of_all_photos():
+def test_accuracy_and_loss_are_means_over_all_images():
     data = examples([(1, 0)] * 3 + [(-1, 0)] * 4, [1] * 7)
     (row,) = train(line((2.0, 0.0)), data, None, schedule(epochs=1, batch_size=3, learning_rate=1e-9)).rows
     assert row["accuracy"] == pytest.approx(3 / 7)
     assert row["loss"] == pytest.approx((3 * np.log1p(np.exp(-2)) + 4 * np.log1p(np.exp(2))) / 7, rel=1e-5)
 
 
-def test_validation_scores_are_those_of_its_photos():
+def test_validation_scores_are_those_of_the_validation_images():
     rows = [(1, 0)] * 3 + [(-1, 0)] * 2
     validation = ValidationSet(np.array(rows, np.float32), np.array([1, 1, 0, 0, 0], np.int32))
     (row,) = train(line((2.0, 0.0)), RISING, validation, schedule(epochs=1, learning_rate=1e-9)).rows
@@ -247,7 +247,7 @@ def test_validation_scores_are_those_of_its_photos():
     assert row["val_loss"] == pytest.approx((4 * right + wrong) / 5, rel=1e-5)
 
 
-def test_logits_are_without_dropout_and_do_not_depend_on_the_rows_beside_them():
+def test_logits_use_no_dropout_and_do_not_depend_on_neighbouring_rows():
     trainable = head(4, (32,), 0.9)
     rows = np.random.default_rng(0).normal(size=(300, 2048)).astype(np.float32)
     whole = trainable.logits(rows)
@@ -257,14 +257,8 @@ def test_logits_are_without_dropout_and_do_not_depend_on_the_rows_beside_them():
         assert trainable.logits(rows[part]).tobytes() == whole[part].tobytes()
 
 
-def test_softmax_survives_large_logits():
-    found = softmax(np.array([[1000.0, 0.0, -1000.0], [1.0, 1.0, 1.0]], np.float32))
-    np.testing.assert_allclose(found, [[1, 0, 0], [1 / 3] * 3], rtol=1e-6)
-    assert found.dtype == np.float32
-
-
-def test_a_training_that_goes_on_from_any_epoch_ends_with_the_same_bits(tmp_path):
-    """Two phases with dropout, several views and early stopping; the state is read back from a file each time."""
+def test_a_training_resumed_after_any_epoch_ends_with_the_same_bits(tmp_path):
+    """Two phases with dropout, several views and early stopping; the state is loaded from a file each time."""
     random = np.random.default_rng(0)
     values, labels = random.normal(size=(60, 2048)).astype(np.float32), random.integers(0, 3, 20).astype(np.int32)
     data = TrainingSet(values, np.arange(60).reshape(20, 3), labels, np.ones(20, np.float32))
@@ -290,7 +284,7 @@ def test_a_training_that_goes_on_from_any_epoch_ends_with_the_same_bits(tmp_path
     assert len(files) == len(wanted.rows)
     for number, file in enumerate(files):
         if wanted.rows[number + 1 :] and wanted.rows[number + 1]["phase"] != wanted.rows[number]["phase"]:
-            continue  # between the phases the stage sets the tensors
+            continue  # between phases, `fit` sets the tensors
         found = run(file.load(), save=lambda _: None)
         assert repr(found.rows) == repr(wanted.rows) and found.best_epoch == wanted.best_epoch, number
         for name, tensor in wanted.best.items():

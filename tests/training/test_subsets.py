@@ -1,4 +1,4 @@
-"""The photos of a split: their order, their numbers, their views, and what a missing file means."""
+"""The images of a split: order, labels, views, and errors about missing files."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from flowers.config.params import AugmentationParams
 from flowers.data import images
 from flowers.training import subsets
 
-PHOTOS = [  # path, label, subset, sha256, in no order
+ROWS = [  # path, label, subset, sha256, in no order
     ("rose/b.jpg", "rose", "train", "sha-b"),
     ("NA/x.jpg", "NA", "train", "sha-x"),
     ("rose/a.jpg", "rose", "val", "sha-a"),
@@ -20,7 +20,7 @@ PHOTOS = [  # path, label, subset, sha256, in no order
 ]
 
 
-def write(rows=PHOTOS) -> None:
+def write(rows=ROWS) -> None:
     paths.BUILD.mkdir(exist_ok=True)
     split = [f'"{path}",{label},{subset}' for path, label, subset, _ in rows]
     listed = [f'"{path}",{label},{sha256},pixels,300,200,' for path, label, _, sha256 in reversed(rows)]
@@ -39,83 +39,83 @@ def augmentation(**changes) -> AugmentationParams:
     return AugmentationParams(**{"views": 3, "size": None, "flip": True, "min_area": 0.5, "seed": 0} | changes)
 
 
-def test_photos_come_by_path_with_the_numbers_of_all_classes_of_the_split():
+def test_images_are_ordered_by_path_with_labels_among_all_classes_of_the_split():
     found = subsets.read("train", "val")
-    assert found.classes == ["NA", "café", "rose"]  # "café" has test photos only, and still has its number
+    assert found.classes == ["NA", "café", "rose"]  # "café" has test images only, but is counted
     assert list(found.table["path"]) == ["NA/x.jpg", "NA/y.jpg", "rose/a.jpg", "rose/b.jpg", "rose/c.jpg"]
     assert found.labels.tolist() == [0, 0, 2, 2, 2] and found.labels.dtype.name == "int32"
     assert len(found) == 5 and len(subsets.read("test")) == 1
 
 
-def test_the_order_of_the_files_rows_does_not_matter():
+def test_the_order_of_the_rows_in_the_files_does_not_matter():
     before = [item.sha256 for item in subsets.read("train").plain()]
-    write(PHOTOS[::-1])
+    write(ROWS[::-1])
     assert [item.sha256 for item in subsets.read("train").plain()] == before == ["sha-x", "sha-b", "sha-c"]
 
 
-def test_an_item_names_the_photos_file_and_content():
+def test_an_item_has_the_file_and_the_hash_of_its_image():
     (item,) = subsets.read("test").plain()
     assert (item.path, item.sha256, item.view) == (paths.IMAGES / "café" / "1, 2.jpg", "sha-1", images.PLAIN)
 
 
-def test_every_photo_has_its_plain_view_first_and_random_ones_of_its_own():
-    views = [[item.view for item in of_photo] for of_photo in subsets.read("train").augmented(augmentation())]
-    assert [len(of_photo) for of_photo in views] == [4, 4, 4]
-    assert all(of_photo[0] == images.PLAIN for of_photo in views)
-    assert len({view.key for of_photo in views for view in of_photo[1:]}) == 9
+def test_every_image_has_its_plain_view_first_and_then_random_ones():
+    views = [[item.view for item in of_image] for of_image in subsets.read("train").augmented(augmentation())]
+    assert [len(of_image) for of_image in views] == [4, 4, 4]
+    assert all(of_image[0] == images.PLAIN for of_image in views)
+    assert len({view.key for of_image in views for view in of_image[1:]}) == 9
 
 
-def test_views_follow_the_content_and_stay_when_more_are_wanted():
+def test_views_depend_on_content_and_seed_and_more_views_keep_the_first_ones():
     few, more = (subsets.read("train").augmented(augmentation(views=views)) for views in (1, 3))
-    assert [of_photo[:2] for of_photo in more] == few
-    write([(f"renamed {path}", *rest) for path, *rest in PHOTOS])
+    assert [of_image[:2] for of_image in more] == few
+    write([(f"renamed {path}", *rest) for path, *rest in ROWS])
     renamed = subsets.read("train").augmented(augmentation())
-    assert [[item.key for item in of_photo] for of_photo in renamed] == [
-        [item.key for item in of_photo] for of_photo in more
+    assert [[item.key for item in of_image] for of_image in renamed] == [
+        [item.key for item in of_image] for of_image in more
     ]
     other = subsets.read("train").augmented(augmentation(seed=1))
-    assert not {item.key for of_photo in other for item in of_photo[1:]} & {
-        item.key for of_photo in more for item in of_photo
+    assert not {item.key for of_image in other for item in of_image[1:]} & {
+        item.key for of_image in more for item in of_image
     }
 
 
-def test_looks_are_the_plain_views_and_then_their_mirror_images():
+def test_flips_follow_the_plain_views():
     chosen = subsets.read("train")
-    assert chosen.looks(mirror=False) == chosen.plain()
-    assert chosen.looks(mirror=True)[:3] == chosen.plain()
-    for plain, mirrored in zip(chosen.plain(), chosen.looks(mirror=True)[3:], strict=True):
+    assert chosen.with_flips(mirror=False) == chosen.plain()
+    assert chosen.with_flips(mirror=True)[:3] == chosen.plain()
+    for plain, mirrored in zip(chosen.plain(), chosen.with_flips(mirror=True)[3:], strict=True):
         assert mirrored.path == plain.path and mirrored.view == images.View(flip=True)
 
 
-def test_all_views_are_of_the_size_that_is_asked_for():
+def test_all_views_have_the_given_size():
     chosen, changes = subsets.read("train"), {"size": 96}
-    of_usual = [item.view for item in chosen.looks(mirror=True)]
-    assert [item.view for item in chosen.looks(mirror=True, size=96)] == [replace(v, **changes) for v in of_usual]
+    of_usual = [item.view for item in chosen.with_flips(mirror=True)]
+    assert [item.view for item in chosen.with_flips(mirror=True, size=96)] == [replace(v, **changes) for v in of_usual]
     augmented = (chosen.augmented(augmentation()), chosen.augmented(augmentation(), size=96))
-    usual, small = ([item.view for of_photo in views for item in of_photo] for views in augmented)
+    usual, small = ([item.view for of_image in views for item in of_image] for views in augmented)
     assert small == [replace(view, **changes) for view in usual]
 
 
-def test_without_views_there_is_the_plain_one():
-    assert [len(of_photo) for of_photo in subsets.read("train").augmented(augmentation(views=0))] == [1, 1, 1]
+def test_without_augmented_views_only_the_plain_view_is_left():
+    assert [len(of_image) for of_image in subsets.read("train").augmented(augmentation(views=0))] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("missing", [paths.SPLIT, paths.IMAGE_LIST])
-def test_a_stage_that_has_not_run_is_named_by_its_file(missing):
+def test_an_error_names_the_missing_file_of_an_earlier_stage(missing):
     missing.unlink()
     with pytest.raises(UserError, match=f"{missing}: no such file; run `dvc repro`"):
         subsets.read("train")
 
 
-def test_a_subset_without_photos_is_an_error():
-    write([row for row in PHOTOS if row[2] != "val"])
-    with pytest.raises(UserError, match="no photos in val"):
+def test_a_subset_without_images_raises_an_error():
+    write([row for row in ROWS if row[2] != "val"])
+    with pytest.raises(UserError, match="no images in val"):
         subsets.read("val")
 
 
-def test_a_split_of_other_photos_than_the_listed_ones_is_refused():
+def test_a_split_of_other_images_than_the_listed_ones_raises_an_error():
     split = paths.SPLIT.read_text(encoding="utf-8")
-    write(PHOTOS[1:])
+    write(ROWS[1:])
     paths.SPLIT.write_text(split, encoding="utf-8")
     with pytest.raises(UserError, match=f"{paths.SPLIT}.*rose/b.jpg"):
         subsets.read("train")

@@ -305,7 +305,7 @@ def test_mlflow_is_told_of_trials_that_are_not_in_training(begin):
         elif end == "give back":
             given_back = trial
         assert trial.number == number
-    study.give_back(given_back)
+    study.requeue(given_back)
     facts = trial_table.facts(study.trials(), study.space)
     assert [(each.number, each.state, each.detail) for each in facts] == [
         (0, "completed", ""),
@@ -370,8 +370,8 @@ def scored(begin):
     return scored
 
 
-def found_in(study, winner: int = 2, winner_scores=(), current_scores=(), current_score: float | None = 0.5) -> Verdict:
-    return Verdict(study.trials()[winner], study.space.current(), current_score, winner_scores, current_scores)
+def found_in(study, winner: int = 2, best_scores=(), current_scores=(), current_score: float | None = 0.5) -> Verdict:
+    return Verdict(study.trials()[winner], study.space.current(), current_score, best_scores, current_scores)
 
 
 def test_the_winner_is_shown_beside_params_yaml(scored, summed_up):
@@ -396,7 +396,7 @@ def test_every_state_is_counted(begin, summed_up):
     for end in (lambda trial: study.complete(trial, [0.5], 0), study.prune, lambda trial: study.fail(trial, "x")):
         end(study.next_trial(9))
     interrupted, _ = study.next_trial(9), study.next_trial(9)
-    study.give_back(interrupted)
+    study.requeue(interrupted)
     counted = summed_up(study, n_trials=7).lines[0]
     assert "3 of 7 trials: 1 completed, 1 pruned, 1 failed, 1 interrupted, 1 training, " in counted
 

@@ -315,10 +315,10 @@ def test_dimensions_are_told_in_words(file):
 @pytest.mark.parametrize(
     ("dimension", "said"),
     [
-        ({"choices": [0.1], "low": 0}, "choices stand alone, without low, high, step and log"),
-        ({"choices": [0.1], "log": False}, "choices stand alone, without low, high, step and log"),
-        ({"choices": [0.1, 0.2, 0.1]}, "a choice stands there twice"),
-        ({"choices": [[8], [8]]}, "a choice stands there twice"),
+        ({"choices": [0.1], "low": 0}, "choices cannot be combined with low, high, step and log"),
+        ({"choices": [0.1], "log": False}, "choices cannot be combined with low, high, step and log"),
+        ({"choices": [0.1, 0.2, 0.1]}, "a choice is repeated"),
+        ({"choices": [[8], [8]]}, "a choice is repeated"),
         ({"low": 0.1}, "needs low and high, or choices"),
         ({"high": 0.1}, "needs low and high, or choices"),
         ({}, "needs low and high, or choices"),
@@ -405,7 +405,7 @@ def test_a_wrong_value_of_the_study_is_named(file, key, value):
 
 def test_one_seed_to_confirm_with_is_refused_with_what_to_give_instead(file):
     file.tune["confirm_seeds"] = 1
-    said = "one seed shows no spread: 0 (do not confirm), or 2 and more, not 1"
+    said = "one seed has no spread: use 0 (no comparison), or 2 and more, not 1"
     assert file.complaint() == f"tune.confirm_seeds: {said}"
 
 

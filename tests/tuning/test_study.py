@@ -72,7 +72,7 @@ def test_in_pieces_a_study_is_what_it_is_in_one_go(begin, train, curve, dies, pr
             kinds.append(trial.number)
         if n_trials % 3 == 2:
             stop = Stop()
-            watch = curve(lambda epoch, stop=stop: setattr(stop, "asked", epoch == 1), limit=0.5)
+            watch = curve(lambda epoch, stop=stop: setattr(stop, "requested", epoch == 1), limit=0.5)
             trials = train(begin("pieces.journal", **changes), watch, n_trials, stop)
             kinds += [trial.number for trial in trials if trial.state == TrialState.WAITING]
         train(begin("pieces.journal", **changes), curve(limit=0.5), n_trials)
@@ -133,7 +133,7 @@ def test_a_trial_whose_process_died_before_it_said_its_name_is_taken_up(begin, m
 def test_interruptions_use_up_no_attempt(begin, dies):
     for _ in range(3):
         study = begin()
-        study.give_back(study.next_trial(3))
+        study.requeue(study.next_trial(3))
         assert [trial.state for trial in study.trials()] == [TrialState.WAITING]
         assert trial_table.state(study.trials()[0]) == ("interrupted", "")
     trial = study.next_trial(3)
@@ -141,14 +141,14 @@ def test_interruptions_use_up_no_attempt(begin, dies):
     dies(study, 0)
     trial = begin().next_trial(3)
     assert trial.number == 0
-    study.give_back(trial)
+    study.requeue(trial)
     assert take(begin(), 3) == 0
 
 
 def test_a_trial_that_waits_comes_before_new_ones(begin):
     study = begin()
     first, second, third = (study.next_trial(4) for _ in range(3))
-    study.give_back(second)
+    study.requeue(second)
     study.complete(first, [0.5], 0)
     assert [take(study, 4) for _ in range(3)] == [second.number, third.number + 1, None]
 

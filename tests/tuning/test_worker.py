@@ -222,7 +222,7 @@ def test_interrupted_in_its_second_repeat_a_trial_begins_again_and_is_what_it_wo
 
     def watch(epoch) -> None:
         epochs.append(epoch)
-        stop.asked = len(epochs) == 13
+        stop.requested = len(epochs) == 13
 
     study = begin(**changes)
     (trial,) = train(study, curve(watch), 1, stop)
@@ -393,7 +393,7 @@ def test_interrupted_a_trial_waits_and_is_finished_as_if_nothing_had_been(
 
         def fit_until(settings, seed, on_epoch, fit=fit, stop=stop, epoch=epoch):
             def watched(row) -> None:
-                stop.asked = row["epoch"] == epoch
+                stop.requested = row["epoch"] == epoch
                 on_epoch(row)
 
             return fit(settings, seed, watched)
@@ -414,7 +414,7 @@ def test_a_pruner_is_not_asked_again_about_epochs_that_it_let_pass(begin, train,
     """By then other trials have ended, and it might judge otherwise."""
     stop = Stop()
     study = begin()
-    train(study, curve(lambda epoch: setattr(stop, "asked", epoch == 5)), 1, stop)
+    train(study, curve(lambda epoch: setattr(stop, "requested", epoch == 5)), 1, stop)
     study._study.pruner = pruner = Prune(7)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Optuna's, of an epoch that is reported twice
@@ -425,7 +425,7 @@ def test_a_pruner_is_not_asked_again_about_epochs_that_it_let_pass(begin, train,
 
 def test_interrupted_before_a_trial_nothing_is_taken(begin, train, curve):
     stop = Stop()
-    stop.asked = True
+    stop.requested = True
     assert words(train(begin(), curve(), 3, stop)) == ["waiting"]
 
 
@@ -448,7 +448,7 @@ def test_the_first_signal_asks_and_the_second_one_does_not(number, capsys):
     stop, before = Stop(), signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), stop.listening("Stopping after this epoch"):
         signal.raise_signal(number)
-        assert stop.asked and "Stopping after this epoch" in capsys.readouterr().err
+        assert stop.requested and "Stopping after this epoch" in capsys.readouterr().err
         signal.raise_signal(number)
     assert signal.getsignal(number) is before
 
@@ -464,7 +464,7 @@ def test_it_waits_for_the_last_trials_of_others(begin, train, curve, monkeypatch
     working.join(0.2)
     assert working.is_alive() and trainer.trained == []
     other.complete(taken[0], [0.5], 0)
-    other.give_back(taken[1])
+    other.requeue(taken[1])
     working.join(30)
     assert not working.is_alive()
     assert [settings for settings, _ in trainer.trained] == [study.space.apply(taken[1].params)]

@@ -1,6 +1,6 @@
-"""What is behind the flowers: meadow, sky, soil, wall and the like, each an RGB picture, size × size.
+"""Backdrops of the flowers: meadow, sky, soil, wall and others, each an RGB image, size × size.
 
-Every class draws from the same backdrops, so that none of them gives the class away.
+All classes use the same backdrops, so that a backdrop says nothing about the class.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from draw_sample.colour import Rng, blend, clouds, enlarged, jittered, pick, rgb
 from draw_sample.mesh import Array, Faces, paint
 
 Backdrop = Callable[[Rng, int], Image.Image]
-# Pixels of the soft textures, which are enlarged to the picture's size.
+# Pixels of the soft textures, which are enlarged to the image's size.
 COARSE = 96
 
 
@@ -25,9 +25,9 @@ def fall(size: int, top: Array, bottom: Array, power: float = 1.0) -> Array:
 
 
 def solid(canvas: NDArray[np.floating], size: int | None = None) -> Image.Image:
-    """Colours within 0..1 as a picture, enlarged to a size where one is given."""
-    picture = Image.fromarray((canvas.clip(0, 1) * 255).astype(np.uint8))
-    return picture if size is None else picture.resize((size, size), Image.Resampling.BICUBIC)
+    """Colours within 0..1 as an image, enlarged to `size` if given."""
+    image = Image.fromarray((canvas.clip(0, 1) * 255).astype(np.uint8))
+    return image if size is None else image.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def overlay(canvas: Image.Image, layer: Image.Image, blur: float) -> None:
@@ -35,7 +35,7 @@ def overlay(canvas: Image.Image, layer: Image.Image, blur: float) -> None:
     box = layer.getbbox()
     if box is None:
         return
-    # Most of a layer is empty, and blurring is what costs.
+    # Most of a layer is empty, and blurring is slow.
     margin = int(3 * blur) + 1
     left, top = max(box[0] - margin, 0), max(box[1] - margin, 0)
     layer = layer.crop((left, top, min(box[2] + margin, canvas.width), min(box[3] + margin, canvas.height)))
@@ -47,13 +47,13 @@ def blurred(layer: Image.Image, blur: float) -> Image.Image:
     """An RGBA layer out of focus."""
     if blur < 0.5:
         return layer
-    # Blurring is right on premultiplied colours only: else the edges turn dark.
+    # Blurring needs premultiplied colours: otherwise the edges turn dark.
     return layer.convert("RGBa").filter(ImageFilter.GaussianBlur(blur)).convert("RGBA")
 
 
 def strewn(canvas: Image.Image, faces: Faces, blur: float) -> None:
     """Put faces on the canvas, out of focus by `blur` 256ths of its width."""
-    # The blur hides the pixels, so a coarse layer will do.
+    # The blur hides the pixels, so a coarse layer is sufficient.
     share = 1 if blur < 1.5 else 0.5 if blur < 3.5 else 0.25
     layer = Image.new("RGBA", (int(canvas.width * share), int(canvas.height * share)))
     paint(layer, faces)
@@ -65,7 +65,7 @@ def strewn(canvas: Image.Image, faces: Faces, blur: float) -> None:
 
 
 def bokeh_discs(rng: Rng, canvas: Image.Image, count: int, colours: list[Array], largest: float = 0.09) -> None:
-    """Put the bright discs on the canvas that far lights make in a lens."""
+    """Put bright discs on the canvas, as distant lights make them in a lens."""
     size = canvas.width
     layer = Image.new("RGBA", canvas.size)
     brush = ImageDraw.Draw(layer)
@@ -79,7 +79,7 @@ def bokeh_discs(rng: Rng, canvas: Image.Image, count: int, colours: list[Array],
 
 
 def meadow(rng: Rng, size: int) -> Image.Image:
-    """Grass that gets hazier with the distance."""
+    """Grass that becomes hazier with distance."""
     green = greenery.random_green(rng)
     slope = fall(COARSE, green * rng.uniform(1.0, 1.9) + 0.08, green * rng.uniform(0.5, 1.0))
     canvas = solid(slope * (1 + 0.16 * clouds(rng, COARSE, (4, 9, 20), 0.8))[..., None], size)
@@ -115,7 +115,7 @@ def soil(rng: Rng, size: int) -> Image.Image:
 
 
 def bokeh(rng: Rng, size: int) -> Image.Image:
-    """A far garden, wholly out of focus."""
+    """A distant garden, entirely out of focus."""
     base = pick(rng, [greenery.random_green(rng) * 0.8, jittered(rng, (30, 0.4, 0.4)), jittered(rng, (220, 0.3, 0.35))])
     canvas = solid(base * (1 + 0.3 * clouds(rng, COARSE, (3, 6), 0.7))[..., None], size)
     tints = [greenery.random_green(rng) * 1.5, far_colour(rng), far_colour(rng), np.array([0.95, 0.92, 0.8])]
@@ -169,7 +169,7 @@ def leaves(rng: Rng, size: int) -> Image.Image:
 
 
 def far_colour(rng: Rng) -> Array:
-    """The colour of some far flower or light."""
+    """The colour of a distant flower or light."""
     return rgb(pick(rng, [rng.uniform(0, 60), rng.uniform(280, 360), 48.0, 220.0]), rng.uniform(0.1, 0.8), 0.95)
 
 

@@ -81,7 +81,7 @@ class Rose:
         angle = np.arange(count) * GOLDEN_ANGLE + rng.normal(0, 0.15, count)
         outline = np.ones((1, steps[0] + 1, steps[1] + 1))
         petals = wrap_points(angle, 1.5 - 0.72 * age**0.6, radius, height, outline)
-        # The cup would show the sepals through the gaps between its petals.
+        # The sepals would show through the gaps between the petals of the cup.
         ground = lifted(plate(0.4, -0.1, self.petals[0] * 0.35), -0.2)
         below = [self._sepals(rng), calyx(rng, self.green, 0.22, 0.2), ground]
         return joined([*below, surfaces(petals, self._colour(rng, age, steps))])

@@ -1,6 +1,6 @@
-"""What grows and lies around the flowers: stems, leaves, grass, pebbles and insects.
+"""Objects around the flowers: stems, leaves, grass, pebbles and insects.
 
-All of it is flat, in the picture's own coordinates (fractions, y down), with its shading in the colours.
+All of them are flat, in coordinates of the image (fractions, y down), with their shading in the colours.
 """
 
 from typing import Literal

@@ -1,6 +1,6 @@
 """Flowers of many rays around a head: daisy, sunflower and dandelion.
 
-A species is chosen once a picture (its colours and proportions); its blooms then differ only in the details.
+A species is chosen once per image (its colours and proportions); its blooms then differ only in the details.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,8 @@ from draw_sample.petals import (
     strap,
 )
 
-# Base and tip of the petals, by how often. The classes share most of their colours on purpose.
+# Base and tip of the petals, by weight. The classes share most of their colours, so that colour does not tell them
+# apart.
 DAISY_PETALS: list[tuple[float, Hsv, Hsv]] = [
     (4, (50, 0.06, 0.97), (45, 0.02, 1.0)),
     (2, (320, 0.10, 0.98), (328, 0.45, 0.92)),

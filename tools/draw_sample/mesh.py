@@ -21,7 +21,7 @@ class Faces:
     """Quadrilaterals: corners (F, 4, 3), colours (F, 3) within 0..1, and what to add to each one's depth when sorting.
 
     The third coordinate points to the viewer. A flower is built around the origin with its face along that axis; after
-    `posed`, x and y are fractions of the picture, from its upper left corner.
+    `posed`, x and y are fractions of the image, from its upper left corner.
     """
 
     corners: Array
@@ -31,7 +31,7 @@ class Faces:
 
 @dataclass(frozen=True)
 class Light:
-    """Where the light comes from (a unit vector, screen axes with y up), and how much of it is diffuse, 0..1."""
+    """The direction to the light (a unit vector, screen axes with y up), and its diffuse share, 0..1."""
 
     direction: Array
     ambient: float
@@ -39,7 +39,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a flower stands (fractions of the picture) and where it looks (radians; tilt 0 faces the viewer)."""
+    """The position of a flower (fractions of the image) and its direction (radians; tilt 0 faces the viewer)."""
 
     x: float
     y: float
@@ -50,7 +50,7 @@ class Pose:
 
     @property
     def axis(self) -> Array:
-        """The direction the flower looks at, screen axes with y up."""
+        """The direction that the flower faces, screen axes with y up."""
         return self.matrix[:, 2]
 
     @property
@@ -90,7 +90,7 @@ def surfaces(points: Array, colour: Array, layer: Array | float = 0.0) -> Faces:
 
 
 def posed(faces: Faces, pose: Pose, light: Light) -> Faces:
-    """The faces where the picture shows them, with the light's shading in their colours."""
+    """The faces in coordinates of the image, with the shading by the light in their colours."""
     turned = faces.corners @ pose.matrix.T
     normal = np.cross(turned[:, 2] - turned[:, 0], turned[:, 3] - turned[:, 1])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
@@ -104,7 +104,7 @@ def posed(faces: Faces, pose: Pose, light: Light) -> Faces:
 
 
 def ribbons(paths: Array, half: Array, across: Array, depth: Array | float = 0.0) -> Faces:
-    """P flat bands along paths of the picture.
+    """P flat bands along paths of the image.
 
     Points (P, n+1, 2), half widths (P, n+1), a depth for each, and colours (P or 1, n or 1, m, 3) from side to side.
     """
@@ -125,7 +125,7 @@ def ribbon(path: Array, half: Array, across: Array, depth: float = 0.0) -> Faces
 
 
 def bezier(points: Sequence[Point], steps: int) -> Array:
-    """Cubic curves through the picture, (..., steps + 1, 2), from four control points (..., 2) each."""
+    """Cubic curves through the image, (..., steps + 1, 2), from four control points (..., 2) each."""
     t = np.linspace(0, 1, steps + 1)[:, None]
     a, b, c, d = (np.asarray(point, float)[..., None, :] for point in points)
     curve: Array = (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * b + 3 * t**2 * (1 - t) * c + t**3 * d
@@ -133,7 +133,7 @@ def bezier(points: Sequence[Point], steps: int) -> Array:
 
 
 def paint(layer: Image.Image, faces: Faces) -> None:
-    """Fill the faces into an RGBA picture, the farthest first."""
+    """Fill the faces into an RGBA image, the farthest first."""
     order = np.argsort(faces.corners[:, :, 2].mean(axis=1) + faces.layer, kind="stable")
     outlines = (faces.corners[order, :, :2] * layer.width).reshape(-1, 8).tolist()
     levels = (faces.colour[order].clip(0, 1) * 255).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The surfaces flowers are made of: petals that radiate, petals that wrap around the axis, and discs of seeds."""
+"""The surfaces of flowers: petals that radiate, petals that wrap around the axis, and discs of seeds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ def seed_disc(rng: Rng, radius: float, count: int, dome: float, colours: tuple[A
 
 
 def plate(radius: float, height: float, colour: Array, dome: float = 0.0) -> Faces:
-    """A closed disc beneath seeds or petals, so that nothing behind shows between them."""
+    """A closed disc beneath seeds or petals, so that the background does not show between them."""
     turn = np.linspace(0, 2 * np.pi, 25)
     reach = np.linspace(0, radius, 5)[:, None]
     points = np.stack(
@@ -158,5 +158,5 @@ def needles(start: Array, end: Array, width: float, colour: Array) -> Faces:
 
 
 def lifted(faces: Faces, step: float) -> Faces:
-    """The same faces drawn later than their depth asks, or earlier: a disc covers the roots of the petals around it."""
+    """The same faces, drawn later or earlier than their depth: a disc covers the roots of the petals around it."""
     return Faces(faces.corners, faces.colour, faces.layer + step)

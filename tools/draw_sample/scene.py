@@ -1,4 +1,4 @@
-"""One picture: a backdrop, flowers of one class with their stems and leaves, whatever is in the way, and the light."""
+"""One image: a backdrop, flowers of one class with their stems and leaves, objects in front of them, and the light."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ HABITS: dict[str, Habit] = {
     "tulips": Habit(Tulip.species, "blade", (0.8, 1.75), 0.85, 0.085),
 }
 LABELS = tuple(HABITS)
-# A photo's highlights fade instead of clipping: levels up to HEADROOM times white are bent into the range.
+# Highlights of a photograph fade instead of clipping: levels up to HEADROOM times white are bent into the range.
 HEADROOM = 1.4
 TONES = [
     round(255 * (level if level < 0.7 else 0.7 + 0.3 * (1 - np.exp((0.7 - level) / 0.3))))
@@ -56,7 +56,7 @@ TONES = [
 
 
 def compose(label: str, rng: Rng, size: int) -> Image.Image:
-    """A picture of one or more flowers of the class, size × size, RGB."""
+    """An image of one or more flowers of the class, size × size, RGB."""
     habit = HABITS[label]
     species = habit.species(rng)
     light = random_light(rng)
@@ -78,7 +78,7 @@ def random_light(rng: Rng) -> Light:
 
 
 def poses(rng: Rng, habit: Habit) -> list[Pose]:
-    """Where the flowers stand, the smallest (farthest) first."""
+    """Positions of the flowers, the smallest (farthest) first."""
     count = pick(rng, [1, 2, 3, 4, 6], [10, 5, 4, 2, 1])
     largest = rng.uniform(0.15, 0.42) if count == 1 else rng.uniform(0.12, 0.33) * (1 if count < 4 else 0.8)
     found: list[Pose] = []
@@ -106,7 +106,7 @@ def plant(rng: Rng, canvas: Image.Image, habit: Habit, species: Species, pose: P
 
 
 def stalk(rng: Rng, habit: Habit, species: Species, pose: Pose) -> Faces:
-    """Stem and leaves, in the picture's coordinates."""
+    """Stem and leaves, in the image's coordinates."""
     axis = pose.axis
     root = (pose.x - axis[0] * pose.radius * 0.3, pose.y + axis[1] * pose.radius * 0.3)
     if habit.leaf == "blade":
@@ -134,7 +134,7 @@ def cast_shadow(rng: Rng, canvas: Image.Image, layer: Image.Image, light: Light,
 
 
 def surround(rng: Rng, canvas: Image.Image, light: Light) -> None:
-    """Put far flowers of no certain kind, leaves and grass behind the subject."""
+    """Put distant flowers of no particular kind, leaves and grass behind the subject."""
     if rng.random() < 0.45:
         far = [far_flower(rng, light) for _ in range(int(rng.integers(2, 8)))]
         strewn(canvas, joined(far), rng.uniform(2, 5))
@@ -146,7 +146,7 @@ def surround(rng: Rng, canvas: Image.Image, light: Light) -> None:
 
 
 def far_flower(rng: Rng, light: Light) -> Faces:
-    """A small flower that could be anything."""
+    """A small flower of no particular kind."""
     steps, count = (4, 3), int(rng.integers(5, 14))
     rays = Rays(np.arange(count) * 2 * np.pi / count, 0.8, rng.uniform(0.2, 0.4), rng.uniform(0, 0.9), -0.4)
     tint = far_colour(rng)
@@ -170,18 +170,18 @@ def obstruct(rng: Rng, canvas: Image.Image) -> None:
         strewn(canvas, greenery.leaf(rng, (side, rng.uniform(0.3, 1)), angle, 0.6, "ovate", green), rng.uniform(4, 8))
 
 
-def developed(rng: Rng, picture: Image.Image) -> Image.Image:
-    """The finished photo: dappled light, falloff, colour cast, exposure and grain."""
-    size = picture.width
+def developed(rng: Rng, image: Image.Image) -> Image.Image:
+    """The finished image: dappled light, falloff, colour cast, exposure and grain."""
+    size = image.width
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
     lean = rng.normal(0, 0.07, 2)
     exposure = (1 + lean[0] * x + lean[1] * y - rng.uniform(0, 0.15) * (x**2 + y**2)) * rng.uniform(0.85, 1.2)
     if rng.random() < 0.3:
         exposure *= 1 + 0.25 * np.tanh(clouds(rng, 64, (4, 9), 0.7) * 1.5)
-    # Saturation and cast in one matrix, so that the picture is passed over once.
+    # Saturation and cast in one matrix, so that one pass over the image is enough.
     saturation = rng.uniform(0.85, 1.2)
     mix = (saturation * np.eye(3) + (1 - saturation) / 3) * rng.normal(1, [0.05, 0.02, 0.06]) / 255
-    canvas = np.asarray(picture, np.float32) @ mix.astype(np.float32)
+    canvas = np.asarray(image, np.float32) @ mix.astype(np.float32)
     canvas *= enlarged(exposure, size)[..., None].astype(np.float32)
     canvas += rng.standard_normal((size, size, 1), np.float32) * np.float32(rng.uniform(0.004, 0.011))
     canvas += np.float32(rng.uniform(0, 0.05))

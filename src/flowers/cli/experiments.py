@@ -1,4 +1,4 @@
-"""Commands that look for better models and tell which one is better."""
+"""Commands that search for better models and compare them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +35,7 @@ def tune(
     ] = None,
     study: Annotated[str | None, typer.Option(help="The study's name (default: the latest of the data set).")] = None,
     new: Annotated[bool, typer.Option("--new", help="Begin another study.")] = False,
-    apply: Annotated[bool, typer.Option("--apply", help="Write the winner into params.yaml.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the best trial's values into params.yaml.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite values that no commit holds.")] = False,
 ) -> None:
     """Search for better parameters with Optuna; the same command resumes a study, or shares it in another terminal."""
@@ -53,13 +53,13 @@ def compare(
     results: Annotated[
         list[str],
         typer.Argument(
-            help="A run's name, id or alias, a DVC experiment, a git revision, or workspace; the first is the measure."
+            help="A run's name, id or alias, a DVC experiment, a git revision, or workspace; the first is the baseline."
         ),
     ],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page with pictures, too.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write an HTML page with images.")] = None,
 ) -> None:
-    """Compare results on the same photos: what differs, by how much, and whether chance explains it."""
+    """Compare results on the same test images: what differs, by how much, and whether it is significant."""
     from flowers.runs.compare import run
 
     run.compare(results, markdown, html)
@@ -69,7 +69,7 @@ def compare(
 def report(
     against: Annotated[str, typer.Option(help="What to compare with, as `flowers compare` names it.")] = "main",
 ) -> None:
-    """Write build/report.md for a pull request: this result against another one, and pictures."""
+    """Write build/report.md for a pull request: this result compared with another one, and figures."""
     from flowers.runs.compare import pull_request
 
     pull_request.write(against)
@@ -78,9 +78,11 @@ def report(
 @app.command(rich_help_panel=EXPERIMENTS)
 def promote(
     run: Annotated[str, typer.Argument(help="A run's name, id or alias.")],
-    force: Annotated[str | None, typer.Option(metavar="REASON", help="Whatever the checks say; it is kept.")] = None,
+    force: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Promote even if a check fails; the reason is kept.")
+    ] = None,
 ) -> None:
-    """Register a run's model as champion if it beats the one that is, by validation photos alone."""
+    """Register a run's model as champion if it is better than the champion on the validation images."""
     from flowers.config import params
     from flowers.runs.promote import run as promotion
 
@@ -90,10 +92,10 @@ def promote(
 @app.command(rich_help_panel=EXPERIMENTS)
 def reproduce(
     run: Annotated[str, typer.Argument(help="A run's name, id or alias.")],
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary worktree, and say where it is.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Compute the activations anew, too.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary worktree, and print where it is.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Also compute the activations anew.")] = False,
 ) -> None:
-    """Make a run again from its commit, data and parameters, and compare it file by file (status 1: it differs)."""
+    """Make a run again from its commit, data and parameters, and compare the outputs (status 1: they differ)."""
     from flowers.runs.reproduce import run as reproduction
 
     raise typer.Exit(reproduction.reproduce(run, keep, fresh))

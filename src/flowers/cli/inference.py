@@ -1,4 +1,4 @@
-"""Commands that put a trained model to work."""
+"""Commands for inference with a trained model."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,8 +10,8 @@ from flowers.cli.app import INFERENCE, app
 
 @app.command(rich_help_panel=INFERENCE)
 def predict(
-    photos: Annotated[
-        list[str], typer.Argument(help="Photos, folders of photos, or - for one photo on standard input.")
+    images: Annotated[
+        list[str], typer.Argument(help="Images, folders of images, or - for one image on standard input.")
     ],
     model: Annotated[
         str | None,
@@ -21,27 +21,30 @@ def predict(
     ] = None,
     format: Annotated[
         Literal["table", "csv", "jsonl"] | None,
-        typer.Option(help="How answers are printed (on a terminal as a table, else as CSV)."),
+        typer.Option(help="Form of the output (default: a table on a terminal, else CSV)."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Less probable answers are unsure (the model's own).", min=0, max=1)
+        float | None,
+        typer.Option(help="Less probable predictions have low confidence (default: the model's own).", min=0, max=1),
     ] = None,
     every_class: Annotated[
-        bool, typer.Option("--every-class", help="The probabilities of all classes, too (CSV and JSON lines).")
+        bool, typer.Option("--every-class", help="Add the probability of each class (CSV and JSON lines).")
     ] = False,
     explain: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Write pictures there of what speaks for each answer (Grad-CAM)."),
+        typer.Option(
+            metavar="FOLDER", help="Write an overlay of the supporting regions of each image (Grad-CAM) there."
+        ),
     ] = None,
 ) -> None:
-    """Name the flowers on photos (status 1: some could not be read)."""
-    if photos.count("-") > 1:
-        raise typer.BadParameter("standard input (-) holds one photo", param_hint="PHOTOS")
+    """Name the flowers on images (exit status 1: some could not be read)."""
+    if images.count("-") > 1:
+        raise typer.BadParameter("standard input (-) holds one image", param_hint="IMAGES")
     from flowers.config import params
     from flowers.serving import predict as serving
 
     options = serving.Options(model, format, threshold, every_class, explain)
-    raise typer.Exit(serving.predict(photos, options, params.load))
+    raise typer.Exit(serving.predict(images, options, params.load))
 
 
 @app.command(rich_help_panel=INFERENCE)
@@ -54,10 +57,10 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
     examples: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Photos, <class>/<file>, of which the page shows ten to everybody."),
+        typer.Option(metavar="FOLDER", help="Images, <class>/<file>; the page offers ten of them as examples."),
     ] = None,
 ) -> None:
-    """Answer photos over HTTP: a page for people, POST /predict and MLflow's protocol; /docs shows how to ask."""
+    """Serve predictions over HTTP: a web page, POST /predict and POST /explain (described at /openapi.json)."""
     from flowers.config import params
     from flowers.serving.http import server
 

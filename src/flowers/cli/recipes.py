@@ -1,4 +1,4 @@
-"""Commands on recipes: values of params.yaml that go together, with what was measured of them."""
+"""Commands on recipes: values of params.yaml that go together, with their measured scores."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ import typer
 from flowers.cli.app import EXPERIMENTS, app
 
 recipe = typer.Typer(
-    help="Values of params.yaml that go together, from recipes/, and what they reached: list, show, use.",
+    help="Values of params.yaml that go together, from recipes/, with their measured scores: list, show, use.",
     no_args_is_help=True,
 )
 app.add_typer(recipe, name="recipe", rich_help_panel=EXPERIMENTS)
@@ -17,7 +17,7 @@ Name = Annotated[str, typer.Argument(help="A recipe, as `flowers recipe list` na
 
 @recipe.command("list")
 def list_all() -> None:
-    """Print every recipe: what it is, and what it reached on which photos."""
+    """Print every recipe: its description, and its scores on each data set."""
     from flowers.runs import recipe_tables
 
     recipe_tables.show_all()
@@ -27,10 +27,10 @@ def list_all() -> None:
 def show_one(
     name: Name,
     options: Annotated[
-        bool, typer.Option("--set", help="Print only the options of `dvc exp run` that make it this recipe.")
+        bool, typer.Option("--set", help="Print only the options for `dvc exp run`.")
     ] = False,
 ) -> None:
-    """Print one recipe: how it was measured, the parameters that it changes, and what to type next."""
+    """Print one recipe: its measurements, the parameters that it changes, and what to type next."""
     from flowers.config.recipes import use
     from flowers.runs import recipe_tables
 
@@ -40,9 +40,9 @@ def show_one(
 @recipe.command("use")
 def use_one(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="Even over values that no commit holds.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite values that no commit holds.")] = False,
 ) -> None:
-    """Write a recipe's values into params.yaml; parameters that it does not name become the defaults again."""
+    """Write a recipe's values into params.yaml; all other parameters are reset to their defaults."""
     from flowers.config.recipes import use
 
     use.use(name, force)

@@ -52,7 +52,8 @@ def note_use(arrays: Iterable[Path]) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left in the folder of activations, whose lock is held."""
-    for file in _unfinished_activations(folder):
+    orphans = [array for array in folder.glob(f"{_STORES}/*/*.npy") if not array.with_suffix(".json").exists()]
+    for file in [*folder.glob(f"{_STORES}/*/*.partial"), *orphans]:
         with contextlib.suppress(PermissionError):  # Windows keeps what somebody has mapped
             file.unlink(missing_ok=True)
 
@@ -60,22 +61,21 @@ def remove_unfinished(folder: Path) -> None:
 def evict(folder: Path, in_use: set[Path], allowed: int, room: int = 0) -> None:
     """Remove the least recently used shards until all take at most `allowed` bytes; those `in_use` (arrays) stay.
 
-    With `room`, that many bytes more are made free, for what is about to be computed.
-
-    The lock of the folder is held. A process that has a removed shard mapped reads on in it.
+    `room` bytes more are freed for what is about to be computed. The lock of the folder is held. A process that has a
+    removed shard mapped can still read it.
     """
     shards = sorted(_shards(folder), key=lambda shard: (shard.used, shard.array))
     excess = sum(shard.size for shard in shards) + room - allowed
     removed = 0
     for shard in shards:
         if removed < excess and shard.array not in in_use:
-            with contextlib.suppress(PermissionError):  # as above; an array without description goes another time
-                shard.description.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # as above; the array is removed as unfinished later
+                shard.array.with_suffix(".json").unlink(missing_ok=True)
                 shard.array.unlink(missing_ok=True)
                 removed += shard.size
     shown = filesize.decimal(allowed)
     if removed:
-        console.say(f"Removed {filesize.decimal(removed)} of the longest unused activations ({LIMIT} is {shown})")
+        console.say(f"Removed {filesize.decimal(removed)} of the least recently used activations ({LIMIT} is {shown})")
     needed = sum(shard.size for shard in shards if shard.array in in_use)
     if needed > allowed and not room:
         console.warn(
@@ -85,7 +85,7 @@ def evict(folder: Path, in_use: set[Path], allowed: int, room: int = 0) -> None:
 
 
 def clear(kind: Kind | Literal["all"]) -> None:
-    """Remove what the cache holds of a kind, and print the bytes freed; a process that adds to it is waited for."""
+    """Remove a kind from the cache and print the bytes freed; waits for a process that adds to it."""
     for each, remove in _REMOVE.items():
         if kind in (each, "all"):
             print(f"{each}: {remove(paths.cache_folder() / each):,} bytes freed")
@@ -102,34 +102,28 @@ def show() -> None:
 
 @dataclass(frozen=True)
 class _Shard:
-    """Activations on disk: the array (.npy) and its description (.json), whose time is that of its last use."""
+    """Activations on disk: the array (.npy) and its description (.json), whose time is that of its last use.
+
+    The description is written last and removed first: an array without it does not count.
+    """
 
     array: Path
     size: int  # of both
     used: float  # seconds since 1970
 
-    @property
-    def description(self) -> Path:
-        """Written last and removed first: an array without it does not count."""
-        return self.array.with_suffix(".json")
-
 
 def _remove_archives(folder: Path) -> int:
-    names = {file.name for file in _archive_files(folder)}
+    names = {file.name for file in folder.glob("[!.]*") if file.is_file()}
     names |= {staging.name[1:].removesuffix(".part") for staging in folder.glob(".*.part")}
     freed = 0
     for name in sorted(names):
-        with locks.held(folder / f".{name}.lock", f"waiting for another process that is fetching {name}"):
+        with locks.held(folder / f".{name}.lock", f"waiting for another process that fetches {name}"):
             freed += sum(_remove(place) for place in (folder / name, folder / f".{name}.part"))
     return freed
 
 
-def _archive_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*") if file.is_file() and not file.name.startswith("."))
-
-
 def _remove_weights(folder: Path) -> int:
-    """They are put in place whole and without a lock; a temporary file of the last minutes may be somebody's."""
+    """Weights are put in place whole, without a lock; a recent temporary file may still be written by a process."""
     long_ago = time.time() - _WRITTEN_BY_NOW
     abandoned = [file for file in folder.glob(".weights-*.npz") if file.stat().st_mtime < long_ago]
     return sum(_remove(file) for file in (*folder.glob("resnet50-*.npz"), *abandoned))
@@ -151,15 +145,9 @@ _REMOVE: dict[Kind, Callable[[Path], int]] = {
 
 def _shards(folder: Path) -> Iterator[_Shard]:
     for description in folder.glob(f"{_STORES}/*/*.json"):
-        with contextlib.suppress(FileNotFoundError):  # gone while the others were listed
+        with contextlib.suppress(FileNotFoundError):  # another process removed it meanwhile
             used, array = description.stat().st_mtime, description.with_suffix(".npy")
             yield _Shard(array, _size(description) + _size(array), used)
-
-
-def _unfinished_activations(folder: Path) -> list[Path]:
-    arrays = folder.glob(f"{_STORES}/*/*.npy")
-    orphans = [array for array in arrays if not array.with_suffix(".json").exists()]
-    return [*folder.glob(f"{_STORES}/*/*.partial"), *orphans]
 
 
 def _remove(place: Path) -> int:
@@ -173,7 +161,7 @@ def _remove(place: Path) -> int:
 
 
 def _size(place: Path) -> int:
-    """Bytes in a file, or in all files of a folder; none in what has just gone."""
+    """Bytes in a file, or in all files of a folder; 0 if another process removed it meanwhile."""
     if place.is_dir():
         return sum(_size(file) for file in place.rglob("*") if not file.is_dir())
     try:

@@ -1,4 +1,4 @@
-"""What the terminal shows: plain lines and progress bars on standard error, results on standard output."""
+"""Terminal output: lines and progress bars on standard error, which leaves standard output to results."""
 
 import contextlib
 import contextvars
@@ -29,7 +29,7 @@ def fail(message: str) -> None:
 
 
 def progress_bar(total: int | None, description: str, unit: str, done: int = 0) -> "tqdm.tqdm[Any]":
-    """A progress bar on standard error (nothing is drawn where that is not a terminal); it begins at `done`."""
+    """A progress bar on standard error, drawn only if that is a terminal; it begins at `done`."""
     import tqdm
 
     hidden = True if _no_bars.get() else None
@@ -40,7 +40,7 @@ def progress_bar(total: int | None, description: str, unit: str, done: int = 0) 
 
 @contextlib.contextmanager
 def without_progress() -> Iterator[None]:
-    """No progress bars in here: something else shows how far it is."""
+    """Hide the progress bars of this block, for a caller that shows the progress itself."""
     before = _no_bars.set(True)
     try:
         yield
@@ -48,7 +48,7 @@ def without_progress() -> Iterator[None]:
         _no_bars.reset(before)
 
 
-def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "photos") -> Iterator[T]:
+def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "images") -> Iterator[T]:
     """Iterate with a progress bar."""
     with progress_bar(total, description, unit) as bar:
         for item in items:
@@ -59,6 +59,6 @@ def progress(items: Iterable[T], description: str, total: int | None = None, uni
 def _print(message: str, style: str | None = None) -> None:
     import rich.console
 
-    # Without emoji: `:rose:` in the name of a file is its name.
+    # Without emoji and markup: `:rose:` and `[red]` are parts of file names.
     terminal = rich.console.Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     terminal.print(message, style=style, markup=False)

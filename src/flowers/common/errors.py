@@ -1,8 +1,8 @@
-"""The one exception that is meant for the person at the terminal."""
+"""The exception whose text is an error message for the user."""
 
 
 class UserError(Exception):
-    """Something the user can mend: the text names the file or key, and the remedy, in one or two lines.
+    """An error that the user can correct: the text names the file or key, and the remedy, in one or two lines.
 
-    The command line prints it without a stack trace and ends with exit status 1.
+    The command line prints it without a stack trace and exits with status 1.
     """

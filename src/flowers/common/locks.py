@@ -1,4 +1,4 @@
-"""One process at a time, between all processes of a machine."""
+"""Locks between the processes of a machine."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,10 @@ from flowers.common import console
 
 @contextlib.contextmanager
 def held(path: Path, waiting: str) -> Iterator[None]:
-    """Hold the lock file at `path`; where another process does, say `waiting` and wait. The dead hold nothing."""
+    """Hold the lock file at `path`; while another process holds it, print `waiting` and wait.
+
+    The operating system releases the lock of a process that ends.
+    """
     import filelock
 
     lock = filelock.FileLock(path)

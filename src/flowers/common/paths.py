@@ -1,4 +1,4 @@
-"""Where each stage's outputs live, relative to the root of the checkout; and the user's cache folder."""
+"""Paths of the stages' outputs, relative to the root of the checkout, and the user's cache folder."""
 
 import os
 from pathlib import Path
@@ -20,23 +20,23 @@ SPLIT_REPORT = BUILD / "split.json"  # class counts, duplicates and near-duplica
 
 # train
 MODEL = BUILD / "model"
-HISTORY = BUILD / "history.csv"  # one row an epoch
-CHECKPOINT = BUILD / "checkpoint"  # only while a training runs, or was interrupted
+HISTORY = BUILD / "history.csv"  # one row per epoch
+CHECKPOINT = BUILD / "checkpoint"  # exists while a training runs or is interrupted
 
 # evaluate
 EVALUATION = BUILD / "evaluation"
 METRICS = EVALUATION / "metrics.json"
 INTERVALS = EVALUATION / "intervals.json"  # score -> [low, high]
 PREDICTIONS = EVALUATION / "predictions.csv"  # path, sha256, label, predicted, probability, p(<class>)...
-VALIDATION = EVALUATION / "validation.csv"  # the same of the validation photos, or of some where they were trained on
-CALIBRATION = EVALUATION / "calibration.json"  # temperature, and how well probabilities mean what they say
+VALIDATION = EVALUATION / "validation.csv"  # the same of validation images, or of some training images with train+val
+CALIBRATION = EVALUATION / "calibration.json"  # temperature and calibration errors
 PER_CLASS = EVALUATION / "per_class.csv"
 CONFUSION = EVALUATION / "confusion.csv"
 CONFUSION_PICTURE = EVALUATION / "confusion.png"
 CURVES_PICTURE = EVALUATION / "curves.png"
 PER_CLASS_PICTURE = EVALUATION / "per_class.png"
 RELIABILITY_PICTURE = EVALUATION / "reliability.png"
-REPORT = EVALUATION / "report.html"  # all of the above on one page, with photos
+REPORT = EVALUATION / "report.html"  # all of the above on one page, with images
 
 # check
 CHECK_PAGE = BUILD / "check.html"
@@ -45,11 +45,11 @@ DOUBTFUL = BUILD / "doubtful.csv"  # path, label, subset, p_label, suggested, p_
 # track, tune
 TRACKING = Path("tracking")  # the local MLflow store: git-ignored, may be deleted at any time
 TRACKING_MARKER = TRACKING / "published.json"
-STUDIES = TRACKING / "studies.journal"  # Optuna's, where no other storage is named
+STUDIES = TRACKING / "studies.journal"  # Optuna's default storage
 
 
 def cache_folder() -> Path:
-    """The user's cache for archives, weights and activations: `FLOWERS_CACHE`, else the platform's cache folder."""
+    """The user's cache of archives, weights and activations: `FLOWERS_CACHE`, else the platform's cache folder."""
     if folder := os.environ.get("FLOWERS_CACHE"):
         return Path(folder)
     import platformdirs

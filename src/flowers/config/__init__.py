@@ -1,1 +1,1 @@
-"""params.yaml as strict typed parameters, its editing, recipes, and the constants that values are checked against."""
+"""params.yaml as strict typed objects, its editing, recipes, and the constants that values are checked against."""

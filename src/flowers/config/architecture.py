@@ -1,4 +1,4 @@
-"""The constants of ResNet50 that parameters are checked against; the network itself is described in model/resnet.py."""
+"""The constants of ResNet50 that parameters are checked against; model/resnet.py describes the network."""
 
 RESIDUAL_BLOCKS = 16
 CONV5_BLOCKS = 3  # of the last stage, conv5

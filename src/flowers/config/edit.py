@@ -1,4 +1,4 @@
-"""Write values into params.yaml, whose comments and order stay; and find edits that git does not hold yet."""
+"""Write values into params.yaml, keeping its comments and order, and find the edits that no git commit holds."""
 
 import json
 import shutil
@@ -7,34 +7,33 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowers.common import paths
 from flowers.common.errors import UserError
+from flowers.config import params
+
+if TYPE_CHECKING:
+    from ruamel.yaml import YAML
 
 
 def write(values: Mapping[str, Any], path: Path = paths.PARAMS) -> None:
-    """Give these keys ('head.dropout') these values in a parameter file; comments, order and other values stay.
+    """Set keys such as 'head.dropout' in a parameter file; comments, order and all other values stay.
 
     A value is a bool, int, float, str, None, or a list or tuple of ints. The file is replaced in one step. Raises
     UserError, and leaves the file as it is, if it lacks a key or cannot be read or written.
     """
     yaml = _round_trip()
-    document = _parsed(yaml, _read(path), path)
+    document = params.read(path, yaml)
     changed = False
-    for name, new in values.items():
+    for name, value in values.items():
         section, _, key = name.partition(".")
-        content = document.get(section) if isinstance(document, dict) else None
-        if not isinstance(content, dict) or key not in content:
+        if key not in _section(document, section):
             raise UserError(f"{path}: key '{name}' is missing")
-        value = list(new) if isinstance(new, tuple) else new
-        if repr(_plain(content[key])) == repr(value):  # 1, 1.0 and True differ
-            continue
-        changed = True
-        if isinstance(value, list) and isinstance(content[key], list):
-            _replace_list(content, key, value)
-        else:
-            content[key] = value
+        new = list(value) if isinstance(value, tuple) else value
+        if document[section][key] != new:
+            _set(document[section], key, new)
+            changed = True
     if changed:
         stream = StringIO()
         yaml.dump(document, stream)
@@ -42,45 +41,48 @@ def write(values: Mapping[str, Any], path: Path = paths.PARAMS) -> None:
 
 
 def uncommitted(names: Iterable[str], path: Path = paths.PARAMS) -> dict[str, tuple[Any, Any]]:
-    """Of these keys, those with another value than in git's last commit: name -> (committed, now); None if missing.
+    """Of these keys, those whose value differs from git's last commit: name -> (committed, now); None if missing.
 
     Empty without git or a commit that has the file. Raises UserError if the file cannot be read.
     """
     committed = _committed(path)
     if committed is None:
         return {}
-    now = _parsed(_safe(), _read(path), path)
+    now = params.read(path)
     pairs = {name: (_value(committed, name), _value(now, name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def refuse(edits: Mapping[str, tuple[Any, Any]], path: Path = paths.PARAMS) -> None:
-    """Raise UserError if there are edits: name -> (what is kept elsewhere, now)."""
+    """Raise UserError if there are edits: name -> (committed value, value now)."""
     if edits:
         changes = ", ".join(f"{name} ({written(before)}, now {written(now)})" for name, (before, now) in edits.items())
         raise UserError(f"{path} has edits that no commit holds: {changes}. Commit them, or add --force")
 
 
 def written(value: Any) -> str:
-    """A value as a person writes it into a parameter file: '[256, 128]', 'true', 'null', '1e-05', 'imagenet'."""
+    """A value as text for a person or a shell: '[256, 128]', 'true', 'null', '1e-05', 'imagenet'."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _safe() -> Any:
-    from ruamel.yaml import YAML
-
-    return YAML(typ="safe", pure=True)
-
-
-def _round_trip() -> Any:
+def _round_trip() -> "YAML":
+    """Reader and writer that keep comments, order and quotes, and write null and floats for every reader of YAML."""
     from ruamel.yaml import YAML
     from ruamel.yaml.representer import RoundTripRepresenter
 
-    class Representer(RoundTripRepresenter):  # one of our own: representers are added to the class
+    class Representer(RoundTripRepresenter):  # a subclass, because representers are added to the class
         pass
 
-    Representer.add_representer(type(None), _represent_none)
-    Representer.add_representer(float, _represent_float)
+    def represent_none(representer: Any, _: None) -> Any:
+        return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+    def represent_float(representer: Any, value: float) -> Any:
+        text = repr(value)  # readers of YAML 1.1 take 1e-05 for a string
+        text = text if "." in text else text.replace("e", ".0e")
+        return representer.represent_scalar("tag:yaml.org,2002:float", text)
+
+    Representer.add_representer(type(None), represent_none)
+    Representer.add_representer(float, represent_float)
     yaml = YAML()
     yaml.Representer = Representer
     yaml.preserve_quotes = True
@@ -88,63 +90,45 @@ def _round_trip() -> Any:
     return yaml
 
 
-def _represent_none(representer: Any, _: None) -> Any:
-    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+def _set(section: Any, key: str, value: Any) -> None:
+    """Replace a value of a ruamel mapping; a list is in block style, because `dvc exp run -S` breaks other lists.
 
+    ruamel keeps the comment and the blank lines after a value with the last item of a list in block style, and else
+    with the key; they move along.
+    """
+    from ruamel.yaml.comments import CommentedSeq
 
-def _represent_float(representer: Any, value: float) -> Any:
-    text = repr(value)
-    # 1e-05 is a string to readers of YAML 1.1.
-    return representer.represent_scalar("tag:yaml.org,2002:float", text if "." in text else text.replace("e", ".0e"))
-
-
-def _replace_list(content: Any, key: str, value: list[int]) -> None:
-    """Replace the items of a list; a comment behind its last item, and the lines after it, follow the new last one."""
-    items = content[key]
-    after = items.ca.items.pop(len(items) - 1, None)
-    items[:] = value
-    if not value:
-        items.fa.set_flow_style()  # []
-    if after and value:
-        items.ca.items[len(value) - 1] = after
+    old, of_keys = section[key], section.ca.items
+    after = None
+    if _in_block_style(old):
+        after = old.ca.items.pop(len(old) - 1, [None])[0]
+    elif key in of_keys:
+        after = of_keys.pop(key)[2]
+    section[key] = new = CommentedSeq(value) if isinstance(value, list) else value
+    if after and _in_block_style(new):
+        new.ca.items[len(new) - 1] = [after, None, None, None]
     elif after:
-        content.ca.items[key] = [None, None, after[0], None]
+        if beside := of_keys.get(key):  # a comment on the line of the key
+            after.value = f"{beside[2].value.rstrip()} {after.value}"
+        of_keys[key] = [None, None, after, None]
 
 
-def _plain(value: Any) -> Any:
-    """A value of a round-trip document as a plain Python one."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
+def _in_block_style(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and not value.fa.flow_style()  # type: ignore[attr-defined]
+
+
+def _section(document: Any, name: str) -> Mapping[str, Any]:
+    content = document.get(name) if isinstance(document, dict) else None
+    return content if isinstance(content, dict) else {}
 
 
 def _value(document: Any, name: str) -> Any:
-    section, _, entry = name.partition(".")
-    content = document.get(section) if isinstance(document, dict) else None
-    return content.get(entry) if isinstance(content, dict) else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-
-
-def _parsed(yaml: Any, text: str, path: Path) -> Any:
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return yaml.load(text)
-    except YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    section, _, key = name.partition(".")
+    return _section(document, section).get(key)
 
 
 def _replace(path: Path, text: str) -> None:
-    target = path.resolve()  # a link stays one
+    target = path.resolve()  # keeps a symbolic link
     temporary = None
     try:
         with (
@@ -163,13 +147,14 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _committed(path: Path) -> Any:
-    """The content of the file in git's last commit; None if that is not known."""
-    git, target = shutil.which("git"), path.resolve()
-    if not git:
-        return None
-    command = [git, "show", f"HEAD:./{target.name}"]
+    """The content of the file in git's last commit; None if there is none."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    target = path.resolve()
+    command = ["git", "show", f"HEAD:./{target.name}"]
     try:
         done = subprocess.run(command, cwd=target.parent, capture_output=True, check=False, timeout=60)
-        return _parsed(_safe(), done.stdout.decode("utf-8"), path) if done.returncode == 0 else None
-    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError, UserError):
+        return YAML(typ="safe").load(done.stdout.decode("utf-8")) if done.returncode == 0 else None
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError, YAMLError):
         return None

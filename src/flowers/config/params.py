@@ -1,12 +1,12 @@
 """params.yaml as strict typed objects: an unknown key, a wrong type or a value out of range is an error that names it.
 
-No parameter of the pipeline has a default here. Every value stands in params.yaml, where DVC tracks it key by key, so
-this module only checks and never decides a result.
+No parameter of the pipeline has a default here. Every value is in params.yaml, where DVC tracks it key by key, so this
+module checks values and never decides a result. docs/parameters.md is made from the descriptions.
 """
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -15,15 +15,18 @@ from flowers.common.errors import UserError
 from flowers.config import validation_errors
 from flowers.config.architecture import CONV5_BLOCKS, RESIDUAL_BLOCKS, STRIDE
 
+if TYPE_CHECKING:
+    from ruamel.yaml import YAML
+
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Side = Annotated[int, Field(ge=96, le=640, multiple_of=STRIDE)]  # of the network's input, in pixels
+Side = Annotated[int, Field(ge=96, le=640, multiple_of=STRIDE)]  # of an input image, in pixels
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
-DECIDE_NO_RESULT = ("promote", "tune")  # sections about results, of which no stage reads anything
+DECIDE_NO_RESULT = ("promote", "tune")  # sections that no stage reads
 
 
 class _Section(BaseModel):
@@ -31,22 +34,33 @@ class _Section(BaseModel):
 
 
 class DatasetParams(_Section):
-    """Which photos: a name of the catalogue; for `local`, the folder; and where to fetch archives instead."""
+    """The images: a data set of the catalogue; for `local`, its folder; and another place to fetch archives from."""
 
-    name: str
-    path: str
-    mirror: str | None
-    bad_images: Literal["skip", "refuse"]
+    name: str = Field(description="a data set: `local`, `oxford_flowers102`, `flower_photos` or `flowers_recognition`")
+    path: str = Field(
+        description="of `local`: `data.yaml` for `data/` as `data.dvc` versions it, or the absolute path of a folder "
+        "`<class>/<image>` or `{train,val,test}/<class>/<image>` (the official split)"
+    )
+    mirror: str | None = Field(
+        description="another base address, or a folder, for the archives of the other data sets; checksums still apply"
+    )
+    bad_images: Literal["skip", "refuse"] = Field(
+        description="`skip` images that cannot be read (listed in `build/skipped.csv`), or raise an error"
+    )
 
 
 class SplitParams(_Section):
-    """How photos are dealt to train, val and test."""
+    """How images are assigned to train, val and test."""
 
-    method: Literal["auto", "random", "official"]
-    train: Fraction
-    val: Fraction
-    test: Fraction
-    seed: Seed
+    method: Literal["auto", "random", "official"] = Field(
+        description="`random` is stratified by class; `auto` is `official` if the data set has a split, else `random`"
+    )
+    train: Fraction = Field(description="fraction of each class for training; the three fractions add up to 1")
+    val: Fraction = Field(description="fraction of each class for validation")
+    test: Fraction = Field(description="fraction of each class for testing")
+    seed: Seed = Field(
+        description="another seed gives another random split; one image more moves only those at the boundaries"
+    )
 
     @model_validator(mode="after")
     def _fractions_add_up(self) -> "SplitParams":
@@ -59,29 +73,47 @@ class SplitParams(_Section):
 
 
 class ModelParams(_Section):
-    """The ResNet50: its weights, which residual blocks from the top are trained too and how, and the precision."""
+    """The ResNet50 backbone: its weights, how many residual blocks are unfrozen, its input and its precision."""
 
-    weights: str
-    unfreeze_blocks: Annotated[int, Field(ge=0, le=RESIDUAL_BLOCKS)]
-    train_batch_norm: bool
-    mirror: bool
-    input_size: Side
-    precision: Literal["auto", "float32", "bfloat16"]
+    weights: str = Field(description="`imagenet`, `random`, or a file with Keras's ImageNet weights (`.h5` or `.npz`)")
+    unfreeze_blocks: int = Field(
+        ge=0, le=RESIDUAL_BLOCKS, description="number of unfrozen residual blocks, counted from the output"
+    )
+    train_batch_norm: bool = Field(
+        description="train scale and shift of BatchNorm in the unfrozen blocks; its statistics stay fixed"
+    )
+    mirror: bool = Field(
+        description="average the logits of an image and its mirror image (test-time flip), in twice the time"
+    )
+    input_size: Side = Field(description="side of the network's input in pixels; 288 costs 1.65 times as much as 224")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        description="number format of the convolutions: `auto` is bfloat16 if the GPU or processor multiplies in it"
+    )
 
 
 class HeadParams(_Section):
     """The classifier on the pooled features: hidden Dense layers with ReLU, each followed by dropout, then softmax.
 
-    What the features go through before, and what the last kernel is to begin with: drawn, or by a regression with a
-    penalty.
+    Features may be normalised first; the last kernel starts at random values, or from a regression with a penalty.
     """
 
-    units: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    features: Literal["conv5", "conv4+conv5"]
-    normalization: Literal["none", "root"]
-    initialization: Literal["random", "regression"]
-    penalty: Positive
+    units: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)] = Field(
+        description="widths of the hidden layers; `[]` is a linear head"
+    )
+    dropout: float = Field(ge=0, lt=1, description="dropout rate after each hidden layer")
+    features: Literal["conv5", "conv4+conv5"] = Field(
+        description="`conv5`, the 2,048 pooled features of the last stage, or `conv4+conv5`, with 1,024 of the stage "
+        "before (needs 0, or 3 and more unfrozen blocks)"
+    )
+    normalization: Literal["none", "root"] = Field(
+        description="of each stage's features: `root` divides them by their mean and takes the square root"
+    )
+    initialization: Literal["random", "regression"] = Field(
+        description="`random`, or `regression`: a linear head starts from a logistic regression on all augmented views"
+    )
+    penalty: Positive = Field(
+        description="L2 penalty of that regression: the factor of half the sum of the kernel's squares"
+    )
 
     @model_validator(mode="after")
     def _regression_is_linear(self) -> "HeadParams":
@@ -91,39 +123,47 @@ class HeadParams(_Section):
 
 
 class AugmentationParams(_Section):
-    """Random views of every training photo, drawn once and stored beside the plain one; all of one size."""
+    """Random augmented views of every training image, drawn once, all of one size; their features are cached."""
 
-    views: Annotated[int, Field(ge=0, le=64)]
-    size: Side | None  # None: model.input_size
-    flip: bool
-    min_area: Annotated[float, Field(gt=0, le=1)]
-    seed: Seed
+    views: int = Field(
+        ge=0, le=64, description="augmented views of each training image besides the plain one; an epoch uses one"
+    )
+    size: Side | None = Field(description="side of the training views in pixels; null: as `model.input_size`")
+    flip: bool = Field(description="mirror half of the augmented views")
+    min_area: float = Field(gt=0, le=1, description="smallest fraction of the image that a random crop keeps")
+    seed: Seed = Field(description="another seed gives other crops and flips")
 
 
 class TrainParams(_Section):
     """The two phases of training: the head alone, then head and unfrozen blocks at a rate of their own."""
 
-    on: Literal["train", "train+val"]
-    epochs: Annotated[int, Field(ge=0)]
-    fine_tune_epochs: Annotated[int, Field(ge=0)]
-    batch_size: Annotated[int, Field(ge=1, le=4096)]
-    learning_rate: Positive
-    fine_tune_learning_rate: Positive
-    schedule: Literal["constant", "cosine"]
-    warmup_epochs: NonNegative
-    weight_decay: NonNegative
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    class_weights: bool
-    patience: Annotated[int, Field(ge=1)]
-    seed: Seed
+    on: Literal["train", "train+val"] = Field(
+        description="`train`, or `train+val`: then a fixed number of epochs, without early stopping"
+    )
+    epochs: int = Field(ge=0, description="most epochs of the head alone; 0 keeps the head of a regression")
+    fine_tune_epochs: int = Field(ge=0, description="most epochs of head and unfrozen blocks together")
+    batch_size: int = Field(ge=1, le=4096, description="images per step")
+    learning_rate: Positive = Field(description="learning rate of the head alone")
+    fine_tune_learning_rate: Positive = Field(description="learning rate of head and unfrozen blocks together")
+    schedule: Literal["constant", "cosine"] = Field(
+        description="learning rate during a phase: `constant`, or `cosine`, which falls to 0"
+    )
+    warmup_epochs: NonNegative = Field(description="epochs at the start of a phase in which the rate rises from 0")
+    weight_decay: NonNegative = Field(description="weight decay of AdamW (decoupled); biases do not decay")
+    label_smoothing: float = Field(ge=0, lt=1, description="share of the target that is spread over all classes")
+    class_weights: bool = Field(description="weight the loss so that each class counts the same")
+    patience: int = Field(ge=1, description="epochs without a better validation score after which a phase ends")
+    seed: Seed = Field(description="seed of initial weights, order, choice of views and dropout")
 
 
 class EvaluateParams(_Section):
-    """The bootstrap behind the confidence intervals, and how many mistakes the report shows."""
+    """The bootstrap behind the confidence intervals, and the size of the gallery in the report."""
 
-    bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)]
-    gallery: Annotated[int, Field(ge=0, le=200)]
-    seed: Seed
+    bootstrap_samples: int = Field(ge=100, le=1_000_000, description="resamples for the confidence intervals")
+    gallery: int = Field(
+        ge=0, le=200, description="misclassified images in the report, the most confident first; 0: none"
+    )
+    seed: Seed = Field(description="seed of the resamples")
 
 
 def _number(value: Any) -> Any:
@@ -132,11 +172,11 @@ def _number(value: Any) -> Any:
     return value
 
 
-Number = Annotated[Any, AfterValidator(_number)]  # which stays an int where it is one
+Number = Annotated[Any, AfterValidator(_number)]  # an int stays an int
 
 
 class Dimension(_Section):
-    """Where a study looks for one parameter: from `low` to `high`, on a logarithmic scale or in steps; or `choices`."""
+    """The range of one searched parameter: `low` to `high`, on a logarithmic scale or in steps; or `choices`."""
 
     low: Number = None
     high: Number = None
@@ -148,9 +188,9 @@ class Dimension(_Section):
     def _one_kind(self) -> "Dimension":
         if self.choices is not None:
             if self.model_fields_set != {"choices"}:
-                raise ValueError("choices stand alone, without low, high, step and log")
+                raise ValueError("choices cannot be combined with low, high, step and log")
             if len({repr(choice) for choice in self.choices}) < len(self.choices):
-                raise ValueError("a choice stands there twice")
+                raise ValueError("a choice is repeated")
             return self
         if self.low is None or self.high is None:
             raise ValueError("needs low and high, or choices")
@@ -162,33 +202,45 @@ class Dimension(_Section):
 
 
 class TuneParams(_Section):
-    """The study: how many trials, what it searches, and what it calls better than noise."""
+    """The study: its length, its search space, and the comparison of its best trial with params.yaml."""
 
-    n_trials: Annotated[int, Field(ge=1)]
-    repeats: Annotated[int, Field(ge=1, le=100)]
-    pruner: Literal["median", "hyperband", "halving", "none"]
-    warmup_epochs: Annotated[int, Field(ge=0)]
-    confirm_seeds: Annotated[int, Field(ge=0, le=100)]
-    seed: Seed
-    space: Annotated[dict[str, Dimension], Field(min_length=1)]
+    n_trials: int = Field(ge=1, description="trials in total, on all machines")
+    repeats: int = Field(ge=1, le=100, description="trainings per trial, from consecutive seeds, with one mean score")
+    pruner: Literal["median", "hyperband", "halving", "none"] = Field(
+        description="Optuna pruner, which stops trials that fall behind"
+    )
+    warmup_epochs: int = Field(ge=0, description="epochs that every trial is given before it can be pruned")
+    confirm_seeds: int = Field(
+        ge=0, le=100, description="fresh seeds to compare the best trial with `params.yaml`; 0: no comparison"
+    )
+    seed: Seed = Field(description="seed of the sampler; trainings start from `train.seed`")
+    space: dict[str, Dimension] = Field(
+        min_length=1,
+        description="searched parameters of `model`, `head`, `augmentation` and `train`: `low` and `high` (and `step` "
+        "or `log`), or `choices`",
+    )
 
     @field_validator("confirm_seeds")
     @classmethod
     def _spread_needs_two(cls, value: int) -> int:
         if value == 1:
-            raise ValueError("one seed shows no spread: 0 (do not confirm), or 2 and more")
+            raise ValueError("one seed has no spread: use 0 (no comparison), or 2 and more")
         return value
 
 
 class PromoteParams(_Section):
-    """What a model must show to become champion, beside being better: the least recall of guarded classes, answers."""
+    """What a model needs to become champion, besides a better score: `flowers promote`."""
 
-    floors: dict[str, Fraction]
-    probe_photos: Annotated[int, Field(ge=1, le=1000)]
+    floors: dict[str, Fraction] = Field(
+        description="minimum recall of guarded classes on validation images, such as `{roses: 0.9}`"
+    )
+    probe_photos: int = Field(
+        ge=1, le=1000, description="images of the prediction check: predictions must equal those of the evaluation"
+    )
 
 
 def check_together(sections: Any) -> Any:
-    """What stands in several sections must go together. Raises ValueError."""
+    """Check values of different sections against each other. Raises ValueError."""
     if sections.train.epochs == 0 and sections.head.initialization == "random":
         raise ValueError("train.epochs: 0 trains no head; it needs head.initialization: regression")
     if sections.head.features == "conv4+conv5" and 0 < sections.model.unfreeze_blocks < CONV5_BLOCKS:
@@ -197,7 +249,7 @@ def check_together(sections: Any) -> Any:
 
 
 class Training(_Section):
-    """The sections that decide a training: a study searches in them, a recipe sets them."""
+    """The sections that decide a training: a study searches them, a recipe sets them."""
 
     model: ModelParams
     head: HeadParams
@@ -232,13 +284,13 @@ def load(path: Path = paths.PARAMS) -> Params:
     return params
 
 
-def read(path: Path) -> Any:
-    """What a YAML file of the checkout holds, not yet checked; raises UserError that names the file."""
+def read(path: Path, yaml: "YAML | None" = None) -> Any:
+    """The unchecked content of a YAML file, loaded by `yaml` or a safe loader; raises UserError naming the file."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return (yaml or YAML(typ="safe")).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run this from the root of the checkout") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -248,7 +300,7 @@ def read(path: Path) -> Any:
 
 
 def checked(model: type[Checked], document: Any, path: Path) -> Checked:
-    """What was read from `path`, typed; raises UserError that names the file, the keys and what is wrong with them."""
+    """The content of `path`, typed; raises UserError that names the file, the keys and what is wrong with them."""
     try:
         return model.model_validate(document)
     except ValidationError as error:

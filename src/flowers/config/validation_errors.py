@@ -1,4 +1,4 @@
-"""What is wrong with a parameter file, in words that name the file and the key."""
+"""Validation errors of a parameter file as lines that name the file and the key."""
 
 import difflib
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from pydantic import BaseModel, ValidationError
 
 
 def explained(model: type[BaseModel], path: Path, error: ValidationError) -> list[str]:
-    """A line a mistake; a key that is missing because it is mistyped is not named twice."""
+    """One line per error; a key that is missing because it is mistyped is reported once."""
     items = error.errors()
     meant = {(*item["loc"][:-1], _closest(model, item["loc"])) for item in items if item["type"] == "extra_forbidden"}
     return [_explain(model, path, item) for item in items if item["type"] != "missing" or item["loc"] not in meant]
 
 
 def words(item: Mapping[str, Any]) -> str:
-    """What pydantic says of a mistake, as a person at a YAML file would."""
+    """Pydantic's message in terms of YAML."""
     return str(item["msg"]).removeprefix("Value error, ").replace("a valid tuple", "a list")
 
 
@@ -40,7 +40,7 @@ def _suggestion(model: type[BaseModel], location: tuple[str | int, ...]) -> str:
 
 
 def _closest(model: type[BaseModel], location: tuple[str | int, ...]) -> str | None:
-    """The key that exists where an unknown one stands, and is like it."""
+    """The existing key of the same section that is most similar to an unknown one."""
     return next(iter(difflib.get_close_matches(str(location[-1]), _section(model, location).model_fields, n=1)), None)
 
 
@@ -50,7 +50,7 @@ def _section(model: type[BaseModel], location: tuple[str | int, ...]) -> type[Ba
     for part in parts:
         annotation = model.model_fields[str(part)].annotation
         if get_origin(annotation) in (dict, tuple):
-            next(parts)  # whatever its key or number
+            next(parts)  # its key or number
             annotation = next(kind for kind in get_args(annotation) if kind is not str)
         assert isinstance(annotation, type)
         assert issubclass(annotation, BaseModel)

@@ -1,4 +1,4 @@
-"""The data sets that this project knows, as data: where they come from, how they are checked, read and cited."""
+"""The catalogue of data sets: where they come from, and how they are verified, read and cited."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,9 +10,9 @@ Reader = Literal["folder", "oxford102", "five_classes"]
 
 @dataclass(frozen=True)
 class Archive:
-    """One file to fetch: its name, every address that serves it, its size in bytes and its checksum, where known.
+    """One file to fetch: its name, every address that serves it, its size in bytes and its checksum, if known.
 
-    `checksum` is 'md5:...' or 'sha256:...', as its publisher or a long-standing user of the file states it.
+    `checksum` is 'md5:...' or 'sha256:...', as published by its authors or used by well-known libraries.
     """
 
     file_name: str
@@ -23,9 +23,9 @@ class Archive:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set. `class_names` stands in label order; it is empty where the folders themselves are the classes.
+    """A data set. `class_names` is in label order, and empty if the folders themselves are the classes.
 
-    `login` says what a person must do by hand where no address serves the archives without an account.
+    `login` says what to do by hand if no address serves the archives without an account.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Source:
 
 
 def find(name: str) -> Source:
-    """The entry of that name; raises UserError that lists the known names."""
+    """The data set of this name; raises UserError that lists the known names."""
     import difflib
 
     if name in SOURCES:
@@ -79,12 +79,12 @@ _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 
 _LOCAL = Source(
     name="local",
-    title="A folder of photos",
+    title="A folder of images",
     reader="folder",
     archives=(),
     class_names=(),
     homepage="",
-    licence="that of the photos in the folder",
+    licence="that of the images in the folder",
     citation="",
 )
 
@@ -92,7 +92,7 @@ _OXFORD_FLOWERS102 = Source(
     name="oxford_flowers102",
     title="102 Category Flower Dataset, Visual Geometry Group, University of Oxford",
     reader="oxford102",
-    # The sizes and the MD5 sums are those that torchvision and TensorFlow Datasets have long downloaded against.
+    # Sizes and MD5 sums as in torchvision and TensorFlow Datasets.
     archives=(
         Archive("102flowers.tgz", (f"{_OXFORD}102flowers.tgz",), 344_862_509, "md5:52808999861908f626f3c1f4e79d11fa"),
         Archive("imagelabels.mat", (f"{_OXFORD}imagelabels.mat",), 502, "md5:e0620be6f572b9609742df49c70aed4d"),
@@ -119,7 +119,7 @@ _FLOWER_PHOTOS = Source(
                 "http://download.tensorflow.org/example_images/flower_photos.tgz",
             ),
             228_813_984,
-            # As TensorFlow Datasets pins it for its tf_flowers.
+            # As in TensorFlow Datasets (tf_flowers).
             "sha256:4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
         ),
     ),
@@ -133,14 +133,14 @@ _FLOWERS_RECOGNITION = Source(
     name="flowers_recognition",
     title="Flowers Recognition, Alexander Mamaev, Kaggle: daisy, dandelion, rose, sunflower, tulip",
     reader="five_classes",
-    # No size and no checksum: Kaggle publishes none, and has served several versions under this name. What is checked
-    # is the zip's own CRC of every member and that the five classes are there.
+    # No size and no checksum: Kaggle publishes none, and has served several versions under this name. The zip's own CRC
+    # of every member and the five classes are checked.
     archives=(Archive("flowers-recognition.zip", (), None, None),),
     class_names=("daisy", "dandelion", "rose", "sunflower", "tulip"),
     homepage="https://www.kaggle.com/datasets/alxmamaev/flowers-recognition",
     licence="see its page; the photos come from Flickr, Google Images and Yandex Images, and belong to their authors",
     citation="A. Mamaev. Flowers Recognition. Kaggle.",
-    login="Kaggle asks for a login: download the zip at https://www.kaggle.com/datasets/alxmamaev/flowers-recognition",
+    login="Kaggle requires a login: download the zip at https://www.kaggle.com/datasets/alxmamaev/flowers-recognition",
 )
 
 SOURCES = {source.name: source for source in (_LOCAL, _OXFORD_FLOWERS102, _FLOWER_PHOTOS, _FLOWERS_RECOGNITION)}

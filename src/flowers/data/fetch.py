@@ -1,4 +1,4 @@
-"""Verified download: a file comes from the cache, or from an address that serves the right bytes, or not at all."""
+"""Verified downloads: a file comes from the cache, or from an address that serves the right bytes, or not at all."""
 
 import shutil
 import time
@@ -9,14 +9,14 @@ from flowers.common import locks, paths
 from flowers.common.console import say, warn
 from flowers.common.errors import UserError
 
-ATTEMPTS = 3  # at each address, where the failure may be a passing one
+ATTEMPTS = 3  # per address, if the failure may be temporary
 PAUSE = 1.0  # seconds before the second attempt; twice that before the third
-TIMEOUT = (10, 30)  # seconds: to connect, and between two pieces of the answer
+TIMEOUT = (10, 30)  # seconds: to connect, and between two parts of the response
 _CHUNK = 1 << 18
 
 
 class FetchError(UserError):
-    """The file could not be had; a caller with another way to the same content may catch it."""
+    """The file could not be fetched; a caller with another source of the same content may catch it."""
 
 
 def verified(
@@ -29,13 +29,12 @@ def verified(
     size: int | None = None,
     hint: str = "",
 ) -> Path:
-    """The path of a file whose content is `checksum` ('md5:...' or 'sha256:...'; None where nobody published one).
+    """The path of a file with this `checksum` ('md5:...' or 'sha256:...', None if unknown) and `size` in bytes.
 
-    It is looked for in `folder` (default: `archives` in the user's cache), then fetched there from the first of
-    `addresses` that serves it. With a `mirror`, its base address takes the place of `addresses`; a mirror that is a
-    folder is read where it lies. A file appears under its own name only when it is whole and verified. `size` in bytes
-    is checked too where it is known. Raises FetchError, which names every address tried, gives the `hint` and says
-    where to put the file by hand.
+    The file is taken from `folder` (default: `archives` in the user's cache), or else fetched there from the first of
+    `addresses` that serves it. A `mirror` replaces the addresses by its own base address; a mirror that is a folder is
+    read in place. A file appears under its own name only when it is complete and verified. Raises FetchError, which
+    names every address tried, gives the `hint` and says where to put the file by hand.
     """
     folder = folder or paths.cache_folder() / "archives"
     try:
@@ -47,14 +46,14 @@ def verified(
         if ready.is_file() and _problem(ready, checksum, size) is None:
             return ready
         folder.mkdir(parents=True, exist_ok=True)
-        with locks.held(folder / f".{file_name}.lock", f"waiting for another process that is fetching {file_name}"):
+        with locks.held(folder / f".{file_name}.lock", f"waiting for another process that fetches {file_name}"):
             _fetch(ready, addresses, checksum, size, hint)
         return ready
     except OSError as error:
         where = error.filename or folder
         raise FetchError(
             f"{where}: {error.strerror or error}, while fetching {file_name}; "
-            "make room or set FLOWERS_CACHE to another folder"
+            "free some space or set FLOWERS_CACHE to another folder"
         ) from None
 
 
@@ -76,7 +75,7 @@ def _in_folder(mirror: Path, file_name: str, checksum: str | None, size: int | N
 
 
 def _problem(file: Path, checksum: str | None, size: int | None) -> str | None:
-    """What is wrong with a file that is there, or None."""
+    """What is wrong with an existing file, or None."""
     import pooch
 
     if size is not None and file.stat().st_size != size:
@@ -90,13 +89,13 @@ def _problem(file: Path, checksum: str | None, size: int | None) -> str | None:
 
 
 def _fetch(ready: Path, addresses: Sequence[str], checksum: str | None, size: int | None, hint: str) -> None:
-    """Put the verified file at `ready`; raises FetchError when no address serves it."""
+    """Put the verified file at `ready`; raises FetchError if no address serves it."""
     problem = _problem(ready, checksum, size) if ready.is_file() else "no such file"
     if problem is None:
         return
     if ready.is_file():
-        warn(f"{ready}: {problem}; it is fetched again")
-    # One fixed place for what is half-made, so that what a killed run left is cleared by the next.
+        warn(f"{ready}: {problem}; fetching it again")
+    # A fixed place for the unfinished file, so that the next run removes what a killed run left.
     staging = ready.with_name(f".{ready.name}.part")
     failures = []
     try:
@@ -109,23 +108,23 @@ def _fetch(ready: Path, addresses: Sequence[str], checksum: str | None, size: in
             failures.append(f"  {address}: {failure}")
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    tried = "\n".join(failures) if failures else "  no address serves it without you"
+    tried = "\n".join(failures) if failures else "  no address serves it without a login"
     remedy = hint or "Fetch it elsewhere"
     raise FetchError(f"{ready.name} could not be fetched:\n{tried}\n{remedy} and put it at {ready}")
 
 
 def _try_address(address: str, staging: Path, file_name: str, checksum: str | None, size: int | None) -> str | None:
-    """Download to staging/file_name, again after a passing failure; the reason why it failed, or None."""
+    """Download to staging/file_name, repeating after a temporary failure; returns the reason of a failure, or None."""
     import requests
 
     shown = f" ({size / 1e6:,.1f} MB)" if size else ""
-    say(f"fetching {file_name}{shown} from {address}")
+    say(f"Fetching {file_name}{shown} from {address}")
     for attempt in range(1, ATTEMPTS + 1):
-        shutil.rmtree(staging, ignore_errors=True)  # pooch would keep a file that is there
+        shutil.rmtree(staging, ignore_errors=True)  # pooch would keep an existing file
         try:
             _download(address, staging, file_name, size)
         except requests.RequestException as error:
-            if attempt == ATTEMPTS or not _passing(error):
+            if attempt == ATTEMPTS or not _temporary(error):
                 return _reason(error)
             say(f"{file_name}: {_reason(error)}; attempt {attempt + 1} of {ATTEMPTS}")
             time.sleep(PAUSE * attempt)
@@ -139,7 +138,7 @@ def _download(address: str, staging: Path, file_name: str, size: int | None) -> 
     import tqdm
 
     pooch.get_logger().setLevel("WARNING")
-    # pooch asks the bar for its truth value, which a bar without a total cannot give; it puts the true total itself.
+    # pooch takes the truth value of the bar, which a bar without a total does not have; it sets the true total itself.
     with tqdm.tqdm(total=size or 1, desc=file_name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
         downloader = pooch.HTTPDownloader(
             progressbar=bar, chunk_size=_CHUNK, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
@@ -147,13 +146,13 @@ def _download(address: str, staging: Path, file_name: str, size: int | None) -> 
         pooch.retrieve(address, known_hash=None, fname=file_name, path=staging, downloader=downloader)
 
 
-def _passing(error: Exception) -> bool:
-    """Whether the same request may well succeed in a moment."""
+def _temporary(error: Exception) -> bool:
+    """Whether the same request may succeed in a moment."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
-    if isinstance(error, requests.ConnectTimeout):  # long enough already
+    if isinstance(error, requests.ConnectTimeout):  # has taken long enough
         return False
     if "NameResolutionError" in str(error):  # offline, most likely
         return False
@@ -164,15 +163,15 @@ def _reason(error: Exception) -> str:
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server answered {error.response.status_code} {error.response.reason}"
+        return f"HTTP status {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout) or "timed out" in str(error):
-        return "no answer in time"
+        return "no response in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
+        return "the connection was interrupted"
     if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not trusted here"
+        return "the certificate is not trusted on this machine"
     if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy refused"
+        return "the proxy denied the request"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return " ".join(str(error).split())[:200]

@@ -1,6 +1,6 @@
-"""Photos to pixels: decode, orient, measure, crop and resize. The only module that touches pixels.
+"""Image files to pixels: decode, orient, measure, crop and resize. The only module that touches pixels.
 
-Training, evaluation and serving all call `load`, so a photo looks the same to each of them. Everything here is a pure
+Training, evaluation and serving all call `load`, so they see the same pixels of an image. Everything here is a pure
 function of the file's bytes and the view.
 """
 
@@ -17,31 +17,31 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flowers.config.architecture import INPUT_SIZE
 
-MAX_PIXELS = 100_000_000  # a file may claim any size: above this it is refused by its header alone
+MAX_PIXELS = 100_000_000  # above this a file is rejected by the size in its header, before anything is decoded
 
-# A fixed list, because Pillow also knows formats that start other programs (EPS runs Ghostscript). JPEG stands for MPO
-# too, the two pictures of a stereo camera in one file, of which the first is read.
+# A fixed list, because Pillow also reads formats that start other programs (EPS runs Ghostscript). JPEG includes MPO,
+# the two images of a stereo camera in one file, of which the first is read.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 _CROP_ATTEMPTS = 10
 _CROP_RATIOS = (3 / 4, 4 / 3)
-_BAND = 256  # rows hashed at a time, so that a large photo is not copied whole
+_BAND = 256  # rows hashed at a time, so that a large image is not copied whole
 
-# Pillow warns about odd EXIF and about sizes that we judge ourselves. Python's switch for warnings belongs to the whole
-# process, so threads take turns while it is off.
+# Pillow warns about invalid EXIF and about sizes that are checked here. Python's warning filters belong to the whole
+# process, so only one thread at a time may change them.
 _quiet = threading.Lock()
 
 
 class UnreadableImage(Exception):
-    """A file that cannot be read as a photo: the text is the reason in a few words."""
+    """A file that cannot be read as an image: the text is the reason in a few words."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One look at a photo: a crop box, whether it is mirrored, and how many pixels its sides have.
+    """A view of an image: a crop box, whether it is mirrored, and the side in pixels.
 
-    `box` is (left, top, right, bottom) in fractions of the upright photo, rounded to 6 decimals; None is the plain
-    view, the whole photo resized so that its short side fits and cut to its centre.
+    `box` is (left, top, right, bottom) in fractions of the upright image, rounded to 6 decimals; None is the plain
+    view, the whole image resized so that its short side fits and cropped to its centre.
     """
 
     box: tuple[float, float, float, float] | None = None
@@ -61,10 +61,10 @@ PLAIN = View()
 
 @dataclass(frozen=True)
 class Measured:
-    """The upright size of a photo; `pixels`, the SHA-256 (hex) of that size and its RGB bytes; and two `phash`es.
+    """The upright size of an image; `pixels`, the SHA-256 (hex) of that size and its RGB bytes; and perceptual hashes.
 
-    These are perceptual hashes, 16 hex digits each, of the photo and of its mirror image: they differ in few bits where
-    photos look alike (datasets/duplicates.py says how few).
+    `phash` and `mirrored_phash` are those of the image and of its mirror image, 16 hex digits each. Those of similar
+    images differ in few bits (near_duplicates.THRESHOLD).
     """
 
     width: int
@@ -75,21 +75,21 @@ class Measured:
 
 
 def load(source: Path | bytes, view: View = PLAIN) -> np.ndarray:
-    """Decode a photo and return one view of it: uint8, (view.size, view.size, 3), RGB.
+    """Decode an image and return one view of it: uint8, (view.size, view.size, 3), RGB.
 
-    EXIF orientation is honoured and transparency is laid on white. The view is cut and resized in one step, bicubic
-    with antialiasing. Raises UnreadableImage.
+    EXIF orientation is applied and transparency is composed on white. The view is cropped and resized in one step,
+    bicubic with antialiasing. Raises UnreadableImage.
     """
     image = _open(source)
     _draft(image, view)
     upright = _upright(image)
     box = _pixel_box(view, *upright.size)
-    cut = upright.resize((view.size, view.size), Image.Resampling.BICUBIC, box=box)
-    return np.array(ImageOps.mirror(cut) if view.flip else cut)
+    resized = upright.resize((view.size, view.size), Image.Resampling.BICUBIC, box=box)
+    return np.array(ImageOps.mirror(resized) if view.flip else resized)
 
 
 def read(file: Path) -> bytes:
-    """The bytes of a file; raises UnreadableImage where there is no file that can be read to its end."""
+    """The bytes of a file; raises UnreadableImage if there is no regular file that can be read."""
     try:
         if file.exists() and not file.is_file():  # reading a pipe or a device might never end
             raise UnreadableImage("not a regular file")
@@ -99,7 +99,7 @@ def read(file: Path) -> bytes:
 
 
 def measure(source: Path | bytes) -> Measured:
-    """Decode a photo completely, so that damage anywhere is found; raises UnreadableImage with the reason."""
+    """Decode an image completely, so that damage anywhere is found; raises UnreadableImage with the reason."""
     image = _upright(_open(source))
     width, height = image.size
     digest = hashlib.sha256(f"{width}x{height}:".encode())
@@ -109,10 +109,10 @@ def measure(source: Path | bytes) -> Measured:
 
 
 def _perceptual_hashes(image: Image.Image) -> tuple[str, str]:
-    """The hashes of an RGB photo and of its mirror image.
+    """The hashes of an RGB image and of its mirror image, from 32 x 32 pixels.
 
-    They see 32 x 32 pixels. The resize averages boxes of whole pixels first, down to about twice that: without it, as
-    the library would do, it takes four to seven times as long.
+    The resize first averages boxes of whole pixels, down to about twice that size: the resize of the library takes four
+    to seven times as long.
     """
     import imagehash
 
@@ -121,22 +121,22 @@ def _perceptual_hashes(image: Image.Image) -> tuple[str, str]:
 
 
 def random_views(
-    photo_sha256: str, width: int, height: int, count: int, seed: int, min_area: float, flip: bool
+    image_sha256: str, width: int, height: int, count: int, seed: int, min_area: float, flip: bool
 ) -> list[View]:
-    """Random resized crops of a photo of `width` x `height` pixels, as in the training of Inception.
+    """Random resized crops of an image of `width` x `height` pixels, as in the training of Inception.
 
     A crop's share of the area is uniform in [min_area, 1] and its aspect ratio log-uniform in [3/4, 4/3]
     (Szegedy et al. 2015, "Going deeper with convolutions", section 6, https://arxiv.org/abs/1409.4842). With `flip`,
-    half of the views are mirrored. Each view is drawn from (seed, photo, index) alone, so the first k views are the
+    half of the views are mirrored. Each view is drawn from (seed, image, index) alone, so the first k views are the
     same whatever `count` is.
     """
-    return [_random_view(photo_sha256, width, height, index, seed, min_area, flip) for index in range(count)]
+    return [_random_view(image_sha256, width, height, index, seed, min_area, flip) for index in range(count)]
 
 
 def _random_view(
-    photo_sha256: str, width: int, height: int, index: int, seed: int, min_area: float, flip: bool
+    image_sha256: str, width: int, height: int, index: int, seed: int, min_area: float, flip: bool
 ) -> View:
-    digest = hashlib.sha256(f"{seed}:{photo_sha256}:{index}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:{image_sha256}:{index}".encode()).digest()
     random = np.random.default_rng(int.from_bytes(digest))
     mirrored = bool(random.random() < 0.5) and flip  # drawn first, so that the box is the same with and without flips
     low, high = np.log(_CROP_RATIOS)
@@ -152,7 +152,7 @@ def _random_view(
 
 
 def _widest_centre(width: int, height: int) -> tuple[float, float, float, float]:
-    """For a photo too long for any crop of the wanted area: the largest centred one of an allowed aspect ratio."""
+    """The largest centred crop of an allowed aspect ratio, for an image too long for any crop of the wanted area."""
     ratio = min(max(width / height, _CROP_RATIOS[0]), _CROP_RATIOS[1])
     crop_width, crop_height = min(width, height * ratio), min(height, width / ratio)
     return _fractions((width - crop_width) / 2, (height - crop_height) / 2, crop_width, crop_height, width, height)
@@ -167,7 +167,7 @@ def _fractions(
 
 
 def _pixel_box(view: View, width: int, height: int) -> tuple[float, float, float, float]:
-    """The part of an upright photo that a view shows, in pixels (left, top, right, bottom)."""
+    """The part of an upright image that a view shows, in pixels (left, top, right, bottom)."""
     if view.box is not None:
         left, top, right, bottom = view.box
         return left * width, top * height, right * width, bottom * height
@@ -201,11 +201,11 @@ def _open(source: Path | bytes) -> Image.Image:
 def _draft(image: Image.Image, view: View) -> None:
     """Let a JPEG be decoded at 1/2, 1/4 or 1/8, as long as the view keeps twice the pixels that it needs.
 
-    A 12-megapixel photo is then loaded about ten times as fast. The factor of two leaves most of the antialiasing to
-    the resize: a photo comes out less than one grey level different on average.
+    A 12-megapixel image is then loaded about ten times as fast. The factor of two leaves most of the antialiasing to
+    the resize: pixels differ by less than one grey level on average.
     """
     left, top, right, bottom = view.box or (0.0, 0.0, 1.0, 1.0)
-    # The box is of the upright photo; whether it lies on its side is not known yet, so its smaller share counts.
+    # The box refers to the upright image. The orientation is not known yet, so the smaller share counts.
     share = min(right - left, bottom - top)
     smallest = min(image.size) * share
     if smallest >= 4 * view.size:
@@ -229,7 +229,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What turns the photo upright, by its EXIF orientation (a TIFF is already turned by Pillow)."""
+    """The transposition that turns the image upright, by its EXIF orientation (Pillow has already turned a TIFF)."""
     try:
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -248,7 +248,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: transparency on white, 16-bit grey scaled instead of clipped."""
+    """Any mode to RGB: transparency composed on white, 16-bit grey scaled instead of clipped."""
     if image.mode.startswith("I"):
         return _eight_bits(image).convert("RGB")
     if image.mode == "F":
@@ -273,7 +273,7 @@ def _too_large(size: tuple[int, int] | None = None) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """A decoder's complaint in a few words."""
+    """The error of a decoder in a few words."""
     text = " ".join(str(error).split()) or type(error).__name__
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return "truncated"

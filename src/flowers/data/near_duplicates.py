@@ -1,7 +1,7 @@
-"""Photos that show the same picture: with equal pixels, or near-duplicates by their perceptual hashes.
+"""Duplicates and near-duplicates: images with equal pixels, or with nearly equal perceptual hashes.
 
-A copy that was saved anew, resized or mirrored has other pixels and nearly the same perceptual hash. What hangs
-together by such pairs is one picture, and belongs on one side of a split and under one label.
+A copy that was saved again, resized or mirrored has other pixels and nearly the same perceptual hash. Images that are
+connected by such pairs form a group, which belongs in one subset of a split and under one label.
 """
 
 from collections import defaultdict
@@ -12,27 +12,27 @@ import numpy as np
 
 K = TypeVar("K", bound=Hashable)
 
-# So many of 64 bits may differ. Looked at as pictures: among 3,461 photos of Oxford's flowers and 2,032 of five
-# classes, the 9 pairs up to 4 are copies, or one flower photographed twice; of 3 pairs at 6, one is of different
-# flowers, of 5 at 8 one, at 10 most are. Up to 8 no photo was taken for a mirror image that is none, and up to 12 no
-# two of the 300 drawn pictures for one. Of copies saved anew, half as large or mirrored all were found, of brighter
-# ones 96 in 100; of those cropped by 3 % on each side 27.
+# The number of the 64 bits that may differ. Checked by eye on 3,461 images of Oxford's flowers and 2,032 of five
+# classes: the 9 pairs up to 4 bits are copies, or one flower photographed twice; 1 of 3 pairs at 6 bits, 1 of 5 at 8
+# and most at 10 show different flowers. No image was mistaken for a mirror image up to 8 bits, and no two of the 300
+# drawn images were confused up to 12. All copies that were saved again, halved in size or mirrored were found, 96 in
+# 100 brighter ones, and 27 in 100 cropped by 3 % on each side.
 THRESHOLD = 4
 
-# A median sets half of the bits of a hash. Where far fewer are set, most of what it compares is equal: the photo is
-# nearly of one colour, and its hash is that of every other such photo.
+# Half of the bits of a hash are set, because it compares with the median. Far fewer are set if most of the compared
+# values are equal: the image is nearly of one colour, and its hash equals that of every other such image.
 _FEWEST_SET = 24
 
-_ROWS, _COLUMNS = 256, 2048  # hashes compared at a time: some MB, which fit in a core's cache
+_ROWS, _COLUMNS = 256, 2048  # hashes compared at a time: some MB, which fit into the cache of a core
 
 
 def pictures(pixels: Sequence[str], phashes: Sequence[str], mirrored: Sequence[str]) -> list[str]:
-    """The picture that each photo shows, by a name: the smallest of the `pixels` digests of all that show it.
+    """The group of near-duplicates that each image belongs to, named by the smallest `pixels` digest in it.
 
-    `phashes` and `mirrored` are the perceptual hashes of the photos and of their mirror images, 16 hex digits each.
+    `phashes` and `mirrored` are the perceptual hashes of the images and of their mirror images, 16 hex digits each.
     """
     hashes = dict(zip(pixels, zip(phashes, mirrored, strict=True), strict=True))  # equal pixels have equal hashes
-    digests = sorted(hashes)  # so that neither names nor the order of the photos decide
+    digests = sorted(hashes)  # so that the result does not depend on the order of the images
     plain, flipped = ([int(hashes[digest][kind], 16) for digest in digests] for kind in (0, 1))
     numbers = _linked(np.array(plain, np.uint64), np.array(flipped, np.uint64))
     smallest = {number: digest for digest, number in zip(reversed(digests), reversed(numbers), strict=True)}
@@ -41,7 +41,7 @@ def pictures(pixels: Sequence[str], phashes: Sequence[str], mirrored: Sequence[s
 
 
 def gathered(items: Iterable[str], key: Mapping[str, K]) -> dict[K, list[str]]:
-    """Items gathered under a key of each, in their order."""
+    """Group items by a key of each, in their order."""
     groups: dict[K, list[str]] = defaultdict(list)
     for item in items:
         groups[key[item]].append(item)
@@ -49,7 +49,7 @@ def gathered(items: Iterable[str], key: Mapping[str, K]) -> dict[K, list[str]]:
 
 
 def report(groups: Sequence[Sequence[str]], subset: Mapping[str, str], label: Mapping[str, str]) -> dict[str, Any]:
-    """Groups of paths in numbers, and those that stand in several subsets or under several labels, path by path."""
+    """Counts of groups of paths, and the groups that are in several subsets or under several labels, path by path."""
     by_subset = [gathered(group, subset) for group in groups]
     by_label = [gathered(group, label) for group in groups]
     order = ("train", "val", "test")
@@ -64,21 +64,21 @@ def report(groups: Sequence[Sequence[str]], subset: Mapping[str, str], label: Ma
 
 
 def _linked(hashes: np.ndarray, mirrored: np.ndarray) -> list[int]:
-    """Numbers of the groups that hang together by pairs within the threshold, for hashes uint64 (n,)."""
+    """Numbers of the groups connected by pairs within the threshold, for hashes uint64 (n,)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    telling = np.flatnonzero(np.bitwise_count(hashes) >= _FEWEST_SET)
-    one, other = telling[np.concatenate([np.empty((2, 0), int), *_pairs(hashes[telling], mirrored[telling])], axis=1)]
+    useful = np.flatnonzero(np.bitwise_count(hashes) >= _FEWEST_SET)
+    one, other = useful[np.concatenate([np.empty((2, 0), int), *_pairs(hashes[useful], mirrored[useful])], axis=1)]
     links = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(hashes), len(hashes)))
     numbers: list[int] = connected_components(links, directed=False)[1].tolist()
     return numbers
 
 
 def _pairs(hashes: np.ndarray, mirrored: np.ndarray) -> Iterator[np.ndarray]:
-    """The pairs (2, k) of rows within the threshold, block by block, so that n photos never need n² memory.
+    """The pairs (2, k) of rows within the threshold, block by block, so that n images never need n² memory.
 
-    A photo is like the mirror image of another where that holds both ways, which costs no true pair and spares false
+    An image counts as the mirror image of another if that holds both ways, which loses no true pair and avoids false
     ones.
     """
     for top in range(0, len(hashes), _ROWS):

@@ -1,4 +1,4 @@
-"""A folder on disk to a list of photos with labels: one reader for each kind of layout."""
+"""Readers from a folder on disk to a list of images with labels, one for each layout."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ _SHOWN = 5  # names in a message
 
 @dataclass(frozen=True)
 class Photo:
-    """A file that should be a photo, its class, and its official subset (train, val or test) if there is one."""
+    """A file that should be an image, its class, and its official subset (train, val or test) if there is one."""
 
     source: Path
     label: str
@@ -26,24 +26,24 @@ class Photo:
 
 
 def read(reader: Reader, root: Path, class_names: Sequence[str] = ()) -> list[Photo]:
-    """List the photos below `root`, sorted by label, subset and name, whatever order the file system has.
+    """List the images below `root`, sorted by label, subset and name.
 
     Raises UserError for a folder that is missing, empty or not laid out as the reader expects; files that belong to no
-    class are named in a warning. Files are listed, not opened: whether they are photos is not known yet.
+    class are named in a warning. Files are not opened, so some of them may not be images.
     """
     try:
         if not root.is_dir():
             raise UserError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
-        photos = _READERS[reader](root, class_names)
+        found = _READERS[reader](root, class_names)
     except OSError as error:
         raise UserError(f"{error.filename or root}: {error.strerror or error}") from None
-    if not photos:
+    if not found:
         raise UserError(f"{root}: holds no images; expected <class>/<image> or {{train,val,test}}/<class>/<image>")
-    return sorted(photos, key=lambda photo: (photo.label, photo.subset or "", photo.source.name))
+    return sorted(found, key=lambda image: (image.label, image.subset or "", image.source.name))
 
 
-def _folder(root: Path, class_names: Sequence[str]) -> list[Photo]:
-    """`<class>/<image>`, or `{train,val,test}/<class>/<image>`, whose split is then official."""
+def _folder(root: Path, _: Sequence[str]) -> list[Photo]:
+    """`<class>/<image>`, or `{train,val,test}/<class>/<image>`, which is an official split."""
     folders, strays = _entries(root)
     subsets = _subsets(root, folders)
     if not subsets:
@@ -59,31 +59,31 @@ def _folder(root: Path, class_names: Sequence[str]) -> list[Photo]:
 
 
 def _subsets(root: Path, folders: list[Path]) -> list[tuple[Path, str]]:
-    """The folders of an official split, or nothing when the folders are classes."""
+    """The folders of an official split; empty if the folders are classes."""
     named = [(folder, SUBSETS[folder.name.lower()]) for folder in folders if folder.name.lower() in SUBSETS]
     others = [folder.name for folder in folders if folder.name.lower() not in SUBSETS]
     if len(named) < 2 and others:
-        return []  # a class may well be called 'train'
+        return []  # a class may be called 'train'
     names = ", ".join(folder.name for folder, _ in named)
     if others:
         raise UserError(f"{root}: holds subsets ({names}) beside other folders ({_some(others)}); keep one kind")
     if len({subset for _, subset in named}) < len(named):
-        raise UserError(f"{root}: two folders mean the same subset ({names}); keep one")
+        raise UserError(f"{root}: two folders of the same subset ({names}); keep one")
     return named
 
 
 def _classes(root: Path, folders: list[tuple[Path, str | None]]) -> list[Photo]:
-    """The files of every class folder; a class without any is an error, in one of several subsets a warning."""
-    photos: list[Photo] = []
+    """The files of every class folder; a class without files is an error, and in one of several subsets a warning."""
+    found: list[Photo] = []
     empty: list[Path] = []
     nested: list[Path] = []
     for folder, subset in folders:
         inner, files = _entries(folder)
-        photos += [Photo(file, folder.name, subset) for file in files]
+        found += [Photo(file, folder.name, subset) for file in files]
         nested += inner
         if not files:
             empty.append(folder)
-    filled = {photo.label for photo in photos}
+    filled = {image.label for image in found}
     if lost := [folder for folder in empty if folder.name not in filled]:
         inside = [folder for folder in nested if folder.parent in lost]
         hint = f"; they hold folders ({_some(_below(root, inside))}): is it one level too high?" if inside else ""
@@ -92,11 +92,11 @@ def _classes(root: Path, folders: list[tuple[Path, str | None]]) -> list[Photo]:
         warn(f"{root}: empty class folders: {_some(_below(root, empty))}")
     if nested:
         warn(f"{root}: folders inside class folders are not read: {_some(_below(root, nested))}")
-    return photos
+    return found
 
 
 def _five_classes(root: Path, class_names: Sequence[str]) -> list[Photo]:
-    """An archive with one top folder that holds exactly the known classes (and perhaps a licence)."""
+    """An archive with one top folder that holds the known classes (and perhaps a licence)."""
     tops = [folder for folder in _entries(root)[0] if all((folder / name).is_dir() for name in class_names)]
     if len(tops) != 1:
         raise UserError(f"{root}: the archive has no folder with {', '.join(class_names)} in it")
@@ -107,25 +107,25 @@ def _five_classes(root: Path, class_names: Sequence[str]) -> list[Photo]:
 
 
 def _oxford102(root: Path, class_names: Sequence[str]) -> list[Photo]:
-    """`jpg/image_NNNNN.jpg` with imagelabels.mat (the label of photo 1, 2, ...) and setid.mat (the official split).
+    """`jpg/image_NNNNN.jpg` with imagelabels.mat (the label of image 1, 2, ...) and setid.mat (the official split).
 
-    Labels and photo numbers count from 1.
+    Labels and image numbers count from 1.
     """
     labels = _vector(root / "imagelabels.mat", "labels", highest=len(class_names))
-    photos = []
+    found = []
     for subset, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid")):
         for number in _vector(root / "setid.mat", key, highest=len(labels)):
             source = root / "jpg" / f"image_{number:05d}.jpg"
-            photos.append(Photo(source, class_names[labels[number - 1] - 1], subset))
-    if len({photo.source for photo in photos}) < len(photos):
-        raise UserError(f"{root / 'setid.mat'}: a photo stands in two subsets")
-    if missing := [photo.source.name for photo in photos if not photo.source.is_file()]:
-        raise UserError(f"{root / 'jpg'}: {len(missing)} of {len(photos)} photos are missing: {_some(missing)}")
-    return photos
+            found.append(Photo(source, class_names[labels[number - 1] - 1], subset))
+    if len({image.source for image in found}) < len(found):
+        raise UserError(f"{root / 'setid.mat'}: an image is in two subsets")
+    if missing := [image.source.name for image in found if not image.source.is_file()]:
+        raise UserError(f"{root / 'jpg'}: {len(missing)} of {len(found)} images are missing: {_some(missing)}")
+    return found
 
 
 def _vector(file: Path, key: str, highest: int) -> list[int]:
-    """One variable of a MATLAB file, as integers of 1 ... highest."""
+    """One variable of a MATLAB file, as integers from 1 to `highest`."""
     import scipy.io
 
     try:
@@ -133,7 +133,7 @@ def _vector(file: Path, key: str, highest: int) -> list[int]:
             values = np.asarray(scipy.io.loadmat(content)[key]).ravel().astype(int).tolist()
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
-    except Exception as error:  # a damaged file fails in many ways inside the parser
+    except Exception as error:  # the parser raises many kinds of errors for a damaged file
         raise UserError(f"{file}: '{key}' cannot be read ({' '.join(str(error).split())})") from None
     if not values or min(values) < 1 or max(values) > highest:
         raise UserError(f"{file}: '{key}' must hold numbers from 1 to {highest}")

@@ -1,4 +1,4 @@
-"""Verified archives to a folder: unpacked beside it, and moved into place as a whole."""
+"""Unpack verified archives into a folder that appears only when it is complete."""
 
 import shutil
 import stat
@@ -20,7 +20,7 @@ def unpack(files: Sequence[Path], destination: Path) -> None:
     """
     staging = destination.with_name(f".{destination.name}.part")
     try:
-        shutil.rmtree(staging, ignore_errors=True)  # of a killed run
+        shutil.rmtree(staging, ignore_errors=True)  # left by a killed process
         staging.mkdir(parents=True)
         for file in files:
             _unpack_one(file, staging)

@@ -1,8 +1,8 @@
-"""The folder `data/`, once it is known to hold what `data.dvc` says.
+"""The folder `data/`, after a check that it holds the version that `data.dvc` names.
 
-DVC lets no stage depend on a `.dvc` file, and where a stage depends on a folder that is not there yet, its error does
-not say what to type. So the stage depends on `data.yaml`, a link to `data.dvc`, and the check is made here, by DVC
-itself: photos that were put in and not added would otherwise enter a result that names another version.
+DVC allows no stage to depend on a `.dvc` file, and its error for a stage that depends on a missing folder does not say
+what to type. So the stage depends on `data.yaml`, a link to `data.dvc`, and `dvc data status` checks the folder here.
+Otherwise images that were not added to DVC would enter a result that names another version.
 """
 
 import json
@@ -16,11 +16,11 @@ LINK, POINTER, FOLDER = Path("data.yaml"), Path("data.dvc"), Path("data")
 
 
 def folder() -> Path:
-    """`data/`; raises UserError where it or `data.dvc` is missing, or it is another version."""
+    """`data/`; raises UserError if it or `data.dvc` is missing, or if it holds another version."""
     if not POINTER.is_file():
-        raise UserError(f"{POINTER} is missing; put photos into {FOLDER}/<class>/ and type: dvc add {FOLDER}")
+        raise UserError(f"{POINTER} is missing; put images into {FOLDER}/<class>/ and type: dvc add {FOLDER}")
     if not FOLDER.is_dir():
-        raise UserError(f"{FOLDER}/ is not here yet. Type: dvc pull {POINTER}")
+        raise UserError(f"{FOLDER}/ does not exist yet. Type: dvc pull {POINTER}")
     if _changed():
         raise UserError(
             f"{FOLDER}/ is not the version that {POINTER} names. To keep what is in it, type: dvc add {FOLDER}   "
@@ -30,7 +30,7 @@ def folder() -> Path:
 
 
 def _changed() -> bool:
-    # `dvc status` would not do: of a version that was not pulled yet it says "not in cache", whatever is in data/.
+    # `dvc status` reports a version that was not pulled yet as "not in cache", whatever data/ holds.
     command = [sys.executable, "-m", "dvc", "data", "status", "--json", str(FOLDER)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

@@ -1,1 +1,1 @@
-"""Pure numbers: scores, intervals, calibration, paired tests. Imports numpy, pandas, SciPy and scikit-learn only."""
+"""Pure numbers: scores, intervals, calibration, paired tests. Needs NumPy, pandas, SciPy and scikit-learn only."""

@@ -1,6 +1,6 @@
-"""Whether probabilities mean what they say: the reliability of predictions, its error, and a temperature that mends it.
+"""Calibration: temperature scaling, the low-confidence threshold, reliability bins, expected calibration error.
 
-Guo et al., "On Calibration of Modern Neural Networks" (arXiv 1706.04599). Touches no file.
+Guo et al., "On Calibration of Modern Neural Networks" (arXiv 1706.04599).
 """
 
 import numpy as np
@@ -11,17 +11,17 @@ from flowers.metrics import classification
 from flowers.metrics.classification import Labels, Probabilities
 
 BINS = 15
-BOUNDS = (0.05, 20.0)  # of the temperature: beyond them the photos say nothing about it
-SPREAD = 0.5  # of ln(temperature) before any photo is seen: a few photos, all right, must not make a model certain
-SURE = 0.95  # the share of sure answers that should be right
+BOUNDS = (0.05, 20.0)  # of the temperature
+SPREAD = 0.5  # prior standard deviation of ln(temperature): a few right images must not make a model certain
+TARGET = 0.95  # share of the predictions above the threshold that should be right
 
 
 def temperature(labels: Labels, probabilities: Probabilities) -> float:
-    """The most probable temperature for `scaled` on these photos; above 1 the model was too sure.
+    """The temperature for `scaled` that minimises log-loss on these images; above 1 the model was overconfident.
 
-    That is the least log-loss, with a normal prior of ln(temperature) around 0, which counts where photos are few.
-    `labels` (n,) and `probabilities` (n, c), of photos that were not trained on. Rounded to 4 digits, within `BOUNDS`.
-    Raises ValueError as `metrics.scores` does.
+    `labels` (n,) and `probabilities` (n, c) are of images that were not trained on. A normal prior of ln(temperature)
+    around 0 keeps it near 1 if there are few images. Rounded to 4 digits, within `BOUNDS`. Raises ValueError as
+    `classification.scores` does.
     """
     from scipy import optimize
 
@@ -29,9 +29,8 @@ def temperature(labels: Labels, probabilities: Probabilities) -> float:
 
     def loss(log_temperature: float) -> float:
         prior = (log_temperature / SPREAD) ** 2 / (2 * len(labels))
-        return (
-            float(classification.losses(labels, scaled(probabilities, float(np.exp(log_temperature)))).mean()) + prior
-        )
+        losses = classification.losses(labels, scaled(probabilities, float(np.exp(log_temperature))))
+        return float(losses.mean()) + prior
 
     found = optimize.minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded", options={"xatol": 1e-6})
     return float(f"{np.exp(found.x):.4g}")
@@ -45,21 +44,21 @@ def scaled(probabilities: Probabilities, temperature: float) -> NDArray[np.float
     return found
 
 
-def threshold(labels: Labels, probabilities: Probabilities, sure: float = SURE) -> float:
-    """The least probability of an answer, 0 ... 1, that is to be called sure: those below it are unsure.
+def threshold(labels: Labels, probabilities: Probabilities, target: float = TARGET) -> float:
+    """The probability, 0 ... 1, below which predictions are of low confidence.
 
-    It is the lowest one that was given to any of these photos (n,), not trained on, such that a share `sure` of the
-    answers (n, c) with at least that probability is right; 1 where even the surest are right less often (selective
-    classification: Geifman and El-Yaniv, arXiv 1705.08500, without their bound). It lies a little below that one, so
-    that rounding does not matter, and above the next lower one. At a threshold of 1 every answer is unsure.
+    It is the lowest probability of a prediction on these images (n,), which were not trained on, such that a share
+    `target` of the predictions with at least that probability is right (selective classification: Geifman and El-Yaniv,
+    arXiv 1705.08500, without their bound). To allow for rounding it lies slightly below that probability, but above the
+    next lower one. If no probability qualifies it is 1, and every prediction is of low confidence.
     """
     classification.check(labels, probabilities)
-    confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
-    surest_first = np.argsort(-confidence, kind="stable")
-    confidence, right = confidence[surest_first], right[surest_first]
+    confidence, right = _confidence(labels, probabilities)
+    order = np.argsort(-confidence, kind="stable")
+    confidence, right = confidence[order], right[order]
     share = np.cumsum(right) / np.arange(1, len(right) + 1)
-    ends = np.append(np.diff(confidence) != 0, True)  # equal probabilities come along or stay out together
-    good = np.flatnonzero((share >= sure) & ends)
+    ends = np.append(np.diff(confidence) != 0, True)  # equal probabilities are on the same side
+    good = np.flatnonzero((share >= target) & ends)
     if not len(good):
         return 1.0
     lowest, below = np.append(confidence, 0.0)[good[-1] : good[-1] + 2]
@@ -67,12 +66,12 @@ def threshold(labels: Labels, probabilities: Probabilities, sure: float = SURE) 
 
 
 def reliability(labels: Labels, probabilities: Probabilities, bins: int = BINS) -> pd.DataFrame:
-    """A row per bin of the predicted class's probability, bins of equal width from 0 to 1; empty ones are left out.
+    """A row per non-empty bin of the predicted class's probability; bins have equal width from 0 to 1.
 
-    Columns: low, high, photos, confidence (mean probability of the predicted class), accuracy.
+    Columns: low, high, photos (number of images), confidence (mean probability of the predicted class), accuracy.
     """
     classification.check(labels, probabilities)
-    confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
+    confidence, right = _confidence(labels, probabilities)
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     table = pd.DataFrame({"bin": place, "confidence": confidence, "accuracy": right})
     found = table.groupby("bin").agg(
@@ -83,7 +82,12 @@ def reliability(labels: Labels, probabilities: Probabilities, bins: int = BINS) 
 
 
 def expected_calibration_error(labels: Labels, probabilities: Probabilities, bins: int = BINS) -> float:
-    """Mean over the photos of |confidence - accuracy| of their bins, 0 (as sure as right) ... 1."""
+    """Mean over the images of |confidence - accuracy| of their bins, 0 (calibrated) ... 1."""
     table = reliability(labels, probabilities, bins)
     gaps = (table["confidence"] - table["accuracy"]).abs()
     return float((gaps * table["photos"]).sum() / table["photos"].sum())
+
+
+def _confidence(labels: Labels, probabilities: Probabilities) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Probability of the predicted class, and whether it is the right one, (n,) each."""
+    return probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels

@@ -1,7 +1,6 @@
-"""Two classifiers on the same photos: differences with their intervals, and whether chance explains them.
+"""Two classifiers on the same images: differences of their scores with intervals, and McNemar's test.
 
-Nothing here touches a file. `one` and `other` are probabilities (n, c) of the same n photos; differences are other
-minus one.
+`one` and `other` are probabilities (n, c) of the same n images; differences are other minus one.
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from flowers.metrics import bootstrap, classification
 from flowers.metrics.classification import Labels, Probabilities
 
 SAMPLES = 10_000
-LEVEL = 0.05  # a p below it is called more than chance
+LEVEL = 0.05  # a p below it is significant
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Photos that one alone got right (`lost` by the other), that the other alone did (`gained`), and the exact p."""
+    """How many images only one (`lost`) or only the other (`gained`) classifier has right, and the exact p."""
 
     lost: int
     gained: int
@@ -43,12 +42,12 @@ class McNemar:
 def differences(
     labels: Labels, one: Probabilities, other: Probabilities, samples: int = SAMPLES, seed: int = 0
 ) -> dict[str, Difference]:
-    """Every score of `metrics.scores`, compared: the interval is from resamples of the same photos for both.
+    """The difference of every score of `classification.scores`; intervals are from the same resamples for both.
 
-    Raises ValueError as `bootstrap.resampled` does, and where the two do not tell the same number of classes.
+    Raises ValueError as `bootstrap.resampled` does, and where the two have different shapes.
     """
     if one.shape != other.shape:
-        raise ValueError(f"probabilities {one.shape} and {other.shape} must be of the same photos and classes")
+        raise ValueError(f"probabilities {one.shape} and {other.shape} must be of the same images and classes")
     first, second = bootstrap.resampled(labels, [one, other], samples, seed)
     scores, others = classification.scores(labels, one), classification.scores(labels, other)
     return {
@@ -60,8 +59,8 @@ def differences(
 def mcnemar(labels: Labels, one: Labels, other: Labels) -> McNemar:
     """The exact test of McNemar (1947, Psychometrika 12, 153-157) on predicted classes `one` and `other`, (n,) each.
 
-    p is the two-sided binomial probability that as many photos, or more, fall to one side among those that exactly one
-    of the two got right; 1.0 where there are none.
+    p is two-sided: the binomial probability of at least so uneven a count among the images that exactly one of the two
+    has right; 1.0 where there are none.
     """
     from scipy import stats
 
@@ -71,12 +70,12 @@ def mcnemar(labels: Labels, one: Labels, other: Labels) -> McNemar:
 
 
 def can_show(discordant: int, level: float = LEVEL) -> bool:
-    """Whether so many photos could be more than chance at all, if every one of them fell to one side."""
+    """Whether `mcnemar` can be significant with so many discordant images, even if all favour one classifier."""
     return 2 * 0.5**discordant < level
 
 
 def per_class(labels: Labels, one: Labels, other: Labels, classes: list[str]) -> pd.DataFrame:
-    """The classes whose recall differs, best gain first: class, photos, one and other (right), change (of recall)."""
+    """Classes whose recall differs, best gain first: class, photos (count), one and other (right), change of recall."""
     tables = [classification.per_class(labels, predicted, classes) for predicted in (one, other)]
     found = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""Accuracy by slice: photos that are alike in one number, in groups of about the same size. Touches no file."""
+"""Accuracy by slice: images grouped by one number, in groups of about equal size."""
 
 from typing import Any
 
@@ -6,28 +6,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flowers.metrics import wilson
+from flowers.metrics import classification
 
 GROUPS = 3
 
 
 def accuracy(values: NDArray[Any], right: NDArray[np.bool_]) -> pd.DataFrame:
-    """A row per group of photos, from the lowest to the highest values, of values and right, (n,) each.
+    """A row per group of images in ascending order of their values; `values` and `right` are (n,).
 
-    Columns: low and high, the values that the group spans; photos; accuracy; and its 95 % interval, accuracy_low and
-    accuracy_high. Equal values are never parted: up to `GROUPS` different ones are groups of their own.
+    Columns: low and high (the range of values), photos (number of images), accuracy, and its 95 % Wilson interval
+    accuracy_low and accuracy_high. Equal values stay together; up to `GROUPS` distinct values are groups of their own.
     """
     table = pd.DataFrame({"group": _groups(values), "value": values, "right": right})
     found = table.groupby("group").agg(
         low=("value", "min"), high=("value", "max"), photos=("right", "size"), accuracy=("right", "mean")
     )
-    shares, photos = found["accuracy"].to_numpy(np.float64), found["photos"].to_numpy(np.float64)
-    low, high = wilson.interval(shares, photos)
+    correct = table.groupby("group")["right"].sum()
+    low, high = classification.wilson_interval(correct.to_numpy(), found["photos"].to_numpy())
     return found.assign(accuracy_low=low, accuracy_high=high).reset_index(drop=True)
 
 
 def _groups(values: NDArray[Any]) -> NDArray[np.int64]:
-    """The group of each photo, (n,): its value's place in the order of the photos says which."""
+    """The group of each image, (n,), from the rank of its value."""
     distinct, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     if len(distinct) <= GROUPS:
         return place

@@ -1,1 +1,1 @@
-"""The network: its weights, the frozen backbone, the trainable part, the classifier, Grad-CAM."""
+"""The network: weights, frozen backbone, trainable part, classifier, Grad-CAM."""

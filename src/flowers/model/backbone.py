@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 
 from flowers.config.architecture import CONV5_BLOCKS
-from flowers.model import backend, folding, resnet
+from flowers.model import backend, batchnorm_folding, resnet
 from flowers.model.feature_layer import FeatureLayer
 from flowers.model.weights import Tensors
 
-# Every batch has this size, the last one padded: the bits of a row then never depend on how many rows came along.
+# Every batch has this size; the last one is padded. The bits of a row then do not depend on the number of rows.
 BATCH = 32
 
-# What Keras's preprocess_input subtracts from blue, green and red (its "caffe" mode).
+# Keras's preprocess_input subtracts these from blue, green and red (its "caffe" mode).
 BGR_MEANS = np.array([103.939, 116.779, 123.68], np.float32)
 
 
 def best_precision() -> str:
-    """`bfloat16` where the GPU, or else the processor, multiplies in it; `float32` elsewhere.
+    """`bfloat16` if the GPU, or without a GPU the processor, multiplies in it; `float32` otherwise.
 
-    A GPU does from compute capability 8 (Ampere) on, a processor with AVX-512 BF16 or AMX.
+    GPUs of compute capability 8 (Ampere) or higher do, and processors with AVX-512 BF16 or AMX.
     """
     if backend.device() == "gpu":
         gpus = backend.tensorflow().config.list_physical_devices("GPU")
@@ -41,12 +41,12 @@ def folded_weights(tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]
     def exact(name: str) -> np.ndarray:
         return tensors[name].astype(np.float64) if name.endswith("/moving_variance") else tensors[name]
 
-    both = {layer: folding.fold(exact, layer) for layer in resnet.convolutions()}
+    both = {layer: batchnorm_folding.fold(exact, layer) for layer in resnet.convolutions()}
     return {layer: (kernel.astype(np.float32), bias.astype(np.float32)) for layer, (kernel, bias) in both.items()}
 
 
 class Backbone:
-    """The frozen network up to one or more feature layers; one pass over an image gives the activations at all."""
+    """The frozen network up to one or more feature layers; one pass returns the activations at all of them."""
 
     def __init__(
         self,
@@ -56,15 +56,13 @@ class Backbone:
         batch: int | None = None,
         padded: bool = True,
     ) -> None:
-        """`precision` is `float32` or `bfloat16`; activations come out in it. `batch`: photos at a time, else BATCH.
+        """Build the function for images of the feature layers' size, which must be the same for all of them.
 
-        The feature_layers are of one size, which is that of the images.
-        Not `padded`, a smaller batch is computed as it is: sooner, and with other last bits in float32.
+        `precision` (`float32` or `bfloat16`) is also the dtype of the activations. `batch` defaults to BATCH. Without
+        `padded`, a smaller batch is computed at its own size, which is faster and changes the last bits in float32.
         """
         tf = backend.tensorflow()
-        self.feature_layers = tuple(
-            sorted(set(feature_layers), key=lambda feature_layer: -feature_layer.unfreeze_blocks)
-        )
+        self.feature_layers = tuple(sorted(set(feature_layers), key=lambda layer: -layer.unfreeze_blocks))
         self.precision, self.batch, self._padded = precision, batch or BATCH, padded
         self._dtype = tf.as_dtype(precision)
         weights = folded_weights(tensors)
@@ -76,18 +74,14 @@ class Backbone:
 
     def __call__(self, images: np.ndarray) -> dict[FeatureLayer, np.ndarray]:
         """Activations of uint8 RGB images (n, size, size, 3), n ≤ batch, at each feature layer: (n, *layer.shape)."""
-        given = images
-        if self._padded and len(images) < self.batch:
-            given = np.zeros((self.batch, *images.shape[1:]), np.uint8)
-            given[: len(images)] = images
-        outputs = self._function(given)
-        return {
-            feature_layer: output.numpy()[: len(images)]
-            for feature_layer, output in zip(self.feature_layers, outputs, strict=True)
-        }
+        count = len(images)
+        if self._padded and count < self.batch:
+            images = np.concatenate([images, np.zeros((self.batch - count, *images.shape[1:]), np.uint8)])
+        outputs = self._function(images)
+        return {layer: output.numpy()[:count] for layer, output in zip(self.feature_layers, outputs, strict=True)}
 
     def batches(self, images: Iterable[np.ndarray]) -> Iterator[dict[FeatureLayer, np.ndarray]]:
-        """As `__call__`, for a stream of single images, a batch at a time."""
+        """Like `__call__`, for a stream of single images; yields one batch at a time."""
         batch = []
         for image in images:
             batch.append(image)
@@ -104,24 +98,25 @@ class Backbone:
 
         x = tf.cast(tf.cast(images[..., ::-1], tf.float32) - BGR_MEANS, self._dtype)
         x = tf.pad(x, [[0, 0], [3, 3], [3, 3], [0, 0]])
-        x = tf.nn.relu(folding.convolve(x, constants("conv1_conv"), 2))
+        x = tf.nn.relu(batchnorm_folding.convolve(x, constants("conv1_conv"), 2))
         x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
-        wanted = {feature_layer.unfreeze_blocks: feature_layer for feature_layer in self.feature_layers}
+        wanted = {layer.unfreeze_blocks: layer for layer in self.feature_layers}
         outputs = []
         for below in range(len(resnet.BLOCKS) + 1):
             unfreeze = len(resnet.BLOCKS) - below
             if unfreeze == CONV5_BLOCKS:
-                conv4 = x[:, ::2, ::2, :]  # what conv5 reads of it
+                conv4 = x[:, ::2, ::2, :]  # the positions that conv5 reads
             if unfreeze in wanted:
                 pooled = [conv4, x] if unfreeze == 0 and wanted[0].conv4 else [x]
-                outputs.append(_kept(tf, tf.concat(pooled, axis=-1), wanted[unfreeze]))
+                outputs.append(_output(tf, tf.concat(pooled, axis=-1), wanted[unfreeze]))
             if unfreeze > min(wanted):
                 block = resnet.BLOCKS[below]
-                x = folding.residual_block(x, block, block.stride, constants)
+                x = batchnorm_folding.residual_block(x, block, block.stride, constants)
         return outputs
 
 
-def _kept(tf: Any, x: Any, feature_layer: FeatureLayer) -> Any:
-    if feature_layer.unfreeze_blocks == 0:
+def _output(tf: Any, x: Any, layer: FeatureLayer) -> Any:
+    """The activation at a feature layer: pooled, subsampled or as it is."""
+    if layer.unfreeze_blocks == 0:
         return tf.cast(tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2]), x.dtype)
-    return x[:, ::2, ::2, :] if feature_layer.subsampled else x
+    return x[:, ::2, ::2, :] if layer.subsampled else x

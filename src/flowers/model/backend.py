@@ -1,4 +1,4 @@
-"""TensorFlow and Keras, imported where they are needed (it takes seconds) and set up before they are."""
+"""TensorFlow and Keras, imported on first use (importing takes seconds) and configured before that."""
 
 import atexit
 import contextlib
@@ -11,22 +11,22 @@ from typing import Any
 
 
 def tensorflow() -> Any:
-    """TensorFlow with oneDNN's kernels, which it leaves off on some processors though they are twice as fast there."""
+    """TensorFlow with oneDNN's kernels, which are off by default on some processors though twice as fast there."""
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # neither the processor's features nor the lack of a GPU is news
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides notes on processor features and a missing GPU
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if "tensorflow" not in sys.modules:
         with _quiet(), _without_collector():
             import tensorflow
 
-            tensorflow.constant(0)  # the first operation has a say about the processor, too
-            tensorflow.config.experimental.enable_tensor_float_32_execution(False)  # float32 is float32 on a GPU, too
+            tensorflow.constant(0)  # the first operation logs processor features too
+            tensorflow.config.experimental.enable_tensor_float_32_execution(False)  # else a GPU rounds float32
     return sys.modules["tensorflow"]
 
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """No search for garbage in here, nor at the end among what stays: either would take a second and find none."""
+    """Disable garbage collection during an import and at exit: either takes a second and frees nothing."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -39,17 +39,17 @@ def _without_collector() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Send what C++ writes to standard error nowhere: TensorFlow 2.21 greets there whatever its log level."""
+    """Discard what C++ code writes to standard error: TensorFlow 2.21 logs there whatever its log level."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    stderr = os.dup(2)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(devnull)
 
 
 def keras() -> Any:
@@ -61,7 +61,7 @@ def keras() -> Any:
 
 
 def version() -> str:
-    """TensorFlow's version, without the seconds that importing it takes."""
+    """TensorFlow's version, without importing it."""
     try:
         return metadata.version("tensorflow-cpu")
     except metadata.PackageNotFoundError:
@@ -69,7 +69,7 @@ def version() -> str:
 
 
 def device() -> str:
-    """`gpu` where TensorFlow finds one, else `cpu`; of the CPU's build that is known without importing it."""
+    """`gpu` if TensorFlow finds one, else `cpu`; the CPU build is recognised without importing it."""
     try:
         metadata.version("tensorflow-cpu")
     except metadata.PackageNotFoundError:
@@ -78,6 +78,6 @@ def device() -> str:
 
 
 def make_deterministic(seed: int) -> None:
-    """Make everything random or unordered in TensorFlow and Keras the same from one process to the next."""
+    """Seed TensorFlow and Keras and fix the order of their operations, so that processes give equal bits."""
     keras().utils.set_random_seed(seed)
     tensorflow().config.experimental.enable_op_determinism()

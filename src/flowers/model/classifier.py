@@ -1,7 +1,7 @@
-"""The trained model on disk and in memory: raw photos to probabilities through backbone, tail and head.
+"""The trained model, on disk and in memory: images to probabilities through backbone, unfrozen blocks and head.
 
-The folder holds `model.json` (classes, input rules, architecture, precision, digest of the ImageNet weights) and
-`trained.npz` (tail and head). The backbone's tensors stay where the download stage put them.
+The folder holds `model.json` (classes, input format, architecture, precision, digest of the ImageNet weights) and
+`trained.npz` (unfrozen blocks and head). The backbone's tensors are read from the file of the download stage.
 """
 
 import json
@@ -29,16 +29,16 @@ TRAINED = "trained.npz"
 
 
 def input_words(size: int) -> str:
-    """What a model of this input size takes."""
+    """The input format of a model of this input size, in words."""
     return (
-        f"uint8 RGB (n, {size}, {size}, 3): upright, short side resized to {size} (bicubic), centre cut; "
+        f"uint8 RGB (n, {size}, {size}, 3): upright, short side resized to {size} (bicubic), centre crop; "
         "BGR means subtracted inside"
     )
 
 
 @dataclass(frozen=True)
 class Description:
-    """What model.json says."""
+    """The content of model.json."""
 
     classes: list[str]
     head_units: list[int]
@@ -46,20 +46,20 @@ class Description:
     unfreeze_blocks: int
     precision: str
     weights_digest: str
-    temperature: float = 1.0  # what the logits are divided by, so that probabilities mean what they say
+    temperature: float = 1.0  # the logits are divided by it, which calibrates the probabilities
     normalization: str = "none"  # of the features before the head
-    features: str = "conv5"  # the stages that are pooled, or "conv4+conv5"
-    mirror: bool = False  # logits are the mean of those of a photo and of its mirror image
-    size: int = INPUT_SIZE  # of the images, on each side
-    threshold: float | None = None  # an answer of a lower probability is unsure; None where no photo was held out
+    features: str = "conv5"  # the pooled stages: conv5 or conv4+conv5
+    mirror: bool = False  # test-time flip: average the logits of an image and of its mirror image
+    size: int = INPUT_SIZE  # side of the input images, in pixels
+    threshold: float | None = None  # lower probabilities are low confidence; None without validation images
     input: str = input_words(INPUT_SIZE)
 
 
 class Classifier:
-    """A trained model, whole: `classes`, `threshold`, `size`, and `probabilities(images)`, which are calibrated."""
+    """A trained model: `classes`, `threshold`, `size`, and `probabilities(images)`, which are calibrated."""
 
     def __init__(self, description: Description, trained: weights.Tensors, pretrained: weights.Tensors) -> None:
-        """`trained` are the tensors of tail and head, `pretrained` those of the ImageNet network."""
+        """`trained` are the tensors of unfrozen blocks and head, `pretrained` those of the ImageNet network."""
         self.description = description
         self.classes, self.threshold = description.classes, description.threshold
         self.size = description.size
@@ -69,21 +69,19 @@ class Classifier:
 
     @cached_property
     def trainable(self) -> TrainablePart:
-        """Activations at the feature_layer to logits."""
+        """Maps activations at the feature layer to logits."""
         return TrainablePart(self.feature_layer, self._trained, self._head, self.description.precision)
 
     @cached_property
     def _head(self) -> "keras.Model":
-        shape = self.description
-        model = keras_model.head(
-            len(self.classes), shape.head_units, shape.dropout, 0, shape.normalization, self.feature_layer.features
-        )
+        shape, features = self.description, self.feature_layer.features
+        model = keras_model.head(len(self.classes), shape.head_units, shape.dropout, 0, shape.normalization, features)
         keras_model.set_tensors(model, self._trained)
         return model
 
     @cached_property
     def _to_features(self) -> Backbone:
-        """The whole network up to the pooling, the trained blocks folded like the others."""
+        """The whole network up to pooling, with the trained blocks folded like the frozen ones."""
         tensors = {**self.pretrained, **self._trained}
         return Backbone(tensors, [self._pooled], self.description.precision, padded=False)
 
@@ -94,56 +92,53 @@ class Classifier:
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes) float32 of images, uint8 RGB (n, size, size, 3) as `images.load` returns them.
 
-        Computed 32 at a time. What one photo gets depends on its neighbours in the last bits at most.
+        Images are processed in batches of 32; their neighbours change at most the last bits.
         """
         size = self._to_features.batch
-        found = [
-            self._to_features(look[start : start + size])[self._pooled]
-            for look in ([images, images[:, :, ::-1]] if self.description.mirror else [images])
+        features = [
+            self._to_features(flipped[start : start + size])[self._pooled]
+            for flipped in ([images, images[:, :, ::-1]] if self.description.mirror else [images])
             for start in range(0, len(images), size)
         ]
-        if not found:
+        if not features:
             return np.empty((0, len(self.classes)), np.float32)
-        return self._calibrated(self._features_to_logits.logits(np.concatenate(found).astype(np.float32)))
+        return self._calibrated(self._features_to_logits.logits(np.concatenate(features).astype(np.float32)))
 
     def probabilities_from_activations(self, activations: Examples) -> np.ndarray:
-        """Probabilities (n, classes) float32 of activations at `feature_layer`, in the order of `Subset.looks`."""
+        """Probabilities (n, classes) float32 of activations at the feature layer, ordered as in `Subset.with_flips`."""
         return self._calibrated(self.trainable.logits(activations))
 
     def _calibrated(self, logits: np.ndarray) -> np.ndarray:
-        """Of all photos, and where it is asked for, then of all mirror images."""
-        looks = logits.reshape(2 if self.description.mirror else 1, -1, logits.shape[1])
-        return softmax(looks.mean(axis=0) / self.description.temperature)
+        """Calibrated probabilities of logits of all images, followed by those of all mirror images if `mirror`."""
+        flips = logits.reshape(2 if self.description.mirror else 1, -1, logits.shape[1])
+        return softmax(flips.mean(axis=0) / self.description.temperature)
 
     def feature_maps(self, image: np.ndarray) -> np.ndarray:
-        """What is pooled, (size/32, size/32, features) float32, for an image, uint8 RGB (size, size, 3)."""
-        backbone, tail = self._to_maps
+        """Feature maps before pooling, (size/32, size/32, features) float32, of a uint8 RGB image (size, size, 3)."""
+        backbone, trainable = self._to_maps
         (values,) = backbone(image[None]).values()
-        maps: np.ndarray = tail.maps(values.astype(np.float32))[0].numpy()
+        maps: np.ndarray = trainable.maps(values.astype(np.float32))[0].numpy()
         return maps
 
     @cached_property
     def _to_maps(self) -> tuple[Backbone, TrainablePart]:
-        """A backbone that does not pool, and the blocks above it; for single images, which would fill no batch."""
-        precision = self.description.precision
-        fewest = replace(self.feature_layer, unfreeze_blocks=CONV5_BLOCKS if self.feature_layer.conv4 else 1)
-        tail = (
-            self.trainable
-            if self.feature_layer.blocks
-            else TrainablePart(fewest, self.pretrained, self._head, precision)
-        )
-        return Backbone(self.pretrained, [tail.feature_layer], precision, batch=1), tail
+        """A backbone for single images that does not pool, and the blocks above its feature layer."""
+        trainable = self.trainable
+        if not self.feature_layer.blocks:
+            fewest = replace(self.feature_layer, unfreeze_blocks=CONV5_BLOCKS if self.feature_layer.conv4 else 1)
+            trainable = TrainablePart(fewest, self.pretrained, self._head, self.description.precision)
+        return Backbone(self.pretrained, [trainable.feature_layer], self.description.precision, batch=1), trainable
 
     def export(self) -> "keras.Model":
-        """The whole network as one Keras model: uint8 (n, size, size, 3) to probabilities, in float32."""
-        said, tensors = self.description, {**self.pretrained, **self._trained}
+        """The whole network as one float32 Keras model: uint8 (n, size, size, 3) to probabilities."""
+        tensors, model = {**self.pretrained, **self._trained}, self.description
         return keras_model.whole(
-            tensors, self._head, said.temperature, said.mirror, said.size, self.feature_layer.conv4
+            tensors, self._head, model.temperature, model.mirror, model.size, self.feature_layer.conv4
         )
 
 
 def save(folder: Path, description: Description, trained: weights.Tensors) -> None:
-    """Write the model's folder; equal models give equal bytes."""
+    """Write the model's folder. Equal models give equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(description), indent=2, ensure_ascii=False)
     (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
@@ -153,7 +148,7 @@ def save(folder: Path, description: Description, trained: weights.Tensors) -> No
 def load(folder: Path, weights_file: Path) -> Classifier:
     """Load a model's folder together with the ImageNet weights that it was trained on.
 
-    Raises UserError where a file is missing, or the weights are not those that the model was trained on.
+    Raises UserError if a file is missing or damaged, or if the weights are not those the model was trained on.
     """
     try:
         content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
@@ -176,10 +171,7 @@ def check_name(destination: Path) -> None:
 
 
 def export(classifier: Classifier, destination: Path) -> None:
-    """Write a model as one self-contained `.keras` file; see `keras_model.whole` for what it takes.
-
-    Raises UserError.
-    """
+    """Write a model as one self-contained `.keras` file (see `keras_model.whole`). Raises UserError."""
     check_name(destination)
     model, classes, size = classifier.export(), classifier.classes, classifier.size
     try:

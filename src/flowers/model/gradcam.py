@@ -1,8 +1,8 @@
-"""Grad-CAM: the places of a photo that speak for a class.
+"""Grad-CAM: which positions of an image raise the logit of a class.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (arXiv 1610.02391),
-at what is pooled, the output of the last convolution. Between it and the logits stand an average over its places and
-the head, so the gradient is the same at all places: the head's, and no convolution is run backwards.
+applied to the feature maps before pooling. Only an average over positions and the head follow them, so the gradient is
+that of the head, equal at all positions, and no convolution has to be differentiated.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,12 @@ from flowers.model.classifier import Classifier
 
 
 def maps(model: Classifier, images: Sequence[np.ndarray], classes: Sequence[int] | np.ndarray) -> np.ndarray:
-    """How much each place of an image speaks for its class, from 0 to 1 at the strongest one: float32 (n, k, k).
+    """Grad-CAM maps, float32 (n, size/32, size/32), scaled to a maximum of 1; all 0 if no position raises the logit.
 
-    k is size/32. `images` are n of uint8 RGB (size, size, 3) as `images.load` returns them, `classes` n class numbers.
-    A map is all 0 where no place speaks for the class.
+    `images` are n uint8 RGB arrays (size, size, 3) as `images.load` returns them, `classes` n class numbers.
     """
-    places = model.size // 32
-    heat = np.zeros((len(images), places, places), np.float32)
+    side = model.size // 32
+    heat = np.zeros((len(images), side, side), np.float32)
     for row, (image, number) in enumerate(zip(images, classes, strict=True)):
         features = model.feature_maps(image)
         weighted = np.maximum(features @ _weights(model, features.mean(axis=(0, 1)), int(number)), 0)
@@ -29,7 +28,7 @@ def maps(model: Classifier, images: Sequence[np.ndarray], classes: Sequence[int]
 
 
 def _weights(model: Classifier, pooled: np.ndarray, number: int) -> np.ndarray:
-    """What a unit more of each pooled feature adds to the class's logit, (features,)."""
+    """Gradient of the class's logit with respect to the pooled features, (features,)."""
     tf = backend.tensorflow()
     features = tf.constant(pooled[None])
     with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""What is a Keras model: the head, and the whole network for export."""
+"""Keras models: the head, and the whole network for export."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from flowers.model.weights import Tensors
 if TYPE_CHECKING:
     import keras
 
-SMALLEST = 1e-6  # feature that `root` tells from 0
+SMALLEST = 1e-6  # `root` raises smaller features to this
 
 
 def head(
@@ -26,9 +26,9 @@ def head(
 ) -> "keras.Model":
     """Pooled features (n, sum(features)) to logits (n, classes): Dense layers with ReLU, each followed by dropout.
 
-    With the normalization `root` the features of each stage are first divided by their mean, and their square roots
-    taken: of length 1 but for a factor (RootSIFT: Arandjelović and Zisserman, "Three things everyone should know to
-    improve object retrieval", CVPR 2012).
+    The normalization `root` first divides the features of each stage by their mean and takes square roots, which gives
+    vectors of constant length (RootSIFT: Arandjelović and Zisserman, "Three things everyone should know to improve
+    object retrieval", CVPR 2012).
     """
     keras = backend.keras()
     initializers = (keras.initializers.GlorotUniform(seed=seed + number) for number in range(len(units) + 1))
@@ -55,11 +55,11 @@ def whole(
     size: int = INPUT_SIZE,
     conv4: bool = False,
 ) -> "keras.Model":
-    """Raw images, uint8 RGB (n, size, size, 3), to probabilities (n, classes): one Keras model that needs nothing else.
+    """Raw images, uint8 RGB (n, size, size, 3), to probabilities (n, classes), as one self-contained Keras model.
 
-    It is Keras's own ResNet50 with `tensors`, its preprocessing in front and the trained head behind; the head's logits
-    are divided by the temperature. With `mirror` they are the mean of those of the image and of its mirror image. With
-    `conv4` the head is given the features of conv4, of those places that conv5 reads, and of conv5.
+    It consists of Keras's preprocessing, Keras's ResNet50 with `tensors`, and the trained head, whose logits are
+    divided by the temperature. With `mirror` the logits of the image and of its mirror image are averaged. With `conv4`
+    the head reads the features of conv4, pooled over the positions that conv5 reads, and those of conv5.
     """
     keras = backend.keras()
     base = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3))
@@ -84,7 +84,7 @@ def set_tensors(model: "keras.Model", tensors: Tensors) -> None:
 
 
 def named_variables(model: "keras.Model") -> dict[str, Any]:
-    """The variables of all layers by `<layer>/<variable>`; random generators' states are none."""
+    """The variables of all layers by `<layer>/<variable>`, without the states of random generators."""
     return {
         f"{layer.name}/{variable.name}": variable
         for layer in model.layers

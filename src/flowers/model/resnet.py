@@ -1,7 +1,7 @@
-"""The shape of Keras's ResNet50: its residual blocks, the places where it can be cut, and its tensors by name.
+"""The shape of Keras's ResNet50: its residual blocks, its possible feature layers, and its tensors by name.
 
 The network of He et al., "Deep Residual Learning for Image Recognition" (arXiv 1512.03385), in Keras's version, which
-strides in the first 1×1 convolution of a stage. Layer names are Keras's own. Nothing here needs TensorFlow.
+strides in the first 1×1 convolution of a stage. Layer names are Keras's. This module does not import TensorFlow.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ CONV4_FEATURES, FEATURES = 1024, 2048  # of the last two stages
 
 @dataclass(frozen=True)
 class Block:
-    """A residual block: 1×1, 3×3 and 1×1 convolutions, and a projection on the shortcut where the shape changes."""
+    """A residual block: 1×1, 3×3 and 1×1 convolutions, and a projection on the shortcut if the shape changes."""
 
     name: str
     inputs: int
@@ -37,13 +37,13 @@ BLOCKS = _blocks()
 
 
 def feature_layer_name(unfreeze_blocks: int) -> str:
-    """The Keras layer whose output feeds the first of the `unfreeze_blocks` trained blocks (0...16, from the top)."""
+    """The Keras layer whose output feeds the first of the top `unfreeze_blocks` blocks (0...16)."""
     below = len(BLOCKS) - unfreeze_blocks
     return f"{BLOCKS[below - 1].name}_out" if below else "pool1_pool"
 
 
 def convolutions() -> dict[str, tuple[int, int, int, int]]:
-    """Kernel shapes (height, width, inputs, outputs) of all 53 convolutions; `x_conv` is normalised by `x_bn`."""
+    """Kernel shapes (height, width, inputs, outputs) of all 53 convolutions; `x_bn` normalises `x_conv`."""
     shapes = {"conv1_conv": (7, 7, 3, 64)}
     for block in BLOCKS:
         wide = 4 * block.filters

@@ -1,8 +1,8 @@
 """The trainable part: the unfrozen residual blocks and the head, from the backbone's activations to logits.
 
-The tail keeps the meaning of Keras's network with fixed BatchNorm statistics: the variables are those of convolution
-and BatchNorm, and the kernel is scaled inside the step. So gradients, decay and rates are Keras's own, while the step
-runs one convolution where Keras runs a convolution and two passes over its output.
+The unfrozen blocks compute what Keras's network computes with fixed BatchNorm statistics: the variables are those of
+convolution and BatchNorm, and the kernel is scaled inside the step. Gradients and decay are therefore Keras's, but a
+step runs one convolution instead of a convolution and two passes over its output.
 """
 
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from flowers.config.architecture import CONV5_BLOCKS
-from flowers.model import backend, folding, keras_model, resnet
+from flowers.model import backend, batchnorm_folding, keras_model, resnet
 from flowers.model.backbone import BATCH
 from flowers.model.feature_layer import FeatureLayer
 from flowers.model.weights import Tensors
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Examples(Protocol):
-    """Activations to gather rows from: an array, or the memory-mapped store."""
+    """Activations whose rows can be gathered: an array, or the memory-mapped cache."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
 
 
 class TrainablePart:
-    """Tail and head: call it with activations (n, *feature_layer.shape) to get logits (n, classes) float32."""
+    """Unfrozen blocks and head: maps activations (n, *feature_layer.shape) to logits (n, classes), float32."""
 
     def __init__(
         self,
@@ -38,17 +38,17 @@ class TrainablePart:
         precision: str = "float32",
         train_batch_norm: bool = False,
     ) -> None:
-        """The tail starts from `tensors` and multiplies in `precision`, its variables being float32 either way.
+        """The blocks start from `tensors` and compute in `precision`; their variables are float32 either way.
 
-        `train_batch_norm` trains the BatchNorms' scale and shift too; their statistics never move.
+        `train_batch_norm` also trains the BatchNorms' scale and shift; their statistics stay fixed.
         """
         self.feature_layer, self.head = feature_layer, head
-        self._dtype = precision
-        names = resnet.block_tensors(self.feature_layer.blocks)
+        self._precision = precision
+        names = resnet.block_tensors(feature_layer.blocks)
         trained = ("kernel", "bias", "gamma", "beta") if train_batch_norm else ("kernel", "bias")
         variable = backend.tensorflow().Variable
-        self._tail = {name: variable(tensors[name]) for name in names if name.split("/")[1] in trained}
-        self._fixed = {name: tensors[name] for name in names if name not in self._tail}
+        self._unfrozen = {name: variable(tensors[name]) for name in names if name.split("/")[1] in trained}
+        self._fixed = {name: tensors[name] for name in names if name not in self._unfrozen}
 
     def __call__(self, activations: Any, training: bool = False) -> Any:
         """Logits (n, classes), float32."""
@@ -61,64 +61,64 @@ class TrainablePart:
         return backend.tensorflow().reduce_mean(self.maps(activations), axis=[1, 2])
 
     def maps(self, activations: Any) -> Any:
-        """What is pooled, (n, size/32, size/32, sum(feature_layer.features)) float32, from a feature layer below."""
+        """Feature maps before pooling, (n, size/32, size/32, sum(feature_layer.features)) float32.
+
+        Requires a feature layer with at least one block above it.
+        """
         tf = backend.tensorflow()
 
         def weights(layer: str) -> tuple[Any, Any]:
-            kernel, bias = folding.fold(self._tensor, layer)
-            return tf.cast(kernel, self._dtype), tf.cast(bias, self._dtype)
+            kernel, bias = batchnorm_folding.fold(self._tensor, layer)
+            return tf.cast(kernel, self._precision), tf.cast(bias, self._precision)
 
-        x = tf.cast(activations, self._dtype)
+        x = tf.cast(activations, self._precision)
         stages = []
         for number, block in enumerate(self.feature_layer.blocks):
-            # A subsampled feature_layer has done the first block's stride already.
+            # A subsampled activation already includes the first block's stride.
             stride = 1 if number == 0 and self.feature_layer.subsampled else block.stride
             if self.feature_layer.conv4 and block == resnet.BLOCKS[-CONV5_BLOCKS]:
                 stages.append(x[:, ::stride, ::stride, :])
-            x = folding.residual_block(x, block, stride, weights)
+            x = batchnorm_folding.residual_block(x, block, stride, weights)
         return tf.cast(tf.concat([*stages, x], axis=-1), tf.float32)
 
     def _tensor(self, name: str) -> Any:
-        return self._tail[name] if name in self._tail else self._fixed[name]
+        return self._unfrozen[name] if name in self._unfrozen else self._fixed[name]
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What is trained: TensorFlow variables by `<layer>/<variable>`."""
+        """The trained TensorFlow variables by `<layer>/<variable>`."""
         head = keras_model.named_variables(self.head)
-        return {**self._tail, **{name: variable.value for name, variable in head.items()}}
+        return {**self._unfrozen, **{name: variable.value for name, variable in head.items()}}
 
     @property
     def classes(self) -> int:
-        """How many classes the head tells apart."""
+        """Number of classes."""
         return int(self.head.output_shape[-1])
 
     def get_tensors(self) -> dict[str, np.ndarray]:
-        """All tensors of tail and head by Keras's names, float32; the BatchNorm statistics are among them."""
+        """All tensors of unfrozen blocks and head by Keras's names, float32, BatchNorm statistics included."""
         return {**self._fixed, **{name: variable.numpy() for name, variable in self.variables.items()}}
 
     def set_tensors(self, tensors: Tensors) -> None:
-        """Set all variables; what is fixed stays."""
+        """Set all variables; fixed tensors do not change."""
         for name, variable in self.variables.items():
             variable.assign(tensors[name])
 
     def reseed(self, random: np.random.Generator) -> None:
-        """Draw the state of every dropout anew, so that it depends on nothing that was dropped before."""
+        """Reseed every dropout layer, so that its state does not depend on earlier steps."""
         for layer in self.head.layers:
             if hasattr(layer, "seed_generator"):
                 layer.seed_generator.state.assign(random.integers(2**32, size=2, dtype=np.uint32))
 
     def logits(self, activations: Any) -> np.ndarray:
-        """The logits of all rows of activations, (n, classes) float32, in batches padded to one size."""
+        """Logits of all rows of activations, (n, classes) float32, computed in batches padded to one size."""
         parts = []
-        for start in range(0, len(activations), self._batch):
-            rows = np.arange(start, start + self._batch)
+        size = BATCH if self.feature_layer.blocks else 8 * BATCH
+        for start in range(0, len(activations), size):
+            rows = np.arange(start, start + size)
             values = self._predict(activations[np.minimum(rows, len(activations) - 1)]).numpy()
             parts.append(values[: len(activations) - start])
         return np.concatenate(parts)
-
-    @property
-    def _batch(self) -> int:
-        return BATCH if self.feature_layer.blocks else 8 * BATCH
 
     @cached_property
     def _predict(self) -> Any:

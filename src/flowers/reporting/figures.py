@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from flowers.metrics import wilson
+from flowers.metrics import classification
 
 BLUE, ORANGE, SKY, INK, GREY, PALE = "#0072B2", "#D55E00", "#56B4E9", "#333333", "#8A8A8A", "#E6E6E6"
 BLUES = LinearSegmentedColormap.from_list("right", ["#FFFFFF", "#9CCBE6", BLUE, "#003A5C"])
@@ -137,7 +137,9 @@ def per_class(table: pd.DataFrame, path: Path) -> None:
     recall = ordered["recall"].fillna(0).to_numpy(dtype=np.float64)
     rows = np.arange(len(ordered))
     tested = photos > 0
-    low, high = wilson.interval(recall[tested], photos[tested])
+    low, high = classification.wilson_interval(
+        ordered["correct"].to_numpy()[tested], ordered["photos"].to_numpy()[tested]
+    )
     many = len(ordered) > CELL_TEXT_UP_TO
     size = 7 if many else 9
     with page(path, 6, (0.17 if many else 0.3) * len(ordered)) as figure:

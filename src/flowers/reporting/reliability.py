@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from flowers.metrics import wilson
+from flowers.metrics import classification
 from flowers.reporting.figures import GREY, INK, PALE, SKY, page
 
 WIDE, GAP, STRIP = 3.6, 0.75, 0.7  # inches: a diagram's side, what is between two, and the photos' strip below
@@ -52,9 +52,9 @@ def _draw_bins(axes: Axes, table: pd.DataFrame) -> None:
         "label": "gap to the mean probability",
     }
     axes.bar(low, gap, wide, bottom, align="edge", **gaps)
-    axes.vlines(
-        low + wide / 2, *wilson.interval(accuracy, table["photos"].to_numpy(np.float64)), color=INK, linewidth=1
-    )
+    images = table["photos"].to_numpy()
+    correct = np.rint(accuracy * images).astype(int)
+    axes.vlines(low + wide / 2, *classification.wilson_interval(correct, images), color=INK, linewidth=1)
     axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=1, label="as sure as right")
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

@@ -1,18 +1,18 @@
-"""Results as tables for the terminal."""
+"""The command `flowers scores`: the test scores of the last evaluation as a table."""
 
+import json
 from collections.abc import Mapping
 
+from rich.console import Console
 from rich.table import Table
 
+from flowers.common import paths
+from flowers.common.errors import UserError
 from flowers.reporting import measures
 
 
 def scores_table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> Table:
-    """A table of measure, score and 95 % interval, from what `metrics.scores` and `metrics.intervals` return.
-
-    Shares are in percent, the log-loss in nats. A measure without an interval has an empty cell there; one that is not
-    known here comes last, under its own name, as a plain number.
-    """
+    """Measure, score and 95 % interval, as `measures.rows` writes them."""
     table = Table(title="Test scores", title_justify="left", title_style="bold")
     table.add_column("measure")
     table.add_column("score", justify="right")
@@ -23,14 +23,7 @@ def scores_table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[flo
 
 
 def print_scores() -> None:
-    """Print the scores of the last evaluation to standard output; raises UserError where there is none."""
-    import json
-
-    from rich.console import Console
-
-    from flowers.common import paths
-    from flowers.common.errors import UserError
-
+    """Print the table to standard output; raises UserError where there is no evaluation."""
     try:
         metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
         intervals = json.loads(paths.INTERVALS.read_text(encoding="utf-8"))

@@ -1,1 +1,1 @@
-"""The model at work, outside the pipeline."""
+"""Inference with a trained model: command line, HTTP, exports, batch scoring."""

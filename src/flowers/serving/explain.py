@@ -1,4 +1,4 @@
-"""What on a photo speaks for a class, as a picture, and a folder of such pictures."""
+"""Grad-CAM overlays: the regions of an image that support a class, and a folder of such overlays."""
 
 from itertools import count
 from pathlib import Path, PurePath
@@ -14,11 +14,11 @@ def check(model: Model) -> None:
     from flowers.model import classifier
 
     if not isinstance(model, classifier.Classifier):
-        raise UserError("an exported network cannot be explained; ask the model that it was exported from")
+        raise UserError("an exported network cannot be explained; use the model that it was exported from")
 
 
-def picture(model: Model, pixels: np.ndarray, number: int) -> bytes:
-    """A JPEG of a photo, in grey, under colour where it speaks for class `number` (Grad-CAM).
+def overlay(model: Model, pixels: np.ndarray, number: int) -> bytes:
+    """A JPEG of an image in grey, with the regions that support class `number` in colour (Grad-CAM).
 
     `pixels` are uint8 RGB (size, size, 3). Raises UserError where the model is an exported network.
     """
@@ -31,10 +31,10 @@ def picture(model: Model, pixels: np.ndarray, number: int) -> bytes:
 
 
 class Folder:
-    """A folder for pictures, each at the place of its photo."""
+    """A folder of overlays, each at the place of its image."""
 
     def __init__(self, path: Path) -> None:
-        """Raises UserError unless there is nothing at `path` yet, or an empty folder."""
+        """Raises UserError where something other than an empty folder is at `path`."""
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise UserError(f"{path} is not an empty folder: name one that does not exist yet, or empty it first")
         self._path = path
@@ -46,10 +46,7 @@ class Folder:
         folder.mkdir(parents=True, exist_ok=True)
         for number in count(1):
             file = folder / (f"{stem} ({number}).jpg" if number > 1 else f"{stem}.jpg")
-            try:
-                with file.open("xb") as target:
-                    target.write(content)
-            except FileExistsError:
-                continue
-            return file
-        raise AssertionError("numbers never end")
+            if not file.exists():
+                break
+        file.write_bytes(content)
+        return file

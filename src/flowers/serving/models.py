@@ -1,4 +1,4 @@
-"""Which model is asked: the champion, a run's, the one that was trained last, or one in a folder."""
+"""The model for inference: the champion, a run's, the latest trained one, or one in a folder."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,30 +10,30 @@ from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.serving.stream import Model
 
-Settings = Callable[[], Params]  # read only where the name of a run is looked for: a folder needs no checkout
+Settings = Callable[[], Params]  # called only to find a run: a folder needs no checkout
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A model, loaded, and how a message names it."""
+    """A loaded model, and its name in messages."""
 
     model: Model
     name: str
 
 
 def choose(reference: str | None, settings: Settings) -> Chosen:
-    """The model that `reference` names, as `located` finds it. Raises UserError where there is no such model."""
+    """The model that `reference` names, as `located` finds it. Raises UserError where it does not exist."""
     with located(reference, settings) as (folder, name):
         return Chosen(load(folder), name)
 
 
 @contextlib.contextmanager
 def located(reference: str | None, settings: Settings) -> Iterator[tuple[Path, str]]:
-    """The folder of the model that `reference` names, for as long as it is needed, and how a message names it.
+    """The folder of the model that `reference` names, for as long as it is needed, and its name in messages.
 
-    That is a run (by name, id or alias), or a folder that train, export --openvino or MLflow wrote; build/model is the
-    model that was trained last. Without a reference it is the champion, and build/model as long as there is none.
-    Raises UserError where there is no such run or folder.
+    A reference is a run (by name, id or alias), or a folder that train, export --openvino or MLflow wrote. The default
+    is the champion, or build/model (the latest trained model) without one. Raises UserError where the run or the folder
+    does not exist.
     """
     # Path("") would be the current folder.
     if reference and (Path(reference) == paths.MODEL or Path(reference).is_dir()):
@@ -44,7 +44,7 @@ def located(reference: str | None, settings: Settings) -> Iterator[tuple[Path, s
 
 
 def load(folder: Path) -> Model:
-    """The model in a folder that train, export --openvino or MLflow wrote. Raises UserError where it is none."""
+    """The model in a folder that train, export --openvino or MLflow wrote. Raises UserError where it holds none."""
     from flowers.model import classifier
     from flowers.serving.openvino import exported
 
@@ -59,7 +59,7 @@ def load(folder: Path) -> Model:
 
 
 def weights_of(folder: Path) -> Path:
-    """The file with the weights of a model that train wrote: in the same checkout as the folder, else in this one."""
+    """The weights of a model that train wrote: in the same checkout as the folder if possible, else in this one."""
     beside = folder.parent / paths.WEIGHTS.relative_to(paths.BUILD)
     return beside if beside.exists() else paths.WEIGHTS
 

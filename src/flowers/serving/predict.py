@@ -1,4 +1,4 @@
-"""Asking a model about photos on the command line."""
+"""`flowers predict`: predictions for images on the command line."""
 
 import contextlib
 import sys
@@ -14,7 +14,7 @@ from flowers.serving import explain, models, results, rows, sources, stream
 
 @dataclass(frozen=True)
 class Options:
-    """How photos are asked about: see `flowers predict --help`; None is the usual way."""
+    """See `flowers predict --help`; None is the default described there."""
 
     model: str | None = None
     format: rows.Format | None = None
@@ -24,55 +24,49 @@ class Options:
 
 
 def predict(names: Sequence[str], options: Options, settings: models.Settings) -> int:
-    """Print what a model says of the photos that `names` stand for (see sources.Photos), batch by batch.
+    """Print predictions for the images that `names` stand for (see sources.Images), batch by batch.
 
-    Returns the exit status: 1 where one of them could not be read. Raises UserError where there is no such model, or
-    pictures of explanations have no place.
+    Returns the exit status: 1 where an image could not be read. Raises UserError where the model does not exist, or
+    where the folder for explanations is in use.
     """
-    pictures = explain.Folder(options.explain) if options.explain else None
+    folder = explain.Folder(options.explain) if options.explain else None
     chosen = models.choose(options.model, settings)
-    if pictures:
+    if folder:
         explain.check(chosen.model)
-    console.say(f"Asking {chosen.name}")
+    console.say(f"Model: {chosen.name}")
     classes = chosen.model.classes
     threshold = chosen.model.threshold if options.threshold is None else options.threshold
-    write = rows.writer(options.format or _usual_format(), classes, options.every_class)
-    photos = sources.Photos(names)
-    asked = unreadable = 0
-    # To count what is below folders takes a while where there is much of it: only for somebody who looks on.
-    total = photos.count() if sys.stderr.isatty() else None
+    form = options.format or ("table" if sys.stdout.isatty() else "csv")
+    write = rows.writer(form, classes, options.every_class)
+    images = sources.Images(names)
+    predicted = unreadable = 0
+    # Counting large folders takes a while, so only a terminal, where the bar is visible, gets a total.
+    total = images.count() if sys.stderr.isatty() else None
     with (
-        console.progress_bar(total, "predict", "photos") as bar,
-        contextlib.closing(stream.batches(chosen.model, photos, sources.read)) as batches,
+        console.progress_bar(total, "predict", "images") as bar,
+        contextlib.closing(stream.batches(chosen.model, images, sources.read)) as batches,
     ):
         for batch in batches:
-            said = results.answers(classes, batch.probabilities, threshold)
-            each = zip(batch.items, said, batch.probabilities, batch.errors, strict=True)
-            bar.clear()  # it may stand where the rows are to come
-            write([rows.Row(photo.path, *rest) for photo, *rest in each])
+            found = results.predictions(classes, batch.probabilities, threshold)
+            each = zip(batch.items, found, batch.probabilities, batch.errors, strict=True)
+            bar.clear()  # the rows are printed in its place
+            write([rows.Row(image.path, *rest) for image, *rest in each])
             bar.update(len(batch.items))
-            if pictures:
-                _explain(chosen.model, batch, pictures)
-            asked += len(batch.items)
+            if folder:
+                _explain(chosen.model, batch, folder)
+            predicted += len(batch.items)
             unreadable += sum(error is not None for error in batch.errors)
-    if photos.left_out:
-        console.say(f"{_files(photos.left_out)} left out: the name does not end as an image's does")
-    if pictures:
-        console.say(f"Pictures of what spoke for the answers are in {options.explain}")
+    if images.skipped:
+        files = "1 file was" if images.skipped == 1 else f"{images.skipped:,} files were"
+        console.say(f"{files} skipped: the name has no image suffix")
+    if folder:
+        console.say(f"Explanations (Grad-CAM) are in {options.explain}")
     if unreadable:
-        console.warn(f"{unreadable:,} of {asked:,} could not be read")
+        console.warn(f"{unreadable:,} of {predicted:,} could not be read")
     return int(unreadable > 0)
 
 
-def _usual_format() -> rows.Format:
-    return "table" if sys.stdout.isatty() else "csv"
-
-
-def _explain(model: stream.Model, batch: stream.Batch[sources.Photo], pictures: explain.Folder) -> None:
-    for photo, pixels, probabilities in zip(batch.items, batch.pixels, batch.probabilities, strict=True):
+def _explain(model: stream.Model, batch: stream.Batch[sources.Image], folder: explain.Folder) -> None:
+    for image, pixels, probabilities in zip(batch.items, batch.pixels, batch.probabilities, strict=True):
         if pixels is not None:
-            pictures.add(photo.place, explain.picture(model, pixels, int(np.argmax(probabilities))))
-
-
-def _files(number: int) -> str:
-    return "1 file was" if number == 1 else f"{number:,} files were"
+            folder.add(image.place, explain.overlay(model, pixels, int(np.argmax(probabilities))))

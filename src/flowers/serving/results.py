@@ -1,4 +1,4 @@
-"""What a model says of photos, in the same words in every place where it is asked."""
+"""Predictions from probabilities, in one form for the command line, HTTP, MLflow and batch scoring."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ BEST = 5  # classes named with their probabilities, fewer where there are fewer
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What is said of one photo.
+class Prediction:
+    """The prediction for one image.
 
-    label: the most probable class; probability; unsure: whether that is below the threshold (never without one, always
-    at one of 1); best: {"label": ..., "probability": ...} of the five most probable classes, that one first. Ties go to
-    the class that comes first.
+    label: the most probable class; probability; unsure: low confidence, the probability is below the threshold (never
+    without a threshold, always at a threshold of 1); best: {"label": ..., "probability": ...} of the five most probable
+    classes in descending order. The first of equally probable classes wins.
     """
 
     label: str
@@ -28,12 +28,14 @@ class Answer:
     best: list[dict[str, Any]]
 
 
-def answers(classes: Sequence[str], probabilities: NDArray[np.float32], threshold: float | None) -> list[Answer | None]:
-    """An answer per row of probabilities (n, classes); None for a row of NaN, which stands for no readable photo."""
+def predictions(
+    classes: Sequence[str], probabilities: NDArray[np.float32], threshold: float | None
+) -> list[Prediction | None]:
+    """A prediction per row of probabilities (n, classes); None for a row of NaN, which is an unreadable image."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :BEST]
     ranked = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
     return [
-        None if np.isnan(values).any() else _answer(classes, numbers, values, threshold)
+        None if np.isnan(values).any() else _prediction([classes[number] for number in numbers], values, threshold)
         for numbers, values in zip(order, ranked, strict=True)
     ]
 
@@ -41,14 +43,14 @@ def answers(classes: Sequence[str], probabilities: NDArray[np.float32], threshol
 def table(
     classes: Sequence[str], probabilities: NDArray[np.float32], threshold: float | None, every_class: bool = False
 ) -> "pd.DataFrame":
-    """The answers as a table, a row per row of probabilities (n, classes): label, probability, unsure, best.
+    """The predictions as a table, a row per row of probabilities (n, classes): label, probability, unsure, best.
 
-    With `every_class` there is a column p(<class>) of each class, too. Of a row of NaN the label is missing and the
-    probability NaN, it is not unsure, and nothing is best.
+    `every_class` adds a column p(<class>) of each class. For a row of NaN the label is missing, the probability is NaN,
+    unsure is False and best is empty.
     """
     import pandas as pd
 
-    rows = answers(classes, probabilities, threshold)
+    rows = predictions(classes, probabilities, threshold)
     found = pd.DataFrame(
         {
             "label": pd.Series([row.label if row else None for row in rows], dtype=str),
@@ -63,12 +65,8 @@ def table(
     return pd.concat([found, each], axis=1)
 
 
-def _answer(
-    classes: Sequence[str], order: NDArray[np.int64], ranked: NDArray[np.float64], threshold: float | None
-) -> Answer:
-    best = [
-        {"label": classes[number], "probability": float(value)} for number, value in zip(order, ranked, strict=True)
-    ]
+def _prediction(labels: list[str], ranked: NDArray[np.float64], threshold: float | None) -> Prediction:
+    best = [{"label": label, "probability": float(value)} for label, value in zip(labels, ranked, strict=True)]
     first = float(ranked[0])
     unsure = threshold is not None and (first < threshold or threshold >= 1)
-    return Answer(classes[order[0]], first, unsure, best)
+    return Prediction(labels[0], first, unsure, best)

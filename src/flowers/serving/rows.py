@@ -1,28 +1,28 @@
-"""Answers written to standard output as they come: as a table for people, as CSV, or as JSON lines."""
+"""Predictions written to standard output as they come: as a table, CSV or JSON lines."""
 
 import csv
 import io
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Literal, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowers.serving.results import BEST, Answer
+from flowers.serving.results import BEST, Prediction
 
 Format = Literal["table", "csv", "jsonl"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A photo by its path, and either the answer, of probabilities (classes,), or the reason why there is none."""
+    """An image by its path, with its prediction and probabilities (classes,), or the error instead."""
 
     path: str
-    answer: Answer | None
+    prediction: Prediction | None
     probabilities: NDArray[np.float32]
     error: str | None
 
@@ -31,24 +31,17 @@ Write = Callable[[Sequence[Row]], None]
 
 
 def writer(form: Format, classes: Sequence[str], every_class: bool) -> Write:
-    """What writes rows to standard output, some at a time.
+    """A function that writes rows to standard output, some at a time.
 
     `every_class` adds the probability of each class to CSV and JSON lines. Probabilities have six digits there.
     """
-    if form == "table":
-        _encode("replace")
-        return _table(sys.stdout, classes)
-    # A file's name need not be valid UTF-8. CSV gets back the bytes that it has on disk; JSON knows an escape.
-    if form == "csv":
-        _encode("surrogateescape", "utf-8")
-        return _csv(sys.stdout, classes, every_class)
-    _encode("backslashreplace", "utf-8")
-    return _json_lines(sys.stdout, classes, every_class)
-
-
-def _encode(errors: str, encoding: str | None = None) -> None:
+    # A file's name need not be valid UTF-8. CSV gets the bytes that it has on disk, JSON an escape.
+    errors = {"table": "replace", "csv": "surrogateescape", "jsonl": "backslashreplace"}[form]
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding=encoding, errors=errors)
+        sys.stdout.reconfigure(encoding=None if form == "table" else "utf-8", errors=errors)
+    if form == "table":
+        return _table(sys.stdout, classes)
+    return (_csv if form == "csv" else _json_lines)(sys.stdout, classes, every_class)
 
 
 def _csv(out: TextIO, classes: Sequence[str], every_class: bool) -> Write:
@@ -63,9 +56,9 @@ def _csv(out: TextIO, classes: Sequence[str], every_class: bool) -> Write:
     def write(rows: Sequence[Row]) -> None:
         for row in rows:
             values: list[str] = []
-            if row.answer:
-                values = [row.answer.label, f"{row.answer.probability:.6g}", str(row.answer.unsure).lower()]
-                for other in row.answer.best[1:]:
+            if found := row.prediction:
+                values = [found.label, f"{found.probability:.6g}", str(found.unsure).lower()]
+                for other in found.best[1:]:
                     values += [other["label"], f"{other['probability']:.6g}"]
                 if every_class:
                     values += [f"{value:.6g}" for value in row.probabilities]
@@ -78,29 +71,24 @@ def _csv(out: TextIO, classes: Sequence[str], every_class: bool) -> Write:
 def _json_lines(out: TextIO, classes: Sequence[str], every_class: bool) -> Write:
     def write(rows: Sequence[Row]) -> None:
         for row in rows:
-            said = row.answer
-            content: dict[str, Any] = {
-                "path": row.path,
-                "label": None,
-                "probability": None,
-                "unsure": None,
-                "best": None,
-            }
-            if said:
-                best = [{**other, "probability": _rounded(other["probability"])} for other in said.best]
-                content |= {"label": said.label, "probability": _rounded(said.probability)}
-                content |= {"unsure": said.unsure, "best": best}
+            found = row.prediction
+            content: dict[str, Any] = {"path": row.path}
+            content |= asdict(found) if found else dict.fromkeys(("label", "probability", "unsure", "best"))
             if every_class:
-                each = zip(classes, row.probabilities, strict=True)
-                content["probabilities"] = {name: _rounded(value) for name, value in each} if said else None
-            out.write(json.dumps({**content, "error": row.error}, ensure_ascii=False) + "\n")
+                content["probabilities"] = dict(zip(classes, row.probabilities, strict=True)) if found else None
+            out.write(json.dumps(_rounded({**content, "error": row.error}), ensure_ascii=False) + "\n")
         out.flush()
 
     return write
 
 
-def _rounded(probability: float) -> float:
-    return float(f"{probability:.6g}")
+def _rounded(value: Any) -> Any:
+    """The same JSON value with six digits of each number."""
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.6g}") if isinstance(value, float | np.floating) else value
 
 
 def _table(out: TextIO, classes: Sequence[str]) -> Write:
@@ -112,21 +100,21 @@ def _table(out: TextIO, classes: Sequence[str]) -> Write:
     from rich.text import Text
 
     terminal = Console(file=out, highlight=False, emoji=False)
-    widest = max(cell_len(name) for name in classes)
-    flower, probability, next_best = widest + len("unsure: ?"), len("probability"), widest + len(" < 0.1 %")
+    widest = max(cell_len(name) for name in ("flower", *classes))
+    flower, probability, next_best = widest, len("low, > 99.9 %"), widest + len(" < 0.1 %")
     rest = max(terminal.width - flower - probability - next_best - 9, 16)  # 9: three gaps
     file = 0
 
-    def piece(said: Sequence[tuple[str, Answer]], show_header: bool = False) -> Table:
+    def piece(predictions: Sequence[tuple[str, Prediction]], show_header: bool = False) -> Table:
         found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=show_header)
         found.add_column("file", width=file, overflow="fold")
         found.add_column("flower", width=flower, overflow="fold")
         found.add_column("probability", width=probability, justify="right")
         found.add_column("next best", width=next_best, overflow="fold")
-        for path, answer in said:
-            label = Text(f"unsure: {answer.label}?", "yellow") if answer.unsure else Text(answer.label)
-            other = "".join(f"{each['label']} {_percent(each['probability'])}" for each in answer.best[1:2])
-            found.add_row(Text(path), label, _percent(answer.probability), Text(other))
+        for path, row in predictions:
+            other = "".join(f"{each['label']} {_percent(each['probability'])}" for each in row.best[1:2])
+            share = Text(f"low, {_percent(row.probability)}", "yellow") if row.unsure else _percent(row.probability)
+            found.add_row(Text(path), Text(row.label), share, Text(other))
         return found
 
     def write(rows: Sequence[Row]) -> None:
@@ -135,25 +123,25 @@ def _table(out: TextIO, classes: Sequence[str]) -> Write:
         if not file:
             file = min(max(len("file"), *(cell_len(path) for path, _ in named)), rest)
             terminal.print(piece([], show_header=True))
-        for bad, group in groupby(named, lambda pair: pair[1].answer is None):
-            if bad:  # a line of its own, because the columns are too narrow for reasons
+        for bad, group in groupby(named, lambda pair: pair[1].prediction is None):
+            if bad:  # a line of its own, because the columns are too narrow for an error
                 for path, row in group:
                     gap = " " * max(file - cell_len(path), 0)
                     reason = Text(f"{path}{gap}   {_printable(row.error or '')}", "dim red")
                     terminal.print(reason, soft_wrap=True)
             else:
-                terminal.print(piece([(path, row.answer) for path, row in group if row.answer]))
+                terminal.print(piece([(path, row.prediction) for path, row in group if row.prediction]))
         out.flush()
 
     return write
 
 
 def _percent(probability: float) -> str:
-    """No answer is certain, and none is impossible."""
+    """A probability as text; never 0 or 100 %."""
     shown = f"{100 * probability:.1f} %"
     return {"100.0 %": "> 99.9 %", "0.0 %": "< 0.1 %"}.get(shown, shown)
 
 
 def _printable(text: str) -> str:
-    """Text that cannot steer a terminal, whatever a file is called."""
+    """Text without control characters, whatever a file is called."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -1,6 +1,6 @@
-"""The model as MLflow serves it: encoded photos in; label, probability and the five best classes out.
+"""The model as MLflow serves it: encoded images in; label, probability and the five best classes out.
 
-MLflow runs this file by itself. It is stored as code, not pickled, next to a copy of the `flowers` package (see
+MLflow runs this file on its own. It is stored as code, not pickled, next to a copy of the `flowers` package (see
 flowers.tracking.model).
 """
 
@@ -17,59 +17,60 @@ import pandas as pd
 
 
 class FlowerClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Names the flower on each photo."""
+    """Names the flower on each image."""
 
     def load_context(self, context: Any) -> None:
-        """Read the trained model and the weights, once."""
+        """Load the trained model and the weights."""
         from flowers.model import classifier
 
         self._model = classifier.load(Path(context.artifacts["model"]), Path(context.artifacts["weights"]))
 
     # The hint is the usual case; with a wider one MLflow warns that it cannot infer the signature, which is explicit.
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """A row per photo in the order of the input, as `flowers.serving.results.table` describes it.
+        """A row per image in the order of the input, as `flowers.serving.results.table` describes it.
 
-        `model_input` has a column `image`, or is a list or an array, of encoded photos (JPEG, PNG, ...): bytes, or
-        text in base64, as JSON has them. `params`: every_class (also a column p(<class>) of each class), threshold
-        (of unsure answers, in the place of the model's own). Raises MlflowException (a bad request) naming the row of
-        an unreadable photo.
+        `model_input` has a column `image`, or is a list or an array, of encoded images (JPEG, PNG, ...): bytes, or
+        base64 text, as in JSON. `params`: every_class (adds a column p(<class>) of each class), threshold (for low
+        confidence; a negative one is the model's own). Raises MlflowException (a bad request) naming the row of an
+        unreadable image.
         """
         from flowers.serving import results, stream
 
-        asked = params or {}
-        photos = model_input["image"] if isinstance(model_input, pd.DataFrame | dict) else model_input
+        del context  # MLflow's signature
+        given = params or {}
+        images = model_input["image"] if isinstance(model_input, pd.DataFrame | dict) else model_input
         found = [np.empty((0, len(self._model.classes)), np.float32)]
         row = 0
-        for batch in stream.batches(self._model, list(photos), _encoded):
+        for batch in stream.batches(self._model, list(images), _encoded):
             for error in batch.errors:
                 if error is not None:
                     raise mlflow.MlflowException.invalid_parameter_value(f"image in row {row}: {error}")
                 row += 1
             found.append(batch.probabilities)
-        threshold = asked.get("threshold", -1.0)
+        threshold = given.get("threshold", -1.0)
         return results.table(
             self._model.classes,
             np.concatenate(found),
             self._model.threshold if threshold < 0 else threshold,
-            bool(asked.get("every_class", False)),
+            bool(given.get("every_class", False)),
         )
 
 
-def _encoded(photo: Any) -> bytes:
-    if isinstance(photo, np.ndarray):  # a row of an array with one column
-        photo = photo.item()
-    if isinstance(photo, bytes | bytearray | memoryview):
-        content = bytes(photo)
-        if content.isascii():  # hardly a photo: MLflow's server hands base64 on as bytes in some forms of JSON
+def _encoded(image: Any) -> bytes:
+    if isinstance(image, np.ndarray):  # a row of an array with one column
+        image = image.item()
+    if isinstance(image, bytes | bytearray | memoryview):
+        content = bytes(image)
+        if content.isascii():  # not an image: MLflow's server passes base64 on as bytes for some forms of JSON
             with contextlib.suppress(binascii.Error):
                 return base64.b64decode(content, validate=True)
         return content
-    if isinstance(photo, str):
+    if isinstance(image, str):
         try:
-            return base64.b64decode(photo, validate=True)
+            return base64.b64decode(image, validate=True)
         except binascii.Error:
             raise ValueError("text that is not base64") from None
-    raise ValueError(f"bytes of an encoded photo, or base64 text, are wanted, not {type(photo).__name__}")
+    raise ValueError(f"expected the bytes of an encoded image or base64 text, not {type(image).__name__}")
 
 
 mlflow.models.set_model(FlowerClassifier())

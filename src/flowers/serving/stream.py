@@ -1,4 +1,4 @@
-"""Any number of photos through a model, in batches: decoded ahead in threads, within bounded memory."""
+"""Any number of images through a model, in batches: decoded ahead in threads, within bounded memory."""
 
 import os
 from collections import deque
@@ -16,12 +16,12 @@ from flowers.data import images
 
 T = TypeVar("T")
 
-BATCH = 32  # as many as the backbone takes at a time
-_AHEAD = 3 * BATCH  # photos decoded or waiting for it: 15 MB at 224 pixels, and the pixels of what the threads are at
+BATCH = 32  # the backbone's own batch size
+_AHEAD = 3 * BATCH  # images decoded or in decoding: 15 MB at 224 pixels, plus the full-size pixels in the threads
 
 
 class Model(Protocol):
-    """What can be asked: flowers.model.classifier.Classifier, or an exported network."""
+    """What predictions are made with: flowers.model.classifier.Classifier, or an exported network."""
 
     classes: list[str]
     threshold: float | None
@@ -34,10 +34,10 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Batch(Generic[T]):
-    """Some of the items, in their order, and what came of them.
+    """Some of the items in their order, with their probabilities.
 
-    `errors` has the reason for each item that is no readable photo, else None; `pixels`, uint8 RGB (size, size, 3), are
-    None there, and `probabilities` (items, classes) float32 all NaN.
+    `errors` has the reason for each item that is not readable, else None. `pixels` are uint8 RGB (size, size, 3), or
+    None for such an item; `probabilities` are float32 (items, classes), or all NaN for it.
     """
 
     items: list[T]
@@ -47,10 +47,10 @@ class Batch(Generic[T]):
 
 
 def batches(model: Model, items: Iterable[T], read: Callable[[T], Path | bytes]) -> Generator[Batch[T]]:
-    """Ask the model about every item, BATCH at a time; `read` gives an item's file or its encoded bytes.
+    """Predict every item, BATCH at a time; `read` returns an item's file or its encoded bytes.
 
-    `read` runs in threads; images.UnreadableImage, OSError and ValueError from it are the item's error. Items are
-    drawn from the iterable as they are needed, so it may be endless.
+    `read` runs in threads; images.UnreadableImage, OSError and ValueError from it become the item's error. Items are
+    drawn from the iterable only when they are needed, so it may be endless.
     """
     source, view = iter(items), images.View(size=model.size)
     with ThreadPoolExecutor(_cores(), thread_name_prefix="decode") as pool:
@@ -65,33 +65,31 @@ def batches(model: Model, items: Iterable[T], read: Callable[[T], Path | bytes])
             while waiting:
                 taken = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
                 decoded = [future.result() for _, future in taken]
-                fill()  # the threads go on while the network computes
-                yield _asked(model, [item for item, _ in taken], decoded)
+                fill()  # decoding continues while the network computes
+                yield _predicted(model, [item for item, _ in taken], decoded)
         finally:
             for _, future in waiting:
                 future.cancel()
 
 
 def _cores() -> int:
-    """Large photos take longer to decode than to look at: then every core is wanted for it."""
+    """Large images take longer to decode than to classify, so every core decodes."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pixels(item: T, read: Callable[[T], Path | bytes], view: images.View) -> NDArray[np.uint8] | str:
     try:
         return images.load(read(item), view)
-    except images.UnreadableImage as error:
-        return str(error)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    except ValueError as error:
+    except (images.UnreadableImage, ValueError) as error:
         return str(error)
 
 
-def _asked(model: Model, items: list[T], decoded: list[NDArray[np.uint8] | str]) -> Batch[T]:
-    good = [row for row, pixels in enumerate(decoded) if not isinstance(pixels, str)]
+def _predicted(model: Model, items: list[T], decoded: list[NDArray[np.uint8] | str]) -> Batch[T]:
+    pixels = [None if isinstance(found, str) else found for found in decoded]
+    good = [row for row, found in enumerate(pixels) if found is not None]
     probabilities = np.full((len(items), len(model.classes)), np.nan, np.float32)
     if good:
-        probabilities[good] = model.probabilities(np.stack([decoded[row] for row in good]))
-    errors = [found if isinstance(found, str) else None for found in decoded]
-    return Batch(items, errors, [None if isinstance(found, str) else found for found in decoded], probabilities)
+        probabilities[good] = model.probabilities(np.stack([found for found in pixels if found is not None]))
+    return Batch(items, [found if isinstance(found, str) else None for found in decoded], pixels, probabilities)

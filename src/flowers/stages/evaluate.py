@@ -62,8 +62,8 @@ def run(evaluate: EvaluateParams) -> None:
 
 
 def _probabilities(model: classifier.Classifier, chosen: subsets.Subset) -> np.ndarray:
-    looks = chosen.looks(model.description.mirror, model.size)
-    stored = activation_cache.stored(looks, [model.feature_layer], model.pretrained, model.description.precision)
+    items = chosen.with_flips(model.description.mirror, model.size)
+    stored = activation_cache.stored(items, [model.feature_layer], model.pretrained, model.description.precision)
     return model.probabilities_from_activations(stored[model.feature_layer])
 
 

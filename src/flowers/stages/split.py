@@ -1,10 +1,9 @@
-"""Deal the photos to train, val and test: by the data set's official split, or stratified by a keyed hash.
+"""Split the images into train, val and test: by the data set's official split, or stratified by a keyed hash.
 
-A photo's place is decided by what it shows, not by its name or by chance: a keyed hash of its picture ranks it within
-its class, and the ranking is cut at the fractions of params.yaml. So one photo more moves at most the pictures at the
-cuts, and files that show the same picture (equal pixels, or near-duplicates) have the same rank and stay on one side. A
-picture that stands under several labels cannot follow several rankings: its hash alone, read as a number from 0 to 1,
-decides for all its files.
+Duplicates and near-duplicates form a group, which stays in one subset. A keyed hash of the pixels, not of the file
+name, ranks the groups of a class, and the ranking is cut at the fractions of params.yaml. Adding an image therefore
+moves at most the groups at the cuts. A group with several labels has no single ranking: its hash, read as a number from
+0 to 1, determines the subset of all its images.
 """
 
 import hashlib
@@ -24,109 +23,105 @@ from flowers.config.params import SplitParams
 from flowers.data import near_duplicates
 
 SUBSETS = ("train", "val", "test")
-NAMED = 10  # groups of duplicates that a warning names; split.json has them all
+NAMED = 10  # groups of duplicates listed in a warning; split.json lists all
 
 _COLUMNS = ["path", "label", "pixels", "phash", "mirrored_phash", "subset"]
 
 
-class Photo(NamedTuple):
-    """A photo: the file, its class, the SHA-256 of its pixels, its official subset or "", and the picture it shows."""
+class Image(NamedTuple):
+    """An image: file, class, SHA-256 of its pixels, official subset or "", and the name of its group of duplicates."""
 
     path: str
     label: str
     pixels: str
     subset: str
-    picture: str
+    group: str
 
 
 def run(split: SplitParams) -> None:
     """Read build/images.csv, write build/split.csv (path, label, subset; by path) and build/split.json.
 
-    Raises UserError where the image list is missing or malformed, where an official split is wanted and not there, and
-    where a class is too small to be split.
+    Raises UserError if the image list is missing or malformed, if `split.method` asks for an official split that the
+    data set lacks, and if a class is too small to be split.
     """
-    photos = _read()
+    images = _read()
     shares = {"train": split.train, "val": split.val, "test": split.test}
-    method = _method(photos, split.method)
-    dealt = deal(photos, shares, split.seed) if method == "random" else _official(photos, shares, split.seed)
-    _check_train(photos, dealt)
-    report = _report(photos, dealt, method)
+    method = _method(images, split.method)
+    subset_of = deal(images, shares, split.seed) if method == "random" else _official(images, shares, split.seed)
+    _check_train(images, subset_of)
+    report = _report(images, subset_of, method)
     _warn(report)
     paths.SPLIT.parent.mkdir(parents=True, exist_ok=True)
-    rows = [(photo.path, photo.label, dealt[photo.path]) for photo in photos]
+    rows = [(image.path, image.label, subset_of[image.path]) for image in images]
     pd.DataFrame(rows, columns=["path", "label", "subset"]).to_csv(paths.SPLIT, index=False, lineterminator="\n")
     text = json.dumps(report, indent=2, ensure_ascii=False)
     paths.SPLIT_REPORT.write_text(text + "\n", encoding="utf-8", newline="\n")
     totals = ", ".join(f"{count} {subset}" for subset, count in report["totals"].items())
-    console.say(f"split: {len(photos)} photos of {len(report['classes'])} classes, {method}: {totals}")
+    console.say(f"split: {len(images)} images of {len(report['classes'])} classes, {method}: {totals}")
 
 
-def deal(photos: Sequence[Photo], shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    """Deal photos to the sides named in `shares`, class by class; returns each path's side.
+def deal(images: Sequence[Image], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Assign images to the subsets named in `shares`, class by class; returns each path's subset.
 
-    `shares` gives each side's part, in order; they need not add up to 1. Raises UserError that names the class which
-    has too few different pictures to give every side one.
+    `shares` gives the fraction of each subset, in order; they need not add up to 1. Raises UserError naming the class
+    that has fewer different images than there are subsets.
     """
     bounds = [round(total / sum(shares.values()), 12) for total in itertools.accumulate(shares.values())]
-    sides = list(shares)
-    side_of: dict[str, str] = {
-        picture: sides[min(bisect_right(bounds, _rank(picture, seed)), len(sides) - 1)]
-        for picture, labels in _labels(photos).items()
-        if len(labels) > 1
-    }
-    for label in sorted({photo.label for photo in photos}):
-        sizes = Counter(photo.picture for photo in photos if photo.label == label)
-        fixed = Counter(dict.fromkeys(sides, 0))
-        for picture in sizes.keys() & side_of.keys():
-            fixed[side_of[picture]] += sizes[picture]
-        free = sorted(sizes.keys() - side_of.keys(), key=lambda picture: (_rank(picture, seed), picture))
-        cuts = _cuts(label, [sizes[picture] for picture in free], dict(zip(sides, bounds, strict=True)), fixed)
-        for side, (start, stop) in zip(sides, itertools.pairwise(cuts), strict=True):
-            side_of.update(dict.fromkeys(free[start:stop], side))
-    return {photo.path: side_of[photo.picture] for photo in photos}
-
-
-def _labels(photos: Sequence[Photo]) -> dict[str, set[str]]:
-    """The labels under which each picture stands."""
+    subsets = list(shares)
     labels: dict[str, set[str]] = {}
-    for photo in photos:
-        labels.setdefault(photo.picture, set()).add(photo.label)
-    return labels
+    for image in images:
+        labels.setdefault(image.group, set()).add(image.label)
+    subset_of: dict[str, str] = {
+        group: subsets[min(bisect_right(bounds, _rank(group, seed)), len(subsets) - 1)]
+        for group, of_group in labels.items()
+        if len(of_group) > 1
+    }
+    for label in sorted({image.label for image in images}):
+        sizes = Counter(image.group for image in images if image.label == label)
+        fixed = Counter(dict.fromkeys(subsets, 0))
+        for group in sizes.keys() & subset_of.keys():
+            fixed[subset_of[group]] += sizes[group]
+        free = sorted(sizes.keys() - subset_of.keys(), key=lambda group: (_rank(group, seed), group))
+        cuts = _cuts(label, [sizes[group] for group in free], dict(zip(subsets, bounds, strict=True)), fixed)
+        for subset, (start, stop) in zip(subsets, itertools.pairwise(cuts), strict=True):
+            subset_of.update(dict.fromkeys(free[start:stop], subset))
+    return {image.path: subset_of[image.group] for image in images}
 
 
 def _cuts(label: str, sizes: Sequence[int], bounds: Mapping[str, float], fixed: Mapping[str, int]) -> list[int]:
-    """Where to cut a class's ranked pictures: len(bounds) + 1 positions between pictures, from 0 to len(sizes).
+    """Where to cut a class's ranked groups: len(bounds) + 1 positions between groups, from 0 to len(sizes).
 
-    `sizes` counts the files of each picture, `bounds` is the share of the class up to the end of each side, `fixed` the
-    files each side has already. A cut falls between the two pictures closest to its quota (the earlier one when even).
+    `sizes` are the numbers of images of the groups, `bounds` the fraction of the class up to the end of each subset,
+    `fixed` the number of images that each subset already has. A cut is at the position closest to its quota (the
+    earlier one if two are equally close).
     """
     files = [0, *itertools.accumulate(sizes)]
     total = files[-1] + sum(fixed.values())
-    needs = [int(fixed[side] == 0) for side in bounds]  # every side gets at least one picture
+    needs = [int(fixed[subset] == 0) for subset in bounds]  # every subset gets at least one group
     if sum(needs) > len(sizes):
-        pictures = len(sizes) + sum(count > 0 for count in fixed.values())
-        copies = "" if pictures >= total else f" ({total - pictures} of them copies that must stay together)"
+        groups = len(sizes) + sum(count > 0 for count in fixed.values())
+        copies = "" if groups >= total else f" ({total - groups} of them copies, which must stay together)"
         raise UserError(
-            f"{paths.IMAGE_LIST}: class '{label}' has {total} photo{'s' * (total != 1)}{copies} to deal to "
-            f"{', '.join(bounds)}; at least {len(bounds)} different ones are needed: add photos or remove the class"
+            f"{paths.IMAGE_LIST}: class '{label}' has {total} image{'s' * (total != 1)}{copies} to split into "
+            f"{', '.join(bounds)}; at least {len(bounds)} different ones are needed: add images or remove the class"
         )
     cuts = [0]
     taken = 0
-    for place, (side, bound) in enumerate(bounds.items()):
-        taken += fixed[side]
+    for place, (subset, bound) in enumerate(bounds.items()):
+        taken += fixed[subset]
         quota = round(total * bound - taken, 6)
         lowest, highest = cuts[-1] + needs[place], len(sizes) - sum(needs[place + 1 :])
         cuts.append(min(range(lowest, highest + 1), key=lambda cut: abs(files[cut] - quota)))
     return cuts
 
 
-def _rank(picture: str, seed: int) -> float:
-    """A picture's place from 0 to 1 under this seed: the keyed BLAKE2b (RFC 7693) of its name, a digest of pixels."""
-    digest = hashlib.blake2b(picture.encode(), key=str(seed).encode(), digest_size=8).digest()
+def _rank(group: str, seed: int) -> float:
+    """A group's rank, 0 ... 1, for this seed: the keyed BLAKE2b (RFC 7693) of its name, which is a digest of pixels."""
+    digest = hashlib.blake2b(group.encode(), key=str(seed).encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64
 
 
-def _read() -> list[Photo]:
+def _read() -> list[Image]:
     """The image list, sorted by path."""
     source = paths.IMAGE_LIST
     try:
@@ -135,119 +130,110 @@ def _read() -> list[Photo]:
         raise UserError(f"{source}: no such file; run the download first: dvc repro download") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{source}: not a readable list ({reason}); make it anew: dvc repro -f download") from None
+        raise UserError(f"{source}: not a readable list ({reason}); recreate it: dvc repro -f download") from None
     for column in _COLUMNS:
         if column not in table.columns:
-            raise UserError(f"{source}: column '{column}' is missing; make the list anew: dvc repro -f download")
+            raise UserError(f"{source}: column '{column}' is missing; recreate the list: dvc repro -f download")
     for path, label, pixels, phash, mirrored, subset in table[_COLUMNS].itertuples(index=False):
         hashed = re.fullmatch("[0-9a-f]{16} [0-9a-f]{16}", f"{phash} {mirrored}")
         if not label or not pixels or not hashed or subset not in ("", *SUBSETS):
             raise UserError(
-                f"{source}: '{path}' needs a label, its pixels' digest, two hashes of 16 hex digits, and as subset "
-                "train, val, test or nothing"
+                f"{source}: '{path}' needs a label, the digest of its pixels, two hashes of 16 hex digits, and as "
+                "subset train, val, test or nothing"
             )
-    shown = near_duplicates.pictures(
-        table["pixels"].tolist(), table["phash"].tolist(), table["mirrored_phash"].tolist()
-    )
-    table = table.assign(picture=shown)
-    photos = sorted(Photo(*row) for row in table[list(Photo._fields)].itertuples(index=False))
-    labels = {photo.label for photo in photos}
+    columns = (table[name].tolist() for name in ("pixels", "phash", "mirrored_phash"))
+    table = table.assign(group=near_duplicates.pictures(*columns))
+    images = sorted(Image(*row) for row in table[list(Image._fields)].itertuples(index=False))
+    labels = {image.label for image in images}
     if len(labels) < 2:
-        found = f"one class, '{labels.pop()}'" if labels else "no photos"
-        raise UserError(f"{source} lists {found}; it takes at least two classes, a folder of photos each")
-    return photos
+        found = f"one class, '{labels.pop()}'" if labels else "no images"
+        raise UserError(f"{source} lists {found}; at least two classes are needed, each a folder of images")
+    return images
 
 
-def _method(photos: Sequence[Photo], wanted: str) -> str:
-    """Official, official without a val of its own, or random; `auto` is official where every photo has a subset."""
-    with_subset = sum(photo.subset != "" for photo in photos)
-    complete = with_subset == len(photos)
+def _method(images: Sequence[Image], wanted: str) -> str:
+    """The method of split.json; `auto` is official if every image has an official subset."""
+    with_subset = sum(image.subset != "" for image in images)
+    complete = with_subset == len(images)
     if wanted == "official" and not complete:
-        having = "this data set has no official split" if not with_subset else "an official split covers every photo"
-        example = next(photo.path for photo in photos if not photo.subset)
+        reason = "this data set has no official split" if not with_subset else "an official split covers every image"
+        example = next(image.path for image in images if not image.subset)
         raise UserError(
-            f"split.method: {having}; {len(photos) - with_subset} of {len(photos)} have no subset in "
-            f"{paths.IMAGE_LIST} ('{example}' is one): use method: random, or auto"
+            f"split.method: {reason}; {len(images) - with_subset} of {len(images)} have no subset in "
+            f"{paths.IMAGE_LIST} (for example '{example}'): use method: random, or auto"
         )
     if wanted == "auto" and with_subset and not complete:
-        console.warn(f"only {with_subset} of {len(photos)} photos have an official subset: all are dealt at random")
+        console.warn(f"only {with_subset} of {len(images)} images have an official subset: the split is random")
     if wanted == "random" or not complete:
         return "random"
-    return "official" if any(photo.subset == "val" for photo in photos) else "official, val out of train"
+    return "official" if any(image.subset == "val" for image in images) else "official, val out of train"
 
 
-def _official(photos: Sequence[Photo], shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    """The official sides as they are; where there is no val, it is taken out of train, and test is left alone.
-
-    The part taken is val / (train + val) of train, dealt by the same ranking as a random split.
-    """
-    present = {photo.subset for photo in photos}
+def _official(images: Sequence[Image], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    """The official subsets. If there is no val, val / (train + val) of train becomes val, as in a random split."""
+    present = {image.subset for image in images}
     for subset in ("train", "test"):
         if subset not in present:
-            raise UserError(f"split.method: the official split has no {subset} photos; use method: random")
-    dealt = {photo.path: photo.subset for photo in photos}
+            raise UserError(f"split.method: the official split has no {subset} images; use method: random")
+    subset_of = {image.path: image.subset for image in images}
     if "val" not in present:
-        train = [photo for photo in photos if photo.subset == "train"]
-        dealt |= deal(train, {"train": shares["train"], "val": shares["val"]}, seed)
-    return dealt
+        train = [image for image in images if image.subset == "train"]
+        subset_of |= deal(train, {"train": shares["train"], "val": shares["val"]}, seed)
+    return subset_of
 
 
-def _check_train(photos: Sequence[Photo], dealt: Mapping[str, str]) -> None:
-    """Every class has a photo to learn from; that an official val or test lacks one is only worth a warning."""
-    missing = {subset: {photo.label for photo in photos} for subset in SUBSETS}
-    for photo in photos:
-        missing[dealt[photo.path]].discard(photo.label)
+def _check_train(images: Sequence[Image], subset_of: Mapping[str, str]) -> None:
+    """Raise UserError if a class has no training image; warn if it has none in val or test."""
+    missing = {subset: {image.label for image in images} for subset in SUBSETS}
+    for image in images:
+        missing[subset_of[image.path]].discard(image.label)
     if missing["train"]:
         raise UserError(
-            f"the official split has no photo of class '{min(missing['train'])}' in train: add some, remove the class, "
+            f"the official split has no image of class '{min(missing['train'])}' in train: add some, remove the class, "
             "or set split.method to random"
         )
     for subset in ("val", "test"):
         if missing[subset]:
-            console.warn(f"the official split has no photo in {subset} of: {_listed(sorted(missing[subset]))}")
+            console.warn(f"the official split has no image in {subset} of: {_listed(sorted(missing[subset]))}")
 
 
-def _report(photos: Sequence[Photo], dealt: Mapping[str, str], method: str) -> dict[str, Any]:
-    """What split.json says; everything in it is in a fixed order."""
-    counts = Counter((photo.label, dealt[photo.path]) for photo in photos)
-    labels = {photo.path: photo.label for photo in photos}
-    pixels = {photo.path: photo.pixels for photo in photos}
-    pictures = {photo.path: photo.picture for photo in photos}
-    equal = [group for group in near_duplicates.gathered(labels, pixels).values() if len(group) > 1]
-    alike = [
-        group for group in near_duplicates.gathered(labels, pictures).values() if len({*map(pixels.get, group)}) > 1
-    ]
+def _report(images: Sequence[Image], subset_of: Mapping[str, str], method: str) -> dict[str, Any]:
+    """The content of split.json, in a fixed order."""
+    counts = Counter((image.label, subset_of[image.path]) for image in images)
+    labels = {image.path: image.label for image in images}
+    pixels = {image.path: image.pixels for image in images}
+    groups = {image.path: image.group for image in images}
+    equal = [files for files in near_duplicates.gathered(labels, pixels).values() if len(files) > 1]
+    alike = [files for files in near_duplicates.gathered(labels, groups).values() if len({*map(pixels.get, files)}) > 1]
     return {
         "method": method,
-        "photos": len(photos),
+        "photos": len(images),
         "totals": {subset: sum(counts[key] for key in counts if key[1] == subset) for subset in SUBSETS},
         "classes": {
-            label: {subset: counts[label, subset] for subset in SUBSETS}
-            for label in sorted({photo.label for photo in photos})
+            label: {subset: counts[label, subset] for subset in SUBSETS} for label in sorted({*labels.values()})
         },
-        "duplicates": near_duplicates.report(equal, dealt, labels),
-        "near_duplicates": near_duplicates.report(alike, dealt, labels),
+        "duplicates": near_duplicates.report(equal, subset_of, labels),
+        "near_duplicates": near_duplicates.report(alike, subset_of, labels),
     }
 
 
 def _warn(report: Mapping[str, Any]) -> None:
-    """Say on the terminal which duplicates may spoil the scores."""
-    for kind, sign, one, many in (
-        ("duplicates", " = ", "picture", "pictures"),
-        ("near_duplicates", " ~ ", "group of near-duplicates", "groups of near-duplicates"),
-    ):
+    """Warn of duplicates that may distort the scores."""
+    for kind, sign in (("duplicates", " = "), ("near_duplicates", " ~ ")):
         across, labels = report[kind]["across_subsets"], report[kind]["under_several_labels"]
         if across["groups"]:
-            named = [sign.join(file for files in group.values() for file in files) for group in across["list"]]
-            counted = f"{across['groups']} {one if across['groups'] == 1 else many}"
-            console.warn(f"{counted} on more than one side of the official split, kept as they are: {_listed(named)}")
+            listed = [sign.join(file for files in group.values() for file in files) for group in across["list"]]
+            console.warn(f"{_groups(across, kind)} across subsets of the official split, not moved: {_listed(listed)}")
         if labels["groups"]:
-            named = [
+            listed = [
                 sign.join(f"{file} ({label})" for label, files in group.items() for file in files)
                 for group in labels["list"]
             ]
-            counted = f"{labels['groups']} {one if labels['groups'] == 1 else many}"
-            console.warn(f"{counted} under several labels: {_listed(named)}")
+            console.warn(f"{_groups(labels, kind)} with several labels: {_listed(listed)}")
+
+
+def _groups(counted: Mapping[str, Any], kind: str) -> str:
+    return f"{counted['groups']} group{'s' * (counted['groups'] != 1)} of {kind.replace('_', '-')}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Train: the head on stored activations, then head and unfrozen blocks together; writes the model and its history."""
+"""Train the head, then head and unfrozen blocks together, on cached activations; write the model and its history."""
 
 import csv
 import shutil
@@ -31,27 +31,27 @@ def run(
     on_epoch: phases.OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Run the stage; `on_epoch` is handed each epoch's row of the history as soon as it is there.
+    """Run the stage. `on_epoch` is called with each epoch's row of the history.
 
-    With a checkpoint, a training that was killed goes on from its last finished epoch; the rows of all epochs before
-    are handed on again. It stays when the stage ends, until evaluate sees that the result was kept.
+    With a checkpoint, a training that was killed resumes after its last finished epoch, and `on_epoch` is called again
+    for the epochs before. The stage `evaluate` removes the checkpoint.
     """
     feature_layer = fitting.feature_layer_of(model, head)
     data = fitting.Data(model.precision, augmentation, [feature_layer], with_validation=train.on == "train")
-    views = f"{augmentation.views + 1} views each" if augmentation.views else "plain"
-    console.say(f"Training on {len(data.train)} photos of {len(data.train.classes)} classes, {views}")
+    views = f"{augmentation.views + 1} augmented views each" if augmentation.views else "plain"
+    console.say(f"Training on {len(data.train)} images of {len(data.train.classes)} classes, {views}")
 
-    if checkpoint is not None:  # another device or precision, other bits
+    if checkpoint is not None:  # another device or precision gives other bits
         checkpoint = replace(checkpoint, key=f"{checkpoint.key} {data.precision} {backend.device()}")
     progress = checkpoint.load() if checkpoint else phases.Progress()
     if progress.rows:
-        console.say(f"Going on after epoch {progress.rows[-1]['epoch']}, where it was interrupted")
+        console.say(f"Resuming the interrupted training after epoch {progress.rows[-1]['epoch']}")
     if on_epoch is not None:
         for row in progress.rows:
             on_epoch(row)
     fitting.fit(model, head, train, data, progress, on_epoch, checkpoint.save if checkpoint else None)
 
-    _say_result(progress)
+    _report(progress)
     _write_history(progress.rows)
     description = classifier.Description(
         classes=data.train.classes,
@@ -66,7 +66,7 @@ def run(
         precision=data.precision,
         weights_digest=weights.digest(data.tensors),
     )
-    # Where fine-tuning was no better than the head alone, the blocks are as they were.
+    # If no fine-tuning epoch is the best, progress.best holds the head only.
     untrained = {name: data.tensors[name] for name in resnet.block_tensors(feature_layer.blocks)}
     trained = {**untrained, **progress.best}
     description = _calibrated(classifier.Classifier(description, trained, data.tensors), data)
@@ -75,27 +75,27 @@ def run(
 
 
 def _calibrated(model: classifier.Classifier, data: fitting.Data) -> classifier.Description:
-    """The model's description with the temperature and the threshold that the validation photos ask for."""
+    """The model's description with temperature and threshold fitted to the validation images, if there are any."""
     if data.val is None:
         return model.description
-    looks = data.val.looks(model.description.mirror, model.size)
-    stored = activation_cache.stored(looks, [model.feature_layer], data.tensors, data.precision)
+    items = data.val.with_flips(model.description.mirror, model.size)
+    stored = activation_cache.stored(items, [model.feature_layer], data.tensors, data.precision)
     probabilities = model.probabilities_from_activations(stored[model.feature_layer])
     temperature = calibration.temperature(data.val.labels, probabilities)
     threshold = calibration.threshold(data.val.labels, calibration.scaled(probabilities, temperature))
     return replace(model.description, temperature=temperature, threshold=threshold)
 
 
-def _say_result(progress: phases.Progress) -> None:
+def _report(progress: phases.Progress) -> None:
     epochs = sum(row["phase"] != "regression" for row in progress.rows)
     score = progress.best_score[0]
-    held_out = f"validation {score:.1%} mean per class" if score >= 0 else "without validation photos"
+    validation = f"validation {score:.1%} mean per class" if score >= 0 else "without validation images"
     if progress.phase == "regression":
-        console.say(f"A regression, {held_out}")
+        console.say(f"Logistic regression: {validation}")
     elif score >= 0:
-        console.say(f"Best of {epochs} epochs: number {progress.best_epoch}, {held_out}")
+        console.say(f"Best of {epochs} epochs: number {progress.best_epoch}, {validation}")
     else:
-        console.say(f"Trained for {epochs} epochs, {held_out}")
+        console.say(f"Trained for {epochs} epochs, {validation}")
 
 
 def _write_history(rows: list[phases.Row]) -> None:

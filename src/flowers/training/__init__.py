@@ -1,1 +1,1 @@
-"""Training on stored activations: the cache, epochs, optimizer, schedule, regression, fitting, checkpoints."""
+"""Training on cached activations: start at fitting.py, then phases.py, then epochs.py."""

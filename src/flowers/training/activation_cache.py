@@ -1,9 +1,9 @@
-"""The store of activations: what the frozen backbone makes of a view of a photo, computed once and kept by content.
+"""The activation cache: outputs of the frozen backbone for views of images, each computed once.
 
-An activation is found by what it is: the image's bytes, view, weights, feature layer, precision, `VERSION` and
-the versions of TensorFlow and Pillow. The folder is the user's, shared by all clones. It holds shards, immutable once
-they are renamed into place; each is a plain `.npy` and a `.json` that lists its keys and its checksum and is written
-last, so a kill at any moment leaves a store that is right. What was not used for longest makes room (cache.py).
+An activation is found by content: the image's bytes, view, weights, feature layer, precision, `VERSION` and the
+versions of TensorFlow and Pillow. The folder is in the user's cache and shared by all clones. It holds immutable
+shards: a plain `.npy`, renamed into place when complete, and a `.json` with its keys and checksum, written last. A kill
+at any moment therefore leaves a valid cache. The least recently used shards are evicted first (common/cache.py).
 """
 
 import hashlib
@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -26,19 +25,20 @@ from flowers.model import backend, weights
 from flowers.model.backbone import BATCH, Backbone
 from flowers.model.feature_layer import FeatureLayer
 
-# Raise this when a change of images.py or backbone.py changes the numbers; a golden test guards it.
+# Raise this if a change of images.py or backbone.py changes the numbers; a golden test checks them.
 VERSION = 1
 
-# A kill loses at most one shard of each feature_layer: about a minute of the backbone.
+# A kill loses at most one shard of each feature layer: about a minute of computation.
 SHARD_BYTES = 64 * 2**20
 SHARD_VIEWS = 1024
 
-_ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+
+Index = dict[str, tuple[Path, int]]  # shard and row of each key
 
 
 @dataclass(frozen=True)
 class Item:
-    """A view of a photo: where the photo lies now, the SHA-256 of its bytes, and the view."""
+    """A view of an image: the file's path, the SHA-256 of its bytes, and the view."""
 
     path: Path
     sha256: str
@@ -46,22 +46,22 @@ class Item:
 
     @property
     def key(self) -> str:
-        """What the item is, whatever the file is called."""
+        """A hash of bytes and view; the file's name does not matter."""
         return hashlib.sha256(f"{self.sha256} {self.view.key}".encode()).hexdigest()[:32]
 
 
 class Activations:
-    """Stored activations of a list of items at one feature_layer, memory-mapped: `len(a)`, and `a[rows]` as float32."""
+    """Memory-mapped activations of a list of items at one feature layer: `len(a)`, and `a[rows]` as float32."""
 
     def __init__(self, shards: list[np.ndarray], places: np.ndarray, shape: tuple[int, ...]) -> None:
-        """`places` (n, 2) int64: the shard and the row in it of every item."""
+        """`places` (n, 2) int64: shard number and row of every item."""
         self._shards, self._places, self.shape = shards, places, shape
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        """Activations of these items, float32, (n, *shape)."""
+        """Activations of these items, (n, *shape) float32."""
         places = self._places[rows]
         result = np.empty((len(places), *self.shape), np.float32)
         for shard in np.unique(places[:, 0]):
@@ -75,7 +75,7 @@ class Store:
 
     def __init__(self, folder: Path, weights_digest: str, precision: str) -> None:
         self.root = folder
-        self.folder = folder / f"{weights_digest[:16]}-{precision}-v{VERSION}-{_makers()}"
+        self.folder = folder / f"{weights_digest[:16]}-{precision}-v{VERSION}-{_versions()}"
         self.precision = precision
 
     def get(
@@ -84,83 +84,68 @@ class Store:
         feature_layers: Sequence[FeatureLayer],
         backbone: Callable[[Sequence[FeatureLayer]], Backbone],
     ) -> dict[FeatureLayer, Activations]:
-        """The items' activations at each feature layer; missing ones are computed in one pass and stored.
+        """The items' activations at each feature layer; missing ones are computed in one pass and cached.
 
-        Raises UserError where a photo cannot be read or the limit is no size, OSError where the folder cannot be
+        Raises UserError if an image cannot be read or FLOWERS_CACHE_LIMIT is invalid, OSError if the folder cannot be
         written.
         """
         limit = cache.limit()
         self.root.mkdir(parents=True, exist_ok=True)
-        # Two processes that want the same activations compute them once; none are removed before they are opened.
+        # Processes that need the same activations compute them once; none are evicted before they are opened.
         with cache.activations_held(self.root):
             wanted = {item.key for item in items}
-            known = {feature_layer: self._index(feature_layer, wanted) for feature_layer in feature_layers}
-            missing = {
-                item.key: item
-                for item in items
-                if any(item.key not in known[feature_layer] for feature_layer in feature_layers)
-            }
+            known = {layer: self._index(layer, wanted) for layer in feature_layers}
+            missing = {item.key: item for item in items if any(item.key not in index for index in known.values())}
             if missing:
                 cache.remove_unfinished(self.root)
-                room = (
-                    len(missing)
-                    * sum(int(np.prod(feature_layer.shape)) for feature_layer in feature_layers)
-                    * _ITEM_BYTES[self.precision]
-                )
-                cache.evict(self.root, {place[0] for index in known.values() for place in index.values()}, limit, room)
+                room = len(missing) * sum(self._item_bytes(layer) for layer in feature_layers)
+                cache.evict(self.root, {shard for index in known.values() for shard, _ in index.values()}, limit, room)
                 self._compute(list(missing.values()), known, backbone(feature_layers))
-                known = {feature_layer: self._index(feature_layer, wanted) for feature_layer in feature_layers}
-            in_use = {known[feature_layer][key][0] for feature_layer in feature_layers for key in wanted}
+                known = {layer: self._index(layer, wanted) for layer in feature_layers}
+            in_use = {index[key][0] for index in known.values() for key in wanted}
             cache.note_use(in_use)
             if missing:
                 cache.evict(self.root, in_use, limit)
-            return {
-                feature_layer: self._open(feature_layer, known[feature_layer], items)
-                for feature_layer in feature_layers
-            }
+            return {layer: self._open(layer, index, items) for layer, index in known.items()}
 
-    def _compute(
-        self, items: list[Item], known: dict[FeatureLayer, dict[str, tuple[Path, int]]], backbone: Backbone
-    ) -> None:
-        widest = (
-            max(int(np.prod(feature_layer.shape)) for feature_layer in backbone.feature_layers)
-            * _ITEM_BYTES[self.precision]
-        )
-        rows = max(1, min(SHARD_VIEWS, SHARD_BYTES // widest) // BATCH) * BATCH
-        console.say(f"Running the backbone over {len(items):,} views; what it says of them is kept in the cache")
-        with console.progress_bar(len(items), "Backbone", "views") as bar:
+    def _item_bytes(self, layer: FeatureLayer) -> int:
+        return int(np.prod(layer.shape)) * {"float32": 4, "bfloat16": 2}[self.precision]
+
+    def _compute(self, items: list[Item], known: dict[FeatureLayer, Index], backbone: Backbone) -> None:
+        largest = max(self._item_bytes(layer) for layer in backbone.feature_layers)
+        rows = max(1, min(SHARD_VIEWS, SHARD_BYTES // largest) // BATCH) * BATCH
+        console.say(f"Extracting features for {len(items):,} views (cached afterwards)")
+        with console.progress_bar(len(items), "Extracting features", "views") as bar:
             for start in range(0, len(items), rows):
                 chunk = items[start : start + rows]
-                parts: dict[FeatureLayer, list[np.ndarray]] = {
-                    feature_layer: [] for feature_layer in backbone.feature_layers
-                }
+                parts: dict[FeatureLayer, list[np.ndarray]] = {layer: [] for layer in backbone.feature_layers}
                 for batch in backbone.batches(_decoded(chunk)):
-                    for feature_layer, values in batch.items():
-                        parts[feature_layer].append(values)
+                    for layer, values in batch.items():
+                        parts[layer].append(values)
                     bar.update(len(values))
-                for feature_layer, values_of_cut in parts.items():
-                    new = [row for row, item in enumerate(chunk) if item.key not in known[feature_layer]]
+                for layer, batches in parts.items():
+                    new = [row for row, item in enumerate(chunk) if item.key not in known[layer]]
                     if new:
-                        self._write(feature_layer, [chunk[row].key for row in new], np.concatenate(values_of_cut)[new])
+                        self._write(layer, [chunk[row].key for row in new], np.concatenate(batches)[new])
 
-    def _write(self, feature_layer: FeatureLayer, keys: list[str], values: np.ndarray) -> None:
-        folder = self.folder / feature_layer.name
+    def _write(self, layer: FeatureLayer, keys: list[str], values: np.ndarray) -> None:
+        folder = self.folder / layer.name
         folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256("".join(keys).encode()).hexdigest()[:32]
         array = folder / f"{name}.npy"
         temporary = array.with_suffix(".partial")
         with temporary.open("wb") as file:
-            # NumPy's format has no bfloat16: its bits are stored, and viewed again when read.
+            # NumPy's format has no bfloat16: the bits are stored as integers.
             np.save(file, values.view(np.uint16) if values.dtype.itemsize == 2 else values)
         checksum = _checksum(temporary)
         temporary.replace(array)
         temporary.write_text(json.dumps({"sha256": checksum, "keys": keys}))
         temporary.replace(array.with_suffix(".json"))
 
-    def _index(self, feature_layer: FeatureLayer, wanted: set[str]) -> dict[str, tuple[Path, int]]:
-        """Shard and row of the wanted keys that are stored; shards of them that fail their checksum are removed."""
-        index = {}
-        for description in sorted((self.folder / feature_layer.name).glob("*.json")):
+    def _index(self, layer: FeatureLayer, wanted: set[str]) -> Index:
+        """Shard and row of the wanted keys that are cached; shards that fail their checksum are removed."""
+        index: Index = {}
+        for description in sorted((self.folder / layer.name).glob("*.json")):
             array = description.with_suffix(".npy")
             try:
                 content = json.loads(description.read_text())
@@ -178,44 +163,39 @@ class Store:
             index.update({key: (array, row) for row, key in enumerate(keys)})
         return index
 
-    def _open(
-        self, feature_layer: FeatureLayer, index: dict[str, tuple[Path, int]], items: Sequence[Item]
-    ) -> Activations:
+    def _open(self, layer: FeatureLayer, index: Index, items: Sequence[Item]) -> Activations:
         found = [index[item.key] for item in items]
         numbers = {path: number for number, path in enumerate(sorted({path for path, _ in found}))}
-        _allow_open_files(2 * len(numbers))  # of other feature_layers, too
+        _allow_open_files(2 * len(numbers))  # shards of other feature layers count too
         shards = [np.load(path, mmap_mode="r") for path in numbers]
         if self.precision == "bfloat16":
             import ml_dtypes
 
             shards = [shard.view(ml_dtypes.bfloat16) for shard in shards]
         places = np.array([(numbers[path], row) for path, row in found], np.int64).reshape(-1, 2)
-        return Activations(shards, places, feature_layer.shape)
+        return Activations(shards, places, layer.shape)
 
 
 def stored(
     items: Sequence[Item], feature_layers: Iterable[FeatureLayer], tensors: weights.Tensors, precision: str
 ) -> dict[FeatureLayer, Activations]:
-    """The items' activations at these feature_layers, from the user's store; what is missing there is computed now.
+    """The items' activations at these feature layers, from the user's cache; missing ones are computed.
 
-    Raises UserError where a photo cannot be read, the store cannot be written or FLOWERS_CACHE_LIMIT is no size.
+    Raises UserError if an image cannot be read, the cache cannot be written or FLOWERS_CACHE_LIMIT is invalid.
     """
     store = Store(paths.cache_folder() / "activations", weights.digest(tensors), precision)
+    layers = sorted(set(feature_layers), key=lambda layer: layer.unfreeze_blocks)
     try:
-        return store.get(
-            items,
-            sorted(set(feature_layers), key=lambda feature_layer: feature_layer.unfreeze_blocks),
-            partial(_backbone, tensors, precision),
-        )
+        return store.get(items, layers, lambda missing: Backbone(tensors, missing, precision))
     except OSError as error:
-        raise UserError(f"{store.folder}: the store of activations cannot be used: {error.strerror or error}") from None
+        raise UserError(f"{store.folder}: the activation cache cannot be used: {error.strerror or error}") from None
 
 
 def pixels(item: Item) -> np.ndarray:
-    """The view, uint8 (size, size, 3), of the very bytes that the item's key is made of.
+    """The item's pixels, uint8 (size, size, 3).
 
-    A wrong activation would stay in the store for ever, so a photo that changed since it was listed is refused. Raises
-    UserError.
+    Raises UserError if the image cannot be read, or if its bytes are not those of the item's key: a wrong activation
+    would otherwise stay in the cache.
     """
     try:
         content = images.read(item.path)
@@ -226,15 +206,11 @@ def pixels(item: Item) -> np.ndarray:
         raise UserError(f"{item.path}: {error}; run `dvc repro`") from None
 
 
-def _backbone(tensors: weights.Tensors, precision: str, feature_layers: Sequence[FeatureLayer]) -> Backbone:
-    return Backbone(tensors, feature_layers, precision)
-
-
 def _allow_open_files(more: int) -> None:
-    """Raise the limit of open files, often 1,024: each shard that is mapped counts as one."""
+    """Raise the limit of open files, often 1,024: each mapped shard counts as one."""
     try:
         import resource
-    except ImportError:  # Windows counts otherwise
+    except ImportError:  # Windows has no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(soft, more + 1024)
@@ -244,8 +220,8 @@ def _allow_open_files(more: int) -> None:
         )
 
 
-def _makers() -> str:
-    """What decides an activation's last bits: what one version or kind of device made is not used by another."""
+def _versions() -> str:
+    """Versions and kind of device, which change the last bits; each combination has activations of its own."""
     gpu = "-gpu" if backend.device() == "gpu" else ""
     return f"tensorflow-{backend.version()}-pillow-{version('pillow')}{gpu}"
 
@@ -256,7 +232,7 @@ def _checksum(path: Path) -> str:
 
 
 def _decoded(items: Sequence[Item]) -> Iterator[np.ndarray]:
-    """The items' pixels in order, decoded a little ahead of the backbone."""
+    """The items' pixels in order, decoded in threads ahead of the backbone."""
     source = iter(items)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         ahead = [pool.submit(pixels, item) for item in islice(source, 2 * BATCH)]

@@ -1,4 +1,4 @@
-"""An epoch on stored activations: every photo once, in a new order, each in one of its views."""
+"""One epoch on cached activations: every image once, in a new order, each in one of its views."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +15,9 @@ from flowers.training.schedule import Schedule
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Photos to train on. `views[p]` are the rows of photo p's views in `examples`: (photos, views) int64.
+    """Training images: `views[i]` are the rows of image i's augmented views in `examples`, (images, views) int64.
 
-    `labels` (photos,) int32; `weights` (photos,) float32 weigh each photo's loss.
+    `labels` are (images,) int32; `weights`, (images,) float32, weigh each image's loss.
     """
 
     examples: Examples
@@ -29,9 +29,9 @@ class TrainingSet:
 def runner(
     trainable: TrainablePart, optimizer: AdamW, training: TrainingSet, schedule: Schedule
 ) -> Callable[[int, int], dict[str, float]]:
-    """What runs an epoch, given its number in the training and in the phase, to its mean loss and accuracy."""
+    """A function that runs an epoch, given its number in the training and in the phase, and returns its scores."""
     step = _step_function(trainable, optimizer, schedule)
-    # Features held in memory train in milliseconds: the whole epoch is one call.
+    # Pooled features are in memory and train in milliseconds: the whole epoch is one call.
     fused = isinstance(training.examples, np.ndarray)
     run = (_fused if fused else _streamed)(step, training.examples, schedule.batch_size)
     steps = -(-len(training.labels) // schedule.batch_size)
@@ -53,7 +53,7 @@ def runner(
 
 
 def _step_function(trainable: TrainablePart, optimizer: AdamW, schedule: Schedule) -> Any:
-    """One step on a batch; returns the sum of its losses and the number of hits, float64 (2,)."""
+    """A training step on a batch; it returns the sum of losses and the number of right predictions, float64 (2,)."""
     tf = backend.tensorflow()
 
     @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
@@ -72,6 +72,7 @@ def _step_function(trainable: TrainablePart, optimizer: AdamW, schedule: Schedul
 
 
 def _fused(step: Any, examples: Examples, batch_size: int) -> Any:
+    """An epoch as one TensorFlow function on examples that are held in memory."""
     tf = backend.tensorflow()
     held = tf.constant(examples)
 
@@ -87,6 +88,8 @@ def _fused(step: Any, examples: Examples, batch_size: int) -> Any:
 
 
 def _streamed(step: Any, examples: Examples, batch_size: int) -> Any:
+    """An epoch that reads its batches from the activation cache."""
+
     def run(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> np.ndarray:
         sums = np.zeros(2)
         for number, values in enumerate(_ahead(examples, rows, batch_size)):
@@ -98,7 +101,7 @@ def _streamed(step: Any, examples: Examples, batch_size: int) -> Any:
 
 
 def _ahead(examples: Examples, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Batches of activations, each read while the one before it is trained on."""
+    """Batches of activations, each read during the training step before it."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(examples.__getitem__, rows[:batch_size])
         for start in range(0, len(rows), batch_size):

@@ -1,6 +1,7 @@
-"""Fitting a model as params.yaml describes it: the head alone, then, from its best epoch on, head and unfrozen blocks.
+"""Fit a model as params.yaml describes it: first the head, then from its best epoch head and unfrozen blocks together.
 
-The stage `train` and the trials of a study both train through `fit`, so equal parameters give equal bits.
+`fit` runs the phases, phases.py the epochs of a phase, epochs.py the steps of an epoch. The stage `train` and the
+trials of a study both call `fit`, so equal parameters give equal bits.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from flowers.training.schedule import Schedule
 
 
 class Data:
-    """The weights, and training and validation images with activations at feature layers and pooled features."""
+    """Weights, training images and validation images, with their activations at feature layers and pooled features."""
 
     def __init__(
         self,
@@ -29,12 +30,12 @@ class Data:
         feature_layers: Sequence[FeatureLayer],
         with_validation: bool = True,
     ) -> None:
-        """Without validation its photos are trained on, too. Computes what the store of activations lacks.
+        """Read the split and compute the activations that the cache lacks.
 
-        The feature layers, one at least, are of one size: that of validation images, and of training images where
-        `augmentation` names no other.
+        Without validation, the validation images are training images. The feature layers, at least one, have one size:
+        that of validation images, and of training images unless `augmentation.size` is set.
 
-        Raises UserError where the outputs of download or split cannot be used.
+        Raises UserError if the outputs of download or split cannot be used.
         """
         self.tensors = read_weights()
         self.precision = best_precision() if precision == "auto" else precision
@@ -42,9 +43,9 @@ class Data:
         self.val = subsets.read("val") if with_validation else None
         self._val_size = feature_layers[0].size
         self.size = augmentation.size or self._val_size
-        views = [item for of_photo in self.train.augmented(augmentation, self.size) for item in of_photo]
+        views = [item for of_image in self.train.augmented(augmentation, self.size) for item in of_image]
         self._rows = np.arange(len(views)).reshape(len(self.train), -1)
-        # Photos of one size go through one pass of the backbone.
+        # Images of one size share one pass of the backbone.
         items = {self._val_size: self.val.plain(self._val_size) if self.val else []}
         items[self.size] = views + items.get(self.size, [])
         end = len(items[self._val_size])
@@ -56,29 +57,28 @@ class Data:
     def _stored(
         self, items: list[activation_cache.Item], feature_layers: Sequence[FeatureLayer], size: int
     ) -> dict[int, Examples]:
-        """The activations of items of one size by how many blocks are left above the feature_layer."""
+        """Activations of items of one size, by the number of blocks above the feature layer."""
         pooled = replace(feature_layers[0], unfreeze_blocks=0, size=size)
-        wanted = [pooled, *(replace(feature_layer, size=size) for feature_layer in feature_layers)]
+        wanted = [pooled, *(replace(layer, size=size) for layer in feature_layers)]
         stored = activation_cache.stored(items, wanted, self.tensors, self.precision)
-        # Pooled features are small enough to be held in memory.
-        return {feature_layer.unfreeze_blocks: values for feature_layer, values in stored.items()} | {
-            0: stored[pooled][:]
-        }
+        examples: dict[int, Examples] = {layer.unfreeze_blocks: values for layer, values in stored.items()}
+        return examples | {0: stored[pooled][:]}  # pooled features fit into memory
 
     def at(self, unfreeze_blocks: int, class_weights: bool) -> tuple[epochs.TrainingSet, phases.ValidationSet | None]:
-        """Both sets with their activations below so many blocks; with or without a weight a class."""
-        labels, val = self.train.labels, None
-        weighed = phases.class_weights(labels, len(self.train.classes))
-        if not class_weights:
-            weighed = np.ones_like(weighed)
-        if self.val is not None:
-            examples = self._examples[self._val_size][unfreeze_blocks]
-            val = phases.ValidationSet(_Rows(examples, self._val_rows), self.val.labels)
-        return epochs.TrainingSet(self._examples[self.size][unfreeze_blocks], self._rows, labels, weighed), val
+        """Training and validation set with activations below the top `unfreeze_blocks` blocks."""
+        labels = self.train.labels
+        weights = np.ones(len(labels), np.float32)
+        if class_weights:
+            weights = phases.class_weights(labels, len(self.train.classes))
+        training = epochs.TrainingSet(self._examples[self.size][unfreeze_blocks], self._rows, labels, weights)
+        if self.val is None:
+            return training, None
+        examples = _Rows(self._examples[self._val_size][unfreeze_blocks], self._val_rows)
+        return training, phases.ValidationSet(examples, self.val.labels)
 
 
 def feature_layer_of(model: ModelParams, head: HeadParams) -> FeatureLayer:
-    """Where these parameters feature_layer the network, for photos of the size that is to be answered."""
+    """The feature layer of these parameters, for images of `model.input_size`."""
     return FeatureLayer.below(model.unfreeze_blocks, model.input_size, head.features)
 
 
@@ -91,31 +91,30 @@ def fit(
     on_epoch: phases.OnEpoch | None = None,
     save: Callable[[phases.Progress], None] | None = None,
 ) -> None:
-    """Train for all phases, or for what is left of them; `progress` is updated. Raises training.Diverged."""
+    """Run all phases, or those that `progress` has left, and update `progress`. Raises phases.Diverged."""
     backend.make_deterministic(train.seed)
-    feature_layer = replace(feature_layer_of(model, head), size=data.size)
-    head_model = keras_model.head(
-        len(data.train.classes), head.units, head.dropout, train.seed, head.normalization, feature_layer.features
-    )
-    if progress.best:  # of an earlier phase; within a phase, its state is put back
+    layer = replace(feature_layer_of(model, head), size=data.size)
+    classes = len(data.train.classes)
+    head_model = keras_model.head(classes, head.units, head.dropout, train.seed, head.normalization, layer.features)
+    if progress.best:  # of an earlier phase; phases.train restores the state within a phase
         keras_model.set_tensors(head_model, progress.best)
     if progress.phase != "fine_tune":
-        pooled = replace(feature_layer, unfreeze_blocks=0)
-        trainable, sets = TrainablePart(pooled, data.tensors, head_model), data.at(0, train.class_weights)
+        training, validation = data.at(0, train.class_weights)
+        trainable = TrainablePart(replace(layer, unfreeze_blocks=0), data.tensors, head_model)
         if head.initialization == "regression" and not progress.rows:
-            regression.initialize(head_model, sets[0], head.penalty)
-            phases.record_baseline(trainable, "regression", *sets, progress, on_epoch, save)
+            regression.initialize(head_model, training, head.penalty)
+            phases.record_baseline(trainable, "regression", training, validation, progress, on_epoch, save)
         if train.epochs:
-            phases.train(trainable, *sets, _schedule(train, "head"), progress, on_epoch, save)
+            phases.train(trainable, training, validation, _schedule(train, "head"), progress, on_epoch, save)
     if model.unfreeze_blocks and train.fine_tune_epochs:
         keras_model.set_tensors(head_model, progress.best)
-        sets = data.at(model.unfreeze_blocks, train.class_weights)
-        trainable = TrainablePart(feature_layer, data.tensors, head_model, data.precision, model.train_batch_norm)
-        phases.train(trainable, *sets, _schedule(train, "fine_tune"), progress, on_epoch, save)
+        training, validation = data.at(model.unfreeze_blocks, train.class_weights)
+        trainable = TrainablePart(layer, data.tensors, head_model, data.precision, model.train_batch_norm)
+        phases.train(trainable, training, validation, _schedule(train, "fine_tune"), progress, on_epoch, save)
 
 
 def read_weights() -> weights.Tensors:
-    """The weights that the download stage made; raises UserError where they are missing or damaged."""
+    """The weights of the download stage. Raises UserError if they are missing or damaged."""
     try:
         return weights.read(paths.WEIGHTS)
     except FileNotFoundError:
@@ -125,7 +124,7 @@ def read_weights() -> weights.Tensors:
 
 
 class _Rows:
-    """Some rows of a set of examples, as a set of examples."""
+    """A selection of rows of examples."""
 
     def __init__(self, examples: Examples, rows: np.ndarray) -> None:
         self._examples, self._rows = examples, rows

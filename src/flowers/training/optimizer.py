@@ -1,7 +1,7 @@
-"""Adam with weight decay beside the gradient (Loshchilov and Hutter, arXiv 1711.05101).
+"""AdamW: Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101).
 
-It is computed by TensorFlow's own kernel, which passes over each variable once. The numbers are those of Keras's AdamW,
-which makes some fifteen passes; with a head of three layers that was most of a step.
+TensorFlow's fused kernel passes over each variable once. The results are those of Keras's AdamW, which makes about
+fifteen passes; with a head of three layers these took most of a step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # Keras's
 
 
 class AdamW:
-    """What moves `variables`, TensorFlow's by `<layer>/<variable>`; `state` are the variables of its own."""
+    """Updates `variables`, TensorFlow's by `<layer>/<variable>`; `state` holds the optimizer's own variables."""
 
     def __init__(self, variables: Mapping[str, Any], weight_decay: float) -> None:
-        """Kernels decay, and nothing else."""
+        """Weight decay applies to kernels only."""
         tf = backend.tensorflow()
         self._variables, self._weight_decay, self._steps = dict(variables), weight_decay, tf.Variable(0.0)
         self._first, self._second = (
@@ -25,10 +25,7 @@ class AdamW:
         self.state: list[Any] = [self._steps, *self._first.values(), *self._second.values()]
 
     def apply(self, gradients: Sequence[Any], rate: Any) -> None:
-        """Take a step at a learning rate, a float32 scalar, inside a `tf.function`.
-
-        Gradients come in the order of the variables.
-        """
+        """Take a step at learning rate `rate`, a float32 scalar; gradients are in the order of the variables."""
         tf = backend.tensorflow()
         self._steps.assign_add(1)
         for (name, variable), gradient in zip(self._variables.items(), gradients, strict=True):

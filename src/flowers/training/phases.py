@@ -1,7 +1,6 @@
-"""Training on stored activations: epochs, validation, and keeping the best weights.
+"""One phase of a training: its epochs, validation, early stopping, and the weights of the best epoch.
 
-Everything random is drawn from the seed and the number of the epoch, so that a run is the same from one process to the
-next.
+All randomness derives from the seed and the number of the epoch, so every process gives the same run.
 """
 
 import math
@@ -30,7 +29,7 @@ class Diverged(UserError):
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Photos to validate on: one row of `examples` a photo, and `labels` (photos,) int32."""
+    """Validation images: one row of `examples` per image, and `labels` (images,) int32."""
 
     examples: Examples
     labels: np.ndarray
@@ -38,17 +37,17 @@ class ValidationSet:
 
 @dataclass
 class Progress:
-    """How far a training has come, over all its phases: all that it needs to go on after an interruption.
+    """The state of a training over all its phases, sufficient to resume it.
 
-    The best epoch so far is that of the highest mean-per-class accuracy, then the lowest loss, then the earlier one.
+    The best epoch is that of the highest mean-per-class accuracy; ties go to the lowest loss, then to the earliest.
     """
 
     rows: list[Row] = field(default_factory=list)  # the scores of each epoch
     best_score: tuple[float, float] = (-1.0, 0.0)
     best_epoch: int = -1
     best: Tensors = field(default_factory=dict)
-    tensors: Tensors = field(default_factory=dict)  # after the last epoch, as the optimizer's state is
-    optimizer: list[np.ndarray] = field(default_factory=list)
+    tensors: Tensors = field(default_factory=dict)  # after the last epoch
+    optimizer: list[np.ndarray] = field(default_factory=list)  # its state after the last epoch
 
     @property
     def phase(self) -> str | None:
@@ -57,7 +56,7 @@ class Progress:
 
 
 def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-    """A weight a photo, float32, with which every class counts the same and the mean weight is 1."""
+    """A weight per image, float32, that gives every class the same total; the mean weight is 1."""
     counts = np.bincount(labels, minlength=classes)
     weights: np.ndarray = len(labels) / (np.count_nonzero(counts) * counts[labels])
     return weights.astype(np.float32)
@@ -72,10 +71,10 @@ def train(
     on_epoch: OnEpoch | None = None,
     save: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Train `trainable` for one phase, or for what is left of the one that `progress` is in; `progress` is updated.
+    """Train `trainable` for one phase, or for the rest of the phase that `progress` is in, and update `progress`.
 
-    After each epoch the progress is saved, then its row of scores is handed to `on_epoch`. Without validation the last
-    epoch is the best. Raises Diverged where the loss, in training or in validation, stops being a number.
+    After each epoch `save` gets the progress, then `on_epoch` gets the row of scores. Without validation the last epoch
+    is the best. Raises Diverged if the training or validation loss stops being a number.
     """
     optimizer = AdamW(trainable.variables, schedule.weight_decay)
     if progress.phase == schedule.phase:
@@ -93,7 +92,7 @@ def train(
                 row |= _validate(trainable, validation)
                 _require_number("validation", float(row["val_loss"]), epoch, schedule.phase)
             progress.optimizer = [variable.numpy() for variable in optimizer.state]
-            _note(progress, row, trainable, on_epoch, save)
+            _record(progress, row, trainable, on_epoch, save)
             bar.set_postfix({key: f"{row[key]:.3f}" for key in ("loss", "val_accuracy") if key in row}, refresh=False)
             bar.update()
 
@@ -107,22 +106,22 @@ def record_baseline(
     on_epoch: OnEpoch | None = None,
     save: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Record the scores of `trainable` before any epoch, as a row of a phase of its own."""
+    """Record the scores of `trainable` before any epoch, as the only row of `phase`."""
     scores = _scores(trainable, training.examples[training.views[:, 0]], training.labels)
     row: Row = {"epoch": 0, "phase": phase, "loss": scores["loss"], "accuracy": scores["accuracy"]}
     if validation is not None:
         row |= _validate(trainable, validation)
-    _note(progress, row, trainable, on_epoch, save)
+    _record(progress, row, trainable, on_epoch, save)
 
 
-def _note(
+def _record(
     progress: Progress,
     row: Row,
     trainable: TrainablePart,
     on_epoch: OnEpoch | None,
     save: Callable[[Progress], None] | None,
 ) -> None:
-    """Keep the state after an epoch, and its tensors as the best ones if they are; then save it and hand it on."""
+    """Add an epoch to the progress, which keeps its tensors if they are the best; then save and report it."""
     progress.rows.append(row)
     progress.tensors = trainable.get_tensors()
     score = (float(row["val_mean_per_class_accuracy"]), -float(row["val_loss"])) if "val_loss" in row else None

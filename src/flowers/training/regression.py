@@ -1,4 +1,4 @@
-"""A linear head by logistic regression on stored features, which needs seconds where epochs need minutes."""
+"""A linear head by logistic regression on cached features, which takes seconds where epochs take minutes."""
 
 import warnings
 from typing import TYPE_CHECKING
@@ -12,16 +12,16 @@ from flowers.training.epochs import TrainingSet
 if TYPE_CHECKING:
     import keras
 
-_ITERATIONS = 300  # what further ones would change decides no answer
-_NEVER = -30.0  # logit of a class that was never seen
+_ITERATIONS = 300  # more of them change no prediction
+_NEVER = -30.0  # bias of a class without examples
 
 
 def initialize(head: "keras.Model", training: TrainingSet, penalty: float) -> None:
-    """Give a head without hidden layers the kernel and bias of a regression on every view of the training photos."""
+    """Set kernel and bias of a head without hidden layers by a regression on all views of the training images."""
     views = training.views.shape[1]
     features = np.asarray(training.examples[training.views.ravel()], np.float32)
     logits = head.get_layer("head_logits")
-    if logits.input is not head.input:  # what comes before the kernel
+    if logits.input is not head.input:  # apply the normalization before the kernel
         features = backend.keras().Model(head.input, logits.input).predict_on_batch(features)
     labels, weights = np.repeat(training.labels, views), np.repeat(training.weights, views)
     kernel, bias = fit(features, labels, weights, logits.units, penalty)
@@ -34,18 +34,18 @@ def fit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kernel (features, classes) and bias (classes,), float32, of a multinomial logistic regression.
 
-    `features` (n, features) float32; `labels` (n,) below `classes`, two of them at least; `weights` (n,). What is made
-    least is the mean of the weighed log-losses and `penalty`/2 times the sum of the kernel's squares. A class without
-    an example is given no chance.
+    `features` (n, features) float32; `labels` (n,), of at least two classes; `weights` (n,). Minimises the mean
+    weighted log-loss plus `penalty`/2 times the sum of the kernel's squares. Classes without examples are never
+    predicted.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     seen = np.unique(labels)
-    # Of two classes scikit-learn fits the difference alone, whose square is twice that of both kernels together.
+    # For two classes scikit-learn fits the difference of the kernels, whose square is twice the sum of their squares.
     strength = penalty / 2 if len(seen) == 2 else penalty
     model = LogisticRegression(C=1 / (strength * len(labels)), max_iter=_ITERATIONS)
-    # One thread, so that the bits do not depend on how many there are.
+    # One thread, so that the bits do not depend on the number of threads.
     with threadpool_limits(limits=1, user_api="blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, labels, weights)

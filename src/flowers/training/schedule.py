@@ -1,4 +1,4 @@
-"""How one phase of a training goes: its length, its rates, and what it does to labels."""
+"""The settings of one phase of a training, and its learning rates."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Schedule:
-    """One phase: `epochs` at most, ended `patience` epochs after the best one where there is validation."""
+    """One phase: at most `epochs`; with validation it ends `patience` epochs after the best one."""
 
     phase: str
     epochs: int
@@ -22,10 +22,10 @@ class Schedule:
     seed: int
 
     def rates(self, epoch: int, steps: int) -> np.ndarray:
-        """The learning rates of the `steps` steps of an epoch, counted from the phase's first: (steps,) float64.
+        """Learning rates of the `steps` steps of an epoch, numbered from 0 in the phase: (steps,) float64.
 
-        They rise in a straight line over the warm-up. Then they stay, or fall to 0 at the end of the last epoch along a
-        half wave of the cosine (Loshchilov and Hutter, arXiv 1608.03983, without restarts).
+        They rise linearly over the warm-up, then stay constant or follow a half cosine to 0 at the end of the phase
+        (Loshchilov and Hutter, arXiv 1608.03983, without restarts).
         """
         step = epoch * steps + np.arange(steps)
         warmup, total = self.warmup_epochs * steps, self.epochs * steps

@@ -1,4 +1,4 @@
-"""The photos of a split as the network's stages see them: files, labels, and items of the activation store."""
+"""The images of a split: files, labels, and items of the activation cache."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from flowers.training.activation_cache import Item
 
 @dataclass(frozen=True)
 class Subset:
-    """Subset in the order of their paths: `table` has all that split and image list say, `labels` are (n,) int32."""
+    """Images ordered by path: `table` has the columns of split and image list, `labels` are (n,) int32."""
 
     table: pd.DataFrame
     labels: np.ndarray
@@ -26,24 +26,23 @@ class Subset:
         return len(self.table)
 
     def first(self, count: int) -> "Subset":
-        """So many of the photos, or all where there are fewer."""
+        """The first `count` images, or all if there are fewer."""
         return Subset(self.table.iloc[:count], self.labels[:count], self.classes)
 
     def plain(self, size: int = INPUT_SIZE) -> list[Item]:
-        """The plain view of every photo, `size` pixels on each side."""
+        """The plain view of every image, `size` pixels on each side."""
         return [Item(paths.IMAGES / row["path"], row["sha256"], images.View(size=size)) for row in self._rows()]
 
-    def looks(self, mirror: bool, size: int = INPUT_SIZE) -> list[Item]:
-        """The plain view of every photo, then, if it is asked for, the mirror image of every one."""
+    def with_flips(self, mirror: bool, size: int = INPUT_SIZE) -> list[Item]:
+        """The plain view of every image, followed with `mirror` by the mirror image of every one (test-time flips)."""
         plain = self.plain(size)
         return plain + [replace(item, view=images.View(flip=True, size=size)) for item in plain if mirror]
 
     def augmented(self, params: AugmentationParams, size: int = INPUT_SIZE) -> list[list[Item]]:
-        """For every photo its plain view and its random ones."""
-        views = [[images.View(), *_views(row, params)] for row in self._rows()]
+        """For every image its plain view and `params.views` random ones."""
         return [
-            [replace(item, view=replace(view, size=size)) for view in of_photo]
-            for item, of_photo in zip(self.plain(), views, strict=True)
+            [replace(item, view=replace(view, size=size)) for view in [images.PLAIN, *_views(row, params)]]
+            for item, row in zip(self.plain(), self._rows(), strict=True)
         ]
 
     def _rows(self) -> list[dict[str, str]]:
@@ -51,19 +50,19 @@ class Subset:
 
 
 def read(*subsets: str) -> Subset:
-    """The photos of these subsets (train, val, test); classes are those of the whole split, in alphabetical order.
+    """The images of these subsets (train, val, test); classes are those of the whole split, in alphabetical order.
 
-    Raises UserError where the outputs of the download or the split stage are missing or do not belong together, or none
-    of their photos is in these subsets.
+    Raises UserError if the outputs of the download or split stage are missing or inconsistent, or if the subsets have
+    no images.
     """
     split, listed = _table(paths.SPLIT), _table(paths.IMAGE_LIST)
     if odd := sorted({*split["path"]} ^ {*listed["path"]}):
-        raise UserError(f"{paths.SPLIT} is not a split of the photos in {paths.IMAGE_LIST} ({odd[0]}); run `dvc repro`")
+        raise UserError(f"{paths.SPLIT} is not a split of the images in {paths.IMAGE_LIST} ({odd[0]}); run `dvc repro`")
     table = split.merge(listed.drop(columns=["label", "subset"], errors="ignore"), on="path", validate="one_to_one")
     classes = sorted(table["label"].unique())
     table = table[table["subset"].isin(subsets)].sort_values("path", ignore_index=True)
     if table.empty:
-        raise UserError(f"{paths.SPLIT}: no photos in {' and '.join(subsets)}")
+        raise UserError(f"{paths.SPLIT}: no images in {' and '.join(subsets)}")
     numbers = {label: number for number, label in enumerate(classes)}
     return Subset(table, table["label"].map(numbers).to_numpy(np.int32), classes)
 
@@ -79,4 +78,4 @@ def _table(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run `dvc repro`") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a table any more ({error}); run `dvc repro`") from None
+        raise UserError(f"{path}: not a readable table ({error}); run `dvc repro`") from None

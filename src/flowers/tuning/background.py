@@ -1,4 +1,4 @@
-"""Something that is done again and again while something else runs."""
+"""Repeat a function in a thread while something else runs."""
 
 import contextlib
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def repeating(act: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Do it every so many seconds while the body runs; that it could not be done is not worth stopping for."""
+    """Call a function every so many seconds while the body runs; exceptions that it raises are ignored."""
     ended = threading.Event()
 
     def repeat() -> None:

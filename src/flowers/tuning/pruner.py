@@ -1,21 +1,16 @@
 """The pruner of a study: which trials end early because they fall behind."""
 
-from typing import TYPE_CHECKING
+from optuna import pruners
 
 from flowers.config.params import Params
-
-if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
 
 # Trials that end before the median pruner begins. The first one has the values of params.yaml, a fair measure from the
 # start: with Optuna's 5, a study of 20 trials of Oxford's flowers spent half of its time before.
 _STARTUP_TRIALS = 2
 
 
-def pruner(settings: Params) -> "BasePruner":
+def pruner(settings: Params) -> pruners.BasePruner:
     """The pruner that `tune.pruner` names. Its steps are epochs; those of fine-tuning follow those of the head."""
-    from optuna import pruners
-
     tune = settings.tune
     most = settings.train.epochs + settings.train.fine_tune_epochs
     least = max(1, tune.warmup_epochs)

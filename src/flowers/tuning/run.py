@@ -15,12 +15,12 @@ from flowers.tuning.storage import Storage
 from flowers.tuning.study import Study
 from flowers.tuning.worker import Stop, Trainer
 
-_STOPPING = "Stopping after this epoch; nothing is lost. (Ctrl-C again: at once)"
+_STOPPING = "Stopping after this epoch; the study can be resumed. (Ctrl-C again: stop now)"
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
 
 
 def tune(settings: Params, options: Options) -> int:
-    """Search until `n_trials` trials have ended, and print what was found; returns the exit status.
+    """Search until `n_trials` trials have ended, and print the result; returns the exit status.
 
     Raises UserError where the space, the storage or the study cannot be used, or no trial was completed.
     """
@@ -41,14 +41,15 @@ def tune(settings: Params, options: Options) -> int:
             with screen.showing(study, options.n_trials):
                 worker.work(study, trainer, study_runs(study), options.n_trials, stop)
         _publish(study, options.n_trials)
-        found = verdict.read(study) if stop.asked else verdict.reach(study, trainer, stop)
+        found = verdict.read(study) if stop.requested else verdict.reach(study, trainer, stop)
     summary.show(study, found, options)
-    if stop.asked:
+    if stop.requested:
         return INTERRUPTED
     if found is None:
         raise UserError(f"no trial of study '{study.name}' was completed: {summary.reasons(study)}")
-    if options.apply:
-        _apply(found)
+    if options.apply and not found.is_current:
+        edit.write({name: decoded(value) for name, value in found.best.params.items()})
+        console.say("params.yaml now holds the best trial's values. Train with them: dvc repro")
     return 0
 
 
@@ -62,19 +63,12 @@ def study_runs(study: Study) -> StudyRuns:
 
 
 def _publish(study: Study, n_trials: int) -> None:
-    trials = study.trials()
+    """Write the table of trials and the figures, and put them and all trials on the study's runs in MLflow."""
+    trials, importances = study.trials(), study.importances()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         table = trial_table.table(trials, study.space.names)
         table.to_csv(folder / "trials.csv", index=False)
-        importances = study.importances()
         study_figures.draw(trials, importances, folder)
         status = "FINISHED" if study.finished(n_trials) else "KILLED"
         study_runs(study).finish(trial_table.facts(trials, study.space), {"trials": table}, folder, status, importances)
-
-
-def _apply(found: verdict.Verdict) -> None:
-    if found.is_current:
-        return
-    edit.write({name: decoded(value) for name, value in found.winner.params.items()})
-    console.say("params.yaml now holds the winner. Train it: dvc repro")

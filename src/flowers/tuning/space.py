@@ -1,12 +1,13 @@
-"""What a study searches: dotted names of parameters with ranges or choices, checked, as Optuna's distributions."""
+"""The search space of a study: checked ranges or choices by the dotted names of parameters, for Optuna."""
 
 import difflib
 import itertools
 import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, ValidationError
 
 from flowers.common import paths
@@ -15,15 +16,12 @@ from flowers.config.edit import written
 from flowers.config.params import Dimension, Params, Training, check_together
 from flowers.config.validation_errors import words
 
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-
 SECTIONS = tuple(Training.model_fields)
 _FIXED = {
     "model.mirror": "epochs are scored without it",
     "model.weights": "the download stage decides it",
-    "train.on": "without validation photos a trial has no score",
-    "train.seed": "a lucky seed is no better model; tune.repeats averages over seeds",
+    "train.on": "without validation images a trial has no score",
+    "train.seed": "a lucky seed is not a better model; tune.repeats averages over seeds",
 }
 
 
@@ -31,7 +29,7 @@ class Space:
     """The searched parameters of `settings.tune.space`, around the values of all others in `settings`."""
 
     def __init__(self, settings: Params) -> None:
-        """Raises UserError where a name is no parameter of the training, or it does not take a value of its range."""
+        """Raises UserError if a name is not a parameter of the training, or does not accept a value of its range."""
         self.settings = settings
         self.dimensions = settings.tune.space
         self.names = list(self.dimensions)
@@ -41,68 +39,65 @@ class Space:
         first = {name: values[0] for name, values in ends.items()}
         for name, value in ((name, value) for name, values in ends.items() for value in values):
             self._check({name: value}, first)
-        # No rule of params.yaml is about more than two keys.
+        # No rule of params.yaml concerns more than two keys.
         for (one, values), (other, others) in itertools.combinations(ends.items(), 2):
             for value, beside in itertools.product(values, others):
                 self._check({one: value, other: beside}, first)
 
     @property
-    def distributions(self) -> "dict[str, BaseDistribution]":
+    def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distribution of every parameter; a choice that is a list is its JSON text there."""
-        return {name: self._distribution(name, dimension) for name, dimension in self.dimensions.items()}
+        return {name: _distribution(name, dimension) for name, dimension in self.dimensions.items()}
 
     def apply(self, values: Mapping[str, Any]) -> Params:
         """The settings with the values that Optuna holds for a trial."""
         return _changed(self.settings, {name: decoded(values[name]) for name in self.names})
 
     def current(self) -> dict[str, Any]:
-        """The values that the settings hold, as Optuna would."""
-        return {name: encoded(_value(self.settings, name)) for name in self.names}
+        """The values of the settings, encoded as for Optuna."""
+        return {name: _encoded(_value(self.settings, name)) for name in self.names}
 
     def holds_current(self) -> bool:
         """Whether a trial could have the values of the settings."""
         current = self.current()
-        for name, distribution in self.distributions.items():
-            try:
-                inside = distribution._contains(distribution.to_internal_repr(current[name]))
-            except (ValueError, TypeError):
-                return False
-            if not inside:
-                return False
-        return True
+        try:
+            return all(
+                distribution._contains(distribution.to_internal_repr(current[name]))
+                for name, distribution in self.distributions.items()
+            )
+        except (ValueError, TypeError):
+            return False
 
     def depths(self) -> list[int]:
         """Every number of unfrozen blocks that a trial, or the settings themselves, may have."""
-        current = self.settings.model.unfreeze_blocks
-        dimension = self.dimensions.get("model.unfreeze_blocks")
-        if dimension is None:
-            return [current]
-        if dimension.choices is not None:
-            found = [int(value) for value in dimension.choices if isinstance(value, int)]
-        else:
-            found = list(range(int(dimension.low or 0), int(dimension.high or 0) + 1, int(dimension.step or 1)))
-        return sorted({*found, current})
+        searched: Any = self.distributions.get("model.unfreeze_blocks")
+        depths = {self.settings.model.unfreeze_blocks}
+        if hasattr(searched, "choices"):
+            depths |= set(searched.choices)
+        elif searched is not None:
+            depths |= set(range(searched.low, searched.high + 1, searched.step))
+        return sorted(depths)
 
     def described(self) -> dict[str, str]:
-        """Each dimension in words, for tables and tags: '0.0 ... 0.6', '0.001 ... 0.1 (log)', '0 | 1 | 3'."""
+        """Each dimension in words, for tables and tags: '0.0 … 0.6', '0.001 … 0.1 (log)', '0 | 1 | 3'."""
         return {name: _words(dimension) for name, dimension in self.dimensions.items()}
 
     def _check(self, values: Mapping[str, Any], first: Mapping[str, Any]) -> None:
-        """Refuse values that fit neither beside the settings' own nor, where these are searched, beside the space's."""
-        refusals = [self._refusal({**rest, **values}) for rest in ({}, first)]
-        if all(refusals):
-            raise UserError(f"{paths.PARAMS}: tune.space: {refusals[0]}")
+        """Raise UserError if values fit neither with those of the settings nor with the `first` ones of the space."""
+        errors = [self._error({**rest, **values}) for rest in ({}, first)]
+        if all(errors):
+            raise UserError(f"{paths.PARAMS}: tune.space: {errors[0]}")
 
-    def _refusal(self, values: Mapping[str, Any]) -> str | None:
-        """What is wrong with a value, or with values beside each other and those of the settings."""
+    def _error(self, values: Mapping[str, Any]) -> str | None:
+        """What is wrong with a value, or with values together and with those of the settings."""
         try:
             _changed(self.settings, values)
         except ValidationError as error:
-            mistake = error.errors()[0]
-            if mistake["type"] != "value_error":
+            details = error.errors()[0]
+            if details["type"] != "value_error":
                 name, value = next(iter(values.items()))
-                return f"{name}: {words(mistake)}, not {value!r}{_hint(self.dimensions[name], value)}"
-            rule = words(mistake)
+                return f"{name}: {words(details)}, not {value!r}"
+            rule = words(details)
         except ValueError as error:
             rule = str(error)
         else:
@@ -110,75 +105,63 @@ class Space:
         trial = " with ".join(f"{name}: {written(value)}" for name, value in values.items())
         return f"{rule}; a trial could have {trial}"
 
-    def _distribution(self, name: str, dimension: Dimension) -> "BaseDistribution":
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-        if dimension.choices is not None:
-            return CategoricalDistribution([encoded(choice) for choice in dimension.choices])
-        low, high, step = dimension.low, dimension.high, dimension.step
-        assert low is not None
-        assert high is not None
-        if _is_whole(name):
-            return IntDistribution(int(low), int(high), log=dimension.log, step=int(step or 1))
-        return FloatDistribution(float(low), float(high), log=dimension.log, step=None if step is None else float(step))
-
-
-def encoded(value: Any) -> Any:
-    """A value as Optuna keeps it: a list as its JSON text."""
-    return json.dumps(list(value)) if isinstance(value, list | tuple) else value
-
 
 def decoded(value: Any) -> Any:
-    """A value as params.yaml has it."""
+    """A value of params.yaml from the one that Optuna holds: a list from its JSON text."""
     return tuple(json.loads(value)) if isinstance(value, str) and value.startswith("[") else value
 
 
+def _encoded(value: Any) -> Any:
+    """A value for Optuna: a list as its JSON text."""
+    return json.dumps(list(value)) if isinstance(value, list | tuple) else value
+
+
+def _distribution(name: str, dimension: Dimension) -> BaseDistribution:
+    if dimension.choices is not None:
+        return CategoricalDistribution([_encoded(choice) for choice in dimension.choices])
+    low, high, step = dimension.low, dimension.high, dimension.step
+    assert low is not None
+    assert high is not None
+    if _kind(name) is int:
+        return IntDistribution(int(low), int(high), log=dimension.log, step=int(step or 1))
+    return FloatDistribution(float(low), float(high), log=dimension.log, step=None if step is None else float(step))
+
+
 def _check_name(name: str) -> None:
-    tunable = [
-        f"{section}.{key}"
-        for section in SECTIONS
-        for key in _section(section).model_fields
-        if f"{section}.{key}" not in _FIXED
-    ]
-    if name in tunable:
-        return
+    names = [f"{section}.{key}" for section in SECTIONS for key in _section(section).model_fields]
+    tunable = [each for each in names if each not in _FIXED]
     if name in _FIXED:
         raise UserError(f"{paths.PARAMS}: tune.space: {name} cannot be searched: {_FIXED[name]}")
-    close = difflib.get_close_matches(name, tunable, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(tunable)}"
-    raise UserError(f"{paths.PARAMS}: tune.space: '{name}' is no parameter of the training; {hint}")
+    if name not in tunable:
+        close = difflib.get_close_matches(name, tunable, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(tunable)}"
+        raise UserError(f"{paths.PARAMS}: tune.space: '{name}' is not a parameter of the training; {hint}")
 
 
 def _ends(name: str, dimension: Dimension) -> Iterator[Any]:
-    """The values of a dimension that must be possible; then all between are, which are whole steps apart or any."""
+    """The values of a dimension to check: all choices, or both ends of a range and the first step of integers."""
     if dimension.choices is not None:
         yield from dimension.choices
         return
-    place = f"{paths.PARAMS}: tune.space: {name}"
+    place, kind = f"{paths.PARAMS}: tune.space: {name}", _kind(name)
     numbers = [value for value in (dimension.low, dimension.high, dimension.step) if value is not None]
-    kind = _section(name.split(".")[0]).model_fields[name.split(".")[1]].annotation
     if kind not in (int, float):
-        raise UserError(f"{place}: takes no range; give it choices")
+        raise UserError(f"{place}: takes no range; use choices")
     if kind is int and not all(isinstance(value, int) for value in numbers):
-        raise UserError(f"{place}: takes whole numbers only")
+        raise UserError(f"{place}: takes integers only")
     if dimension.step is not None:
         low, high, step = (Decimal(str(value)) for value in numbers)
         if (high - low) % step:
-            raise UserError(f"{place}: from {low} to {high} is no whole number of steps of {step}")
+            raise UserError(f"{place}: the range from {low} to {high} is not a multiple of its step {step}")
     for value in (dimension.low, dimension.high):
         yield value if kind is int else float(value or 0)
     if kind is int and dimension.low < dimension.high:
         yield dimension.low + (dimension.step or 1)
 
 
-def _hint(dimension: Dimension, value: Any) -> str:
-    between = dimension.choices is None and value not in (dimension.low, dimension.high)
-    return "; give the range a step" if between and dimension.step is None else ""
-
-
-def _is_whole(name: str) -> bool:
+def _kind(name: str) -> Any:
     section, key = name.split(".")
-    return _section(section).model_fields[key].annotation is int
+    return _section(section).model_fields[key].annotation
 
 
 def _section(name: str) -> type[BaseModel]:
@@ -194,7 +177,7 @@ def _value(settings: Params, name: str) -> Any:
 
 
 def _changed(settings: Params, values: Mapping[str, Any]) -> Params:
-    """The settings with other values, checked as those of params.yaml are. Raises ValueError, or ValidationError."""
+    """The settings with other values, checked like params.yaml. Raises ValueError, or pydantic's ValidationError."""
     sections: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         section, key = name.split(".")

@@ -1,4 +1,4 @@
-"""Where studies are kept: a journal file in the tracking folder, or a database that several machines share."""
+"""The storage of studies: a journal file in the tracking folder, or a database that several machines share."""
 
 import contextlib
 import json
@@ -7,23 +7,27 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import filelock
+import sqlalchemy
+import sqlalchemy.exc
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 
 from flowers.common import paths
 from flowers.common.errors import UserError
 
-if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-
 _CONNECT_SECONDS = 5  # to a server that does not answer
-_LOCK_SECONDS = 300  # after which a database gives up waiting for a machine that fell silent with the lock
-_ATTEMPTS = 5  # of two machines that lay out the tables of a fresh database at once, one fails
+_LOCK_SECONDS = 300  # after which a database stops waiting for a machine that holds the lock and is gone
+_ATTEMPTS = 5  # when two machines create the tables of a fresh database at once, one of them fails
 _RACED = re.compile("already exists|UNIQUE|duplicate|locked|no such table")
 _MEMORY = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
 
 
 class StorageTrouble(UserError):
-    """The storage cannot be read or written (any more): a study ends there, and can be resumed."""
+    """The storage cannot be read or written; the command ends, and the study can be resumed later."""
 
 
 class Storage:
@@ -34,17 +38,15 @@ class Storage:
         self.address = address or paths.STUDIES.as_posix()
         self.shown = shown(self.address)
         scheme = self.address.partition("://")[0] if "://" in self.address else ""
-        if scheme.startswith("redis"):
-            raise StorageTrouble(f"{self.shown}: studies cannot be shared through Redis; a PostgreSQL or MySQL can")
         if self.address in _MEMORY:
-            raise StorageTrouble(f"{self.address}: a study in memory would end with its process; name a file")
+            raise StorageTrouble(f"{self.address}: a study in memory ends with its process; name a file")
         self._is_server = bool(scheme) and not scheme.startswith("sqlite")
         with self.explained():
             self.optuna = self._database(scheme) if scheme else _journal(Path(self.address))
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the lock. The database, or else the operating system, releases that of a process that died."""
+        """Hold the lock. When a process dies, the database or the operating system releases its lock."""
         lock = self._row_locked() if self._is_server else _file_locked(self._lock_file())
         with self.explained():
             lock.__enter__()
@@ -56,10 +58,7 @@ class Storage:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn what Optuna, the database and the disk raise into what a person can act on."""
-        import sqlalchemy.exc
-        from optuna.exceptions import StorageInternalError
-
+        """Turn errors of Optuna, the database and the disk into StorageTrouble with what to do."""
         try:
             yield
         except ImportError:
@@ -67,7 +66,7 @@ class Storage:
                 f"{self.shown}: its driver is not installed; PostgreSQL's is: pip install 'psycopg[binary]'"
             ) from None
         except sqlalchemy.exc.ArgumentError as error:
-            raise StorageTrouble(f"{self.shown}: no address of a database ({self._reason(error)})") from None
+            raise StorageTrouble(f"{self.shown}: not a database address ({self._reason(error)})") from None
         except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
             raise StorageTrouble(f"the study storage {self.shown} cannot be used: {self._reason(error)}") from error
         except json.JSONDecodeError as error:
@@ -76,10 +75,7 @@ class Storage:
             place = error.filename or self.shown
             raise StorageTrouble(f"{place}: {error.strerror or error}; studies are kept there") from None
 
-    def _database(self, scheme: str) -> "BaseStorage":
-        import sqlalchemy.exc
-        from optuna.storages import RDBStorage
-
+    def _database(self, scheme: str) -> BaseStorage:
         if scheme.startswith("sqlite"):
             arguments: dict[str, Any] = {"connect_args": {"timeout": 60}}
         else:
@@ -87,8 +83,8 @@ class Storage:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return RDBStorage(self.address, engine_kwargs=arguments)
-            except ValueError as error:  # a port that is no number
-                raise StorageTrouble(f"{self.shown}: no address of a database ({self._reason(error)})") from None
+            except ValueError as error:  # a port that is not a number
+                raise StorageTrouble(f"{self.shown}: not a database address ({self._reason(error)})") from None
             except (sqlalchemy.exc.DatabaseError, AssertionError) as error:
                 if attempt == _ATTEMPTS or not (isinstance(error, AssertionError) or _RACED.search(str(error))):
                     raise
@@ -102,9 +98,7 @@ class Storage:
 
     @contextlib.contextmanager
     def _row_locked(self) -> Iterator[None]:
-        """Lock the row of a table that Optuna itself only ever reads."""
-        import sqlalchemy
-
+        """Lock the row of a table that Optuna only reads."""
         engine = self.optuna.engine
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
@@ -114,68 +108,57 @@ class Storage:
             yield
 
     def _lock_file(self) -> Path:
-        """Not `<file>.lock`: that is what Optuna's own programs call theirs, and remove when they think it stale."""
+        """Not `<file>.lock`, which is Optuna's own, and which its programs remove when it is old."""
         file = self.address.partition(":///")[2] or self.address
         return Path(f"{file}.turn.lock")
 
     def _reason(self, error: BaseException) -> str:
-        """The first line of the text of what went wrong, which may be wrapped in an error of Optuna's."""
+        """The first line of an error's text, or of its cause if Optuna wraps it, without passwords."""
         cause = error.__cause__ if type(error).__name__ == "StorageInternalError" else None
         lines = str(cause or error).strip().splitlines() or [type(error).__name__]
-        return _masked(lines[0][:200], self.address)
+        text = lines[0][:200]
+        user = re.search(r"://([^/].*)@", self.address)  # after three slashes, an @ belongs to a file's name
+        secrets = re.split(r"[:/@]", user[1])[1:] if user else []
+        for secret in [*secrets, *re.findall(r"password=([^&]+)", self.address)]:
+            text = text.replace(secret, "***") if len(secret) > 3 else text  # a shorter one is part of many words
+        return text
 
 
 def shown(address: str) -> str:
-    """The address as it may be shown: without the user and password that it may hold."""
+    """The address without user and password."""
     return re.sub(r"password=[^&]*", "password=***", re.sub(r"(?<=://)[^/].*@", "", address))
 
 
-def _masked(text: str, address: str) -> str:
-    """What somebody else says of the address, without what may be its password."""
-    user = re.search(r"://([^/].*)@", address)  # an @ after three slashes is of a file's name
-    secrets = re.split(r"[:/@]", user[1])[1:] if user else []
-    for secret in [*secrets, *re.findall(r"password=([^&]+)", address)]:
-        if len(secret) > 3:  # a shorter one would mask half of all words
-            text = text.replace(secret, "***")
-    return text
-
-
-def _journal(file: Path) -> "BaseStorage":
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
+def _journal(file: Path) -> BaseStorage:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.open("ab").close()  # a folder or disk that cannot be written says so here
+    file.open("ab").close()  # raises OSError if it cannot be written
     with file.open("rb") as stream:
         first = stream.readline(200)
     try:
         if first and not first.startswith(b'{"op_code"'):
             raise ValueError(first.decode(errors="replace").strip()[:40])
-        # Optuna's own lock stays for half a minute where its holder died.
-        lock: Any = _AppendLock(file)
-        return JournalStorage(JournalFileBackend(str(file), lock))
+        # Optuna's own lock stays for half a minute if its holder died.
+        return JournalStorage(JournalFileBackend(str(file), _AppendLock(file)))
     except OSError:
         raise
-    except Exception as error:  # whatever comes of reading lines that are none
+    except Exception as error:  # anything: the file may hold anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise StorageTrouble(
-            f"{file}: no journal of studies that this version of Optuna understands ({reason}); name another storage"
+            f"{file}: not a journal of studies that this version of Optuna can read ({reason}); name another storage"
         ) from None
 
 
 class _AppendLock:
-    """One process at a time appends to a journal; the dead hold nothing, and leave no half line."""
+    """The lock for appending to a journal: free at once when its holder dies, whose incomplete line is removed."""
 
     def __init__(self, file: Path) -> None:
-        import filelock
-
         self._file = file
         self._lock = filelock.FileLock(f"{file}.append.lock")
 
     def acquire(self) -> bool:
         self._lock.acquire(poll_interval=0.005)
         try:
-            self._mend()
+            self._remove_incomplete_line()
         except BaseException:
             self._lock.release()
             raise
@@ -184,24 +167,17 @@ class _AppendLock:
     def release(self) -> None:
         self._lock.release()
 
-    def _mend(self) -> None:
-        """Cut off what a killed process, or a full disk, left of a line: the next one would be lost with it.
-
-        Readers pass over it, so nobody has seen it.
-        """
+    def _remove_incomplete_line(self) -> None:
+        """A killed process or a full disk may leave one, which readers ignore; the next line would be lost with it."""
         with self._file.open("r+b") as stream:
             size = stream.seek(0, os.SEEK_END)
-            if not size:
-                return
-            stream.seek(size - 1)
-            if stream.read(1) != b"\n":
+            stream.seek(max(0, size - 1))
+            if stream.read() not in (b"", b"\n"):
                 stream.seek(0)
                 stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 @contextlib.contextmanager
 def _file_locked(file: Path) -> Iterator[None]:
-    import filelock
-
     with filelock.FileLock(file).acquire(poll_interval=0.02):
         yield

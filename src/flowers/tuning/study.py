@@ -1,29 +1,28 @@
-"""A study in its storage: begun or resumed, its trials handed out one at a time, then ended or requeued.
+"""A study in its storage: begin or resume it, hand out its trials one at a time, and end them.
 
-A trial keeps its number and its parameters. One that was interrupted, or whose process died, is requeued. So a study
-that was stopped and resumed equals an uninterrupted one, trial by trial.
+A trial keeps its number and its parameters for good. One that was interrupted, or whose process died, is queued again;
+so a study that was stopped holds what an uninterrupted one would have held, trial by trial.
 """
 
-import json
 import re
 import secrets
 import time
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import optuna
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from flowers.common.errors import UserError
+from flowers.config.edit import written
 from flowers.model.backbone import best_precision
 from flowers.tracking import experiment_name, run_key
 from flowers.tuning import heartbeat
 from flowers.tuning.pruner import pruner
-from flowers.tuning.space import SECTIONS, Space, encoded
+from flowers.tuning.space import SECTIONS, Space
 from flowers.tuning.storage import Storage
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial, Trial
 
 # Attributes of a trial
 ATTEMPT = "attempt"
@@ -32,31 +31,28 @@ BEST_EPOCH = "best_epoch"
 ERROR = "error"
 ORIGIN = "origin"  # of a trial that was not sampled
 
-_UID, _IDENTITY, _CONFIRMED = "uid", "identity", "confirmed"  # of a study
+_UID, _IDENTITY, _CONFIRMED = "uid", "began_with", "confirmed"  # attributes of a study
 
 ATTEMPTS = 2  # a trial whose process died is trained once more
 
-_NOT = "not searched"
 _INPUTS = {"data": "images", "split": "split of the images", "weights": "ImageNet weights", "code": "training code"}
 
 
 class Study:
-    """A study of `space`, and everything that its storage says of it."""
+    """A study of `space`, and everything that its storage holds of it."""
 
     def __init__(self, storage: Storage, space: Space, name: str | None = None, new: bool = False) -> None:
         """Resume the study of that name (by default the data set's last one), or begin it.
 
-        Raises UserError, naming what has changed, if new scores could not be compared; and StorageTrouble.
+        Raises UserError naming what has changed since the study began, if its scores depend on it, and StorageTrouble.
         """
-        import optuna
-
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self.storage, self.space, self._tune = storage, space, space.settings.tune
         self.key = run_key.compute(space.settings)
         with storage.exclusive(), storage.explained():
             self.name = self._choose(name, new)
-            self._study: Any = optuna.create_study(
+            self._study = optuna.create_study(
                 storage=storage.optuna,
                 study_name=self.name,
                 direction="maximize",
@@ -69,16 +65,14 @@ class Study:
                 self._begin()
         self.uid: str = self._study.user_attrs[_UID]
 
-    def trials(self) -> "Sequence[FrozenTrial]":
+    def trials(self) -> Sequence[FrozenTrial]:
         """All trials by number; not to be changed."""
         with self.storage.explained():
             trials: Sequence[FrozenTrial] = self._study.get_trials(deepcopy=False)
         return trials
 
-    def next_trial(self, n_trials: int) -> "Trial | None":
-        """The next trial to train, claimed for this process; None if all of `n_trials` are claimed."""
-        from optuna.trial import TrialState
-
+    def next_trial(self, n_trials: int) -> Trial | None:
+        """Take the next trial to train for this process; None where all of `n_trials` are taken."""
         with self.storage.exclusive(), self.storage.explained():
             self._requeue_stale_trials()
             trials = self.trials()
@@ -100,36 +94,34 @@ class Study:
         trials = self.trials()[:n_trials]
         return len(trials) == n_trials and all(trial.state.is_finished() for trial in trials)
 
-    def holds(self, trial: "Trial") -> bool:
-        """Whether this process still holds a trial: without heartbeats for too long, another one takes it over."""
+    def owns(self, trial: Trial) -> bool:
+        """Whether a trial is still this process's: others take it over when it has had no heartbeat for too long."""
         now = self.trials()[trial.number]
         return bool(now.state.name == "RUNNING" and now.user_attrs.get(heartbeat.WORKER) == heartbeat.worker_id())
 
-    def complete(self, trial: "Trial", scores: Sequence[float], best_epoch: int) -> None:
+    def complete(self, trial: Trial, scores: Sequence[float], best_epoch: int) -> None:
         """End a trial with the mean of its scores."""
         with self.storage.explained():
             trial.set_user_attr(SCORES, list(scores))
             trial.set_user_attr(BEST_EPOCH, best_epoch)
             self._study.tell(trial, float(np.mean(scores)))
 
-    def prune(self, trial: "Trial") -> None:
-        """End a trial that fell behind; its last score stands for it."""
-        from optuna.trial import TrialState
-
+    def prune(self, trial: Trial) -> None:
+        """End a trial that fell behind; its last score becomes its value."""
         with self.storage.explained():
             self._study.tell(trial, state=TrialState.PRUNED)
 
-    def fail(self, trial: "Trial", error: str) -> None:
+    def fail(self, trial: Trial | FrozenTrial, error: str) -> None:
         """End a trial that could not be trained."""
         with self.storage.explained():
-            trial.set_user_attr(ERROR, error[:1000])
-        self._fail(trial.number)
+            self.storage.optuna.set_trial_user_attr(trial._trial_id, ERROR, error[:1000])
+            self._study.tell(trial.number, state=TrialState.FAIL)
 
-    def give_back(self, trial: "Trial") -> None:
-        """Requeue a trial that was interrupted, without counting the attempt."""
+    def requeue(self, trial: Trial) -> None:
+        """Queue a trial again that was interrupted; that does not count as an attempt."""
         with self.storage.explained():
             trial.set_user_attr(ATTEMPT, trial.user_attrs[ATTEMPT] - 1)
-            self._requeue(trial.number)
+            self._wait(trial)
 
     def confirmed(self) -> dict[str, dict[str, float]]:
         """Scores from fresh seeds: by the JSON of the searched values, then by seed."""
@@ -137,18 +129,15 @@ class Study:
             return dict(self._study.user_attrs.get(_CONFIRMED, {}))
 
     def confirm(self, values: str, seed: int, score: float) -> None:
-        """Keep the score of these values (JSON) from a fresh seed."""
+        """Store the score of these values (JSON) from a fresh seed."""
         with self.storage.exclusive(), self.storage.explained():
             known = self.confirmed()
             known.setdefault(values, {})[str(seed)] = score
             self._study.set_user_attr(_CONFIRMED, known)
 
     def importances(self) -> dict[str, float]:
-        """The share of each parameter in the variance of the scores, largest first; empty with too few trials."""
-        import optuna
-        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
-        values = {trial.value for trial in self.trials() if trial.state == optuna.trial.TrialState.COMPLETE}
+        """Each parameter's share in the variance of the scores, largest first; empty with too few completed trials."""
+        values = {trial.value for trial in self.trials() if trial.state == TrialState.COMPLETE}
         if len(values) < 2:
             return {}
         try:
@@ -157,59 +146,49 @@ class Study:
             return {}
 
     def _choose(self, name: str | None, new: bool) -> str:
-        """The name of the study to go on with, or of a new one."""
-        import optuna
-
-        there = set(optuna.get_all_study_names(self.storage.optuna))
+        """The name of the study to resume, or of a new one."""
+        existing = set(optuna.get_all_study_names(self.storage.optuna))
         if name is not None:
-            if new and name in there:
-                raise UserError(f"there is a study '{name}' in {self.storage.shown}; give the new one another name")
+            if new and name in existing:
+                raise UserError(f"study '{name}' already exists in {self.storage.shown}; name the new one differently")
             return name
         first = experiment_name(self.space.settings)
-        numbers = [
-            int(other.removeprefix(f"{first} ")) for other in there if re.fullmatch(rf"{re.escape(first)} \d+", other)
-        ]
-        latest = max([*numbers, 1 if first in there else 0])
+        matches = [re.fullmatch(rf"{re.escape(first)} (\d+)", other) for other in existing]
+        latest = max([int(first in existing), *(int(match[1]) for match in matches if match)])
         number = max(1, latest + new)
         return first if number == 1 else f"{first} {number}"
 
     def _begin(self) -> None:
-        """Begin the study, or complete what a killed process began: the identity is written last."""
+        """Begin the study, also one whose process died while it began it: the identity is written last."""
         trials = self.trials()
         if self._study.direction.name != "MAXIMIZE" or any(ORIGIN not in trial.user_attrs for trial in trials):
-            raise UserError(f"study '{self.name}' in {self.storage.shown} was not begun here; --study names another")
+            raise UserError(
+                f"study '{self.name}' in {self.storage.shown} was not created by this version of `flowers tune`; "
+                "--study names another one, --new begins one"
+            )
         self._study.set_user_attr(_UID, secrets.token_hex(8))
         if self.space.holds_current() and not trials:
             self._study.enqueue_trial(self.space.current(), user_attrs={ORIGIN: "params.yaml"})
         self._study.set_user_attr(_IDENTITY, self._identity())
 
-    def _identity(self) -> dict[str, dict[str, Any]]:
-        """Everything that makes the scores of trials comparable: inputs, other parameters, and what is searched."""
+    def _identity(self) -> dict[str, str]:
+        """Everything that makes the scores of trials comparable, by name: inputs, fixed parameters and the space."""
         settings = self.space.settings
         sections = settings.model_dump(mode="json", include=set(SECTIONS))
-        parameters = {f"{name}.{key}": encoded(value) for name, of in sections.items() for key, value in of.items()}
-        parameters = {name: value for name, value in parameters.items() if name not in self.space.dimensions}
-        parameters |= {"tune.repeats": self._tune.repeats, **run_key.versions()}
-        if settings.model.precision == "auto" and "model.precision" not in self.space.dimensions:
-            parameters["model.precision"] = f"auto, which is {best_precision()} on this machine"
-        return {
-            "inputs": {name: getattr(self.key, name) for name in _INPUTS},
-            "parameters": parameters,
-            "space": {f"tune.space.{name}": words for name, words in self.space.described().items()},
-        }
+        identity = {words: str(getattr(self.key, name)) for name, words in _INPUTS.items()}
+        identity |= {f"{name}.{key}": written(value) for name, of in sections.items() for key, value in of.items()}
+        if settings.model.precision == "auto":
+            identity["model.precision"] = f"auto ({best_precision()} on this machine)"
+        identity |= {"tune.repeats": str(self._tune.repeats), **run_key.versions()}
+        return identity | {name: f"searched in {words}" for name, words in self.space.described().items()}
 
     def _check_identity(self) -> None:
-        began, now = self._study.user_attrs[_IDENTITY], self._identity()
-        changes = [f"another {_INPUTS[name]}" for name in _INPUTS if began["inputs"][name] != now["inputs"][name]]
-        for part in ("parameters", "space"):
-            # A parameter that is or was searched appears among those of the space.
-            names = {**began[part], **now[part]} if part == "space" else began[part].keys() & now[part].keys()
-            before, after = began[part], now[part]
-            changes += [
-                f"{name} {_shown(before.get(name, _NOT))}, now {_shown(after.get(name, _NOT))}"
-                for name in sorted(names, key=list({**before, **after}).index)
-                if before.get(name, _NOT) != after.get(name, _NOT)
-            ]
+        before, now = self._study.user_attrs[_IDENTITY], self._identity()
+        changes = [
+            f"another {name}" if name in _INPUTS.values() else f"{name} {before[name]}, now {now[name]}"
+            for name in now
+            if name in before and before[name] != now[name]
+        ]
         if changes:
             raise UserError(
                 f"study '{self.name}' began with {'; '.join(changes)}. Its scores cannot be compared with new ones: "
@@ -217,42 +196,17 @@ class Study:
             )
 
     def _requeue_stale_trials(self) -> None:
-        """Requeue the trials whose process died, once; one whose process died again has failed."""
-        from optuna.trial import TrialState
-
+        """Queue trials again whose process died, once; those whose process died again have failed."""
         for trial in self.trials():
-            if trial.state != TrialState.RUNNING or heartbeat.is_alive(trial):
-                continue
-            if trial.user_attrs.get(ATTEMPT, 1) < ATTEMPTS:
-                self._requeue(trial.number)
-            else:
-                self.storage.optuna.set_trial_user_attr(
-                    self._id(trial.number), ERROR, f"its process died, {ATTEMPTS} times"
-                )
-                self._fail(trial.number)
+            if trial.state == TrialState.RUNNING and not heartbeat.is_alive(trial):
+                if trial.user_attrs.get(ATTEMPT, 1) < ATTEMPTS:
+                    self._wait(trial)
+                else:
+                    self.fail(trial, f"its process died, {ATTEMPTS} times")
 
-    def _requeue(self, number: int) -> None:
-        from optuna.trial import TrialState
-
-        self.storage.optuna.set_trial_state_values(self._id(number), TrialState.WAITING)
-
-    def _fail(self, number: int) -> None:
-        from optuna.trial import TrialState
-
-        with self.storage.explained():
-            self._study.tell(number, state=TrialState.FAIL)
-
-    def _id(self, number: int) -> int:
-        study_id = self.storage.optuna.get_study_id_from_name(self.name)
-        return int(self.storage.optuna.get_trial_id_from_study_id_trial_number(study_id, number))
+    def _wait(self, trial: Trial | FrozenTrial) -> None:
+        self.storage.optuna.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
 
-def _shown(value: Any) -> str:
-    """A value as params.yaml has it."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _sampler(seed: int) -> Any:
-    import optuna
-
+def _sampler(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)

@@ -2,24 +2,23 @@
 
 import datetime
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from optuna.trial import FrozenTrial
 
 from flowers.tracking import TrialFacts
 from flowers.tuning.space import Space, decoded
 from flowers.tuning.study import ATTEMPT, BEST_EPOCH, ERROR
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from optuna.trial import FrozenTrial
 
-
-def pruned(trial: "FrozenTrial") -> str:
+def pruned(trial: FrozenTrial) -> str:
     """When a trial was pruned."""
     return f"after epoch {max(trial.intermediate_values, default=0)}"
 
 
-def state(trial: "FrozenTrial") -> tuple[str, str]:
-    """The state of a trial in a word, and what there is to say of it."""
+def state(trial: FrozenTrial) -> tuple[str, str]:
+    """The state of a trial in a word, and its detail: an epoch or an error."""
     name = trial.state.name
     if name == "COMPLETE":
         return "completed", ""
@@ -33,29 +32,29 @@ def state(trial: "FrozenTrial") -> tuple[str, str]:
     return ("interrupted", "") if ATTEMPT in trial.user_attrs else ("waiting", "")
 
 
-def score(trial: "FrozenTrial") -> float | None:
-    """The score of a completed trial; of another one, the last it reached."""
+def score(trial: FrozenTrial) -> float | None:
+    """The score of a completed trial; of another one, that of its last epoch."""
     by_epoch: dict[int, float] = trial.intermediate_values
     if trial.state.name == "COMPLETE":
         return float(trial.value)
     return by_epoch[max(by_epoch)] if by_epoch else None
 
 
-def seconds(trial: "FrozenTrial") -> float | None:
-    """How long a trial took, or has taken so far."""
+def seconds(trial: FrozenTrial) -> float | None:
+    """The seconds that a trial took, or has taken so far."""
     if trial.datetime_start is None:
         return None
     return float(((trial.datetime_complete or datetime.datetime.now()) - trial.datetime_start).total_seconds())
 
 
-def best(trials: "Sequence[FrozenTrial]") -> "FrozenTrial | None":
+def best(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """The completed trial of the highest score, the earlier one of equals."""
     completed = [trial for trial in trials if trial.state.name == "COMPLETE"]
     return max(completed, key=lambda trial: (trial.value, -trial.number), default=None)
 
 
-def facts(trials: "Sequence[FrozenTrial]", space: Space) -> list[TrialFacts]:
-    """What MLflow is told of the trials that are not in training."""
+def facts(trials: Sequence[FrozenTrial], space: Space) -> list[TrialFacts]:
+    """The trials for MLflow, without those that wait or are in training."""
     found = []
     for trial in trials:
         word, detail = state(trial)
@@ -66,10 +65,8 @@ def facts(trials: "Sequence[FrozenTrial]", space: Space) -> list[TrialFacts]:
     return found
 
 
-def table(trials: "Sequence[FrozenTrial]", names: Sequence[str]) -> "pd.DataFrame":
-    """A row a trial: number, state, detail, score, best_epoch, seconds, and the searched parameters."""
-    import pandas as pd
-
+def table(trials: Sequence[FrozenTrial], names: Sequence[str]) -> pd.DataFrame:
+    """A row per trial: number, state, detail, score, best_epoch, seconds, and the searched parameters."""
     rows = []
     for trial in trials:
         word, detail = state(trial)
@@ -81,7 +78,7 @@ def table(trials: "Sequence[FrozenTrial]", names: Sequence[str]) -> "pd.DataFram
 
 
 def shown(value: Any) -> str:
-    """A value of a parameter as a person would write it."""
+    """A value of a parameter, rounded to three digits; a list as '256-128'."""
     value = decoded(value)
     if isinstance(value, bool) or value is None or isinstance(value, str | int):
         return str(value)
@@ -89,13 +86,13 @@ def shown(value: Any) -> str:
 
 
 def short(names: Sequence[str]) -> dict[str, str]:
-    """Names without their section, where that leaves them apart."""
+    """Names without their section, where that keeps them distinct."""
     ends = [name.rpartition(".")[2] for name in names]
     return {name: end if ends.count(end) == 1 else name for name, end in zip(names, ends, strict=True)}
 
 
 def duration(value: float | None) -> str:
-    """Seconds as a person would say them."""
+    """Seconds in words: '3.8 s', '1 min 20 s', '1 h 56 min'."""
     if value is None:
         return ""
     if round(value) < 60:

@@ -10,7 +10,7 @@ from flowers.common.errors import UserError
 
 @pytest.fixture
 def checkouts(world, tmp_path):
-    """This checkout, with two mistakes, and the folder of another one, with none."""
+    """This checkout, with two wrong predictions, and the folder of another one, with none."""
     world.write("build/evaluation/predictions.csv", table([0, 30]).to_csv(index=False))
     other = tmp_path / "other"
     for name in ("build/model/model.json", "params.yaml"):
@@ -25,13 +25,13 @@ def flowers(*arguments: str):
     return CliRunner().invoke(cli.app, arguments, catch_exceptions=False, env={"COLUMNS": "160"})
 
 
-def test_compare_prints_a_table(checkouts):
+def test_compare_prints_tables(checkouts):
     _, other = checkouts
     done = flowers("compare", other, "workspace")
     assert done.exit_code == 0
-    said = " ".join(done.stdout.split())
-    assert "Scores on 60 photos" in said and "96.7 %" in said
-    assert "too few photos to tell" in said
+    text = " ".join(done.stdout.split())
+    assert "Scores on 60 images" in text and "96.7 %" in text
+    assert "too few images differ for a significant result" in text
 
 
 def test_compare_prints_markdown_and_writes_a_page(checkouts, tmp_path):
@@ -43,19 +43,20 @@ def test_compare_prints_markdown_and_writes_a_page(checkouts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
-        (["workspace"], "at least two results are compared, such as: flowers compare main workspace"),
+        (["workspace"], "name at least two results, such as: flowers compare main workspace"),
         (["workspace", "workspace"], "'workspace' is named twice"),
         (["workspace", "nowhere"], "'nowhere' is no run"),
     ],
 )
-def test_compare_refuses_what_cannot_be_compared(checkouts, names, said):
-    with pytest.raises(UserError, match=said):
+@pytest.mark.usefixtures("checkouts")
+def test_names_that_cannot_be_compared_raise_an_error(names, message):
+    with pytest.raises(UserError, match=message):
         flowers("compare", *names)
 
 
-def test_a_report_has_the_comparison_and_links_pictures_beside_it(checkouts):
+def test_a_report_has_the_comparison_and_links_to_figures(checkouts):
     world, other = checkouts
     assert flowers("report", "--against", other).exit_code == 0
     text = (world.folder / "build/report.md").read_text()
@@ -63,15 +64,15 @@ def test_a_report_has_the_comparison_and_links_pictures_beside_it(checkouts):
     assert "![Confusion matrix](evaluation/confusion.png)" in text
 
 
-def test_a_report_without_a_result_to_compare_with_says_so_and_shows_this_one(checkouts):
+def test_a_report_without_a_result_to_compare_with_gives_the_reason_and_the_scores(checkouts):
     world, _ = checkouts
     done = flowers("report", "--against", "nowhere")
     assert done.exit_code == 0 and "'nowhere' is no run" in done.stderr
     text = (world.folder / "build/report.md").read_text()
-    assert "There is nothing to compare it with" in text and "| accuracy | 96.7 % |" in text
+    assert "Nothing to compare with: 'nowhere'" in text and "| accuracy | 96.7 % |" in text
 
 
-def test_a_report_needs_a_result_here(checkouts):
+def test_a_report_without_a_result_in_this_checkout_raises_an_error(checkouts):
     world, other = checkouts
     (world.folder / "build/evaluation/predictions.csv").unlink()
     with pytest.raises(UserError, match="`dvc repro` makes it"):

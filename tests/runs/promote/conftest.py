@@ -1,22 +1,22 @@
-"""A store with runs that were judged on validation photos, and a probe that answers as it is told."""
+"""A store with runs that have predictions on validation images, and a prediction check with a given outcome."""
 
 import pytest
 from results import table
 from tracking_world import closed_port, fresh_database, make_world, world  # noqa: F401
 
 from flowers import tracking
-from flowers.runs.promote import decide, probe, run
+from flowers.runs.promote import checks, prediction_check, run
 
 
 class Store:
-    """Runs by the photos that they get wrong, and promotions of them."""
+    """Runs by the images that they get wrong, and promotions of them."""
 
     def __init__(self, checkout) -> None:
-        self.world, self.answers = checkout, True
+        self.world, self.same_predictions = checkout, True
 
     def publish(self, wrong=(), batch_size=32, **kind) -> str:
         """The id of a new run."""
-        self.world.set("train.batch_size", batch_size)  # which makes it another run
+        self.world.set("train.batch_size", batch_size)  # another run key
         self.world.write("build/evaluation/validation.csv", table(wrong, **kind).to_csv(index=False))
         tracking.publish(self.world.params)
         return max(self.world.runs(), key=lambda each: each.info.start_time).info.run_id
@@ -38,5 +38,6 @@ class Store:
 @pytest.fixture
 def store(world, monkeypatch) -> Store:  # noqa: F811
     found = Store(world)
-    monkeypatch.setattr(probe, "check", lambda *_: decide.Check(probe.NAME, found.answers, "as told"))
+    outcome = lambda *_: checks.Check(prediction_check.NAME, found.same_predictions, "as set")  # noqa: E731
+    monkeypatch.setattr(prediction_check, "check", outcome)
     return found

@@ -1,4 +1,4 @@
-"""`flowers promote`: who becomes champion, who does not, and what is kept of it."""
+"""`flowers promote`: which runs become champion, and what is logged of the decision."""
 
 import json
 import os
@@ -14,17 +14,20 @@ from flowers.tracking import registry
 from flowers.tracking import store as tracking_store
 
 
-def test_the_first_champion_has_nobody_to_beat(store, capsys):
+def test_without_a_champion_the_other_checks_decide(store, capsys):
     first = store.publish(wrong=range(20))
     assert store.champion is None
     assert store.promote(first) == 0
     assert store.champion.run_id == first
-    said = capsys.readouterr()
-    assert "with no champion yet" in said.out and "There is nobody to beat" in said.out
-    assert "Champion: flowers-local, version 1\nTest scores, read after the decision: accuracy 75.0 %" in said.err
+    output = capsys.readouterr()
+    assert (
+        "with no champion yet" in output.out
+        and "No champion yet: only minimum recall and the prediction check apply." in output.out
+    )
+    assert "Champion: flowers-local, version 1\nTest scores, read after the decision: accuracy 75.0 %" in output.err
 
 
-def test_a_better_model_takes_the_place_and_what_decided_is_kept(store):
+def test_a_better_model_becomes_champion_and_the_decision_is_logged(store):
     first, second = store.publish(wrong=range(12)), store.publish(batch_size=7)
     store.promote(first)
     assert store.promote(second[:8]) == 0
@@ -32,44 +35,43 @@ def test_a_better_model_takes_the_place_and_what_decided_is_kept(store):
     assert (champion.run_id, str(champion.version)) == (second, "2")
     (decision,) = json.loads(champion.tags["flowers.promotion"])
     assert decision["succeeds"] == "1" and decision["forced"] is None
-    assert decision["checks"]["better than the champion"].startswith("passed: 12 photos gained, 0 lost of 60")
+    assert decision["checks"]["better than the champion"].startswith("passed: 12 images gained, 0 lost of 60")
     readings = json.loads(store.world.client().get_run(second).data.tags["flowers.test_readings"])
     assert len(readings) == 1 and readings[0].endswith("UTC, promoted as flowers-local, version 2")
 
 
 @pytest.mark.parametrize(
-    ("champion", "candidate", "said"),
+    ("champion", "candidate", "output"),
     [
-        (range(12), range(8, 20), "no more than chance may do"),
-        ([], range(12), "0 photos gained, 12 lost"),
-        (range(4), [], "too few photos differ to tell, whichever way; the champion stays"),
-        ([3], [3], "too few photos differ"),
+        (range(12), range(8, 20), "not significant"),
+        ([], range(12), "0 images gained, 12 lost"),
+        (range(4), [], "too few images differ for a significant result; the champion stays"),
     ],
 )
-def test_without_being_better_beyond_chance_nothing_changes(store, capsys, champion, candidate, said):
+def test_a_model_that_is_not_significantly_better_changes_nothing(store, capsys, champion, candidate, output):
     first, second = store.publish(wrong=champion), store.publish(wrong=candidate, batch_size=7)
     store.promote(first)
     capsys.readouterr()
     assert store.promote(second) == 1
     assert store.champion.run_id == first
     shown = capsys.readouterr()
-    assert said in " ".join(shown.out.split())
+    assert output in " ".join(shown.out.split())
     assert "Not promoted" in shown.err and "Test scores" not in shown.err
     tags = store.world.client().get_run(second).data.tags
     assert "flowers.test_readings" not in tags
     assert len(store.world.client().search_model_versions("name = 'flowers-local'")) == 1
 
 
-def test_a_guarded_class_below_its_floor_holds_a_model_back(store, capsys):
+def test_a_class_below_its_minimum_recall_prevents_a_promotion(store, capsys):
     run_id = store.publish(wrong=[20, 21, 22])  # roses
     store.world.set("promote.floors", {"rose": 0.9, "tulip": 1.0})
     assert store.promote(run_id) == 1 and store.champion is None
-    assert "17 of 20 right, at least 90 % wanted" in " ".join(capsys.readouterr().out.split())
+    assert "17 of 20 right, minimum 90 %" in " ".join(capsys.readouterr().out.split())
     store.world.set("promote.floors", {"rose": 0.85})
     assert store.promote(run_id) == 0
 
 
-def test_a_floor_of_no_class_is_named(store):
+def test_a_minimum_recall_of_an_unknown_class_raises_an_error(store):
     store.world.set("promote.floors", {"daffodil": 0.9})
     run_id = store.publish()
     with pytest.raises(
@@ -79,13 +81,13 @@ def test_a_floor_of_no_class_is_named(store):
         store.promote(run_id)
 
 
-def test_a_model_that_answers_otherwise_than_it_was_evaluated_is_held_back(store):
-    store.answers = False
+def test_other_predictions_than_evaluated_prevent_a_promotion(store):
+    store.same_predictions = False
     assert store.promote(store.publish()) == 1
     assert store.champion is None
 
 
-def test_force_promotes_and_keeps_the_reason(store):
+def test_force_promotes_and_logs_the_reason(store):
     first, second = store.publish(), store.publish(wrong=range(9), batch_size=7)
     store.promote(first)
     assert store.promote(second, force="the labels of the champion were wrong") == 0
@@ -96,18 +98,18 @@ def test_force_promotes_and_keeps_the_reason(store):
         store.promote(first, force=" ")
 
 
-def test_judged_on_other_photos_nobody_is_better(store, capsys):
+def test_other_validation_images_prevent_a_promotion(store, capsys):
     first, second = store.publish(wrong=range(12)), store.publish(batch_size=7, per_class=21)
     store.promote(first)
     assert store.promote(second) == 1
-    assert "judged on other validation photos" in " ".join(capsys.readouterr().out.split())
+    assert "the champion has other validation images" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_champion_is_not_promoted_twice(store, capsys):
     first = store.publish()
     store.promote(first)
     assert store.promote("champion") == 0
-    assert "is the champion already (version 1)" in capsys.readouterr().err
+    assert "is already the champion (version 1)" in capsys.readouterr().err
     assert len(store.world.client().search_model_versions("name = 'flowers-local'")) == 1
 
 
@@ -120,20 +122,20 @@ def test_back_to_an_earlier_champion_makes_no_second_version(store):
     assert [decision["forced"] for decision in decisions] == [None, "back"]
 
 
-def test_a_model_trained_on_the_validation_photos_is_not_judged_by_them_and_can_be_forced(store, capsys):
+def test_a_model_trained_on_the_validation_images_can_only_be_forced(store, capsys):
     first = store.publish(wrong=range(30))
     store.promote(first)
     store.world.set("train.on", "train+val")
     second = store.publish(batch_size=7)
     assert store.promote(second) == 1 and store.champion.run_id == first
     shown = " ".join(capsys.readouterr().out.split())
-    assert "it was trained on the validation photos, too" in shown and "photos gained" not in shown
-    assert store.promote(second, force="all photos count") == 0
+    assert "it was trained on the validation images, too" in shown and "images gained" not in shown
+    assert store.promote(second, force="all images count") == 0
     store.world.set("train.on", "train")
     third = store.publish(batch_size=8)
-    assert store.promote(third) == 1  # nor can a champion be beaten by photos that it has learned
-    assert "the champion cannot be judged: it was trained on" in " ".join(capsys.readouterr().out.split())
-    assert store.promote(third, force="back to a model that can be judged") == 0
+    assert store.promote(third) == 1  # nor is there a comparison on images that the champion was trained on
+    assert "the champion cannot be compared: it was trained on" in " ".join(capsys.readouterr().out.split())
+    assert store.promote(third, force="back to a model that can be compared") == 0
 
 
 def test_a_champion_whose_run_is_gone_for_good_can_be_followed(store, capsys):
@@ -147,7 +149,7 @@ def test_a_champion_whose_run_is_gone_for_good_can_be_followed(store, capsys):
     environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_store.uri()}
     subprocess.run(gc, check=True, env=environment, capture_output=True)
     assert store.promote(third) == 1
-    assert "the champion cannot be judged: its run is gone for good" in " ".join(capsys.readouterr().out.split())
+    assert "the champion cannot be compared: its run is gone for good" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(UserError, match="'champion' is version 2 of a run that is gone for good"):
         store.promote("champion")
     assert store.promote(third, force="the old one is gone") == 0 and store.champion.run_id == third
@@ -160,7 +162,7 @@ def test_a_model_stays_with_the_data_set_it_was_trained_on(store):
     assert store.champion.run_id == run_id  # of flowers-local
 
 
-def test_a_reading_that_cannot_be_noted_is_not_made(store, monkeypatch, capsys):
+def test_test_scores_are_not_read_if_the_reading_cannot_be_logged(store, monkeypatch, capsys):
     from mlflow.exceptions import MlflowException
 
     def fail(*_):
@@ -169,25 +171,25 @@ def test_a_reading_that_cannot_be_noted_is_not_made(store, monkeypatch, capsys):
     monkeypatch.setattr(registry, "note_reading", fail)
     run_id = store.publish()
     assert store.promote(run_id) == 0 and store.champion.run_id == run_id
-    said = capsys.readouterr().err
-    assert "Champion: flowers-local, version 1" in said and "its test scores are not read" in said
-    assert "accuracy" not in said
+    output = capsys.readouterr().err
+    assert "Champion: flowers-local, version 1" in output and "its test scores are not read" in output
+    assert "accuracy" not in output
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "output"),
     [
         ("nobody", "'nobody' is no run in MLflow"),
-        ("odd one", "holds no finished model of this project"),
+        ("odd one", "was not made by this project's pipeline"),
         ("a trial", "belongs to a study: `flowers tune --apply && dvc repro`"),
     ],
 )
-def test_what_is_no_model_of_this_project_is_a_line(store, name, said):
+def test_a_run_without_a_model_of_this_project_raises_an_error(store, name, output):
     store.publish()
     client, experiment = store.world.client(), store.world.runs(only=1)[0].info.experiment_id
     client.create_run(experiment, run_name="odd one")
     client.create_run(experiment, run_name="a trial", tags={"flowers.study": "s"})
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=output):
         store.promote(name)
     assert store.champion is None
 
@@ -205,7 +207,7 @@ def test_a_run_that_lost_its_model_leaves_the_champion_in_place(store):
     assert store.champion.run_id == first
 
 
-def test_somebody_elses_promotion_meanwhile_is_noticed(store, monkeypatch):
+def test_a_promotion_by_another_process_meanwhile_raises_an_error(store, monkeypatch):
     first, second, third = store.publish(wrong=range(20)), store.publish(batch_size=7), store.publish(batch_size=8)
     store.promote(first)
     checks = promotion._checks
@@ -241,7 +243,7 @@ def test_a_registry_that_fails_midway_moves_no_alias(store, monkeypatch):
     assert len(store.world.client().search_model_versions("name = 'flowers-local'")) == 2
 
 
-def test_a_server_that_is_down_is_a_line(store, closed_port, monkeypatch):
+def test_a_server_that_is_down_raises_an_error(store, closed_port, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
     with pytest.raises(tracking.StoreUnreachable, match="cannot be reached"):
         store.promote("champion")

@@ -1,4 +1,4 @@
-"""Damaged photos by the thousand: each is answered, in a form that a client can read, and nothing is left behind."""
+"""Thousands of damaged images: each gets 200 or a 400 that a client can read, and nothing leaks."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ TOGETHER = 16
 
 
 def originals() -> list[bytes]:
-    """Small photos of every kind, plain and as the kind's options have it."""
+    """Small images of every format, with the options of the formats."""
     pixels = np.random.default_rng(0).integers(0, 256, (24, 31, 3), np.uint8)
     made = []
     for kind in KINDS:
@@ -34,9 +34,9 @@ def originals() -> list[bytes]:
 
 
 def mutated(content: bytes, others: list[bytes], chance: random.Random) -> bytes:
-    """The photo with bits flipped, cut, with bytes of its own elsewhere, numbers at their ends, or another's header."""
+    """The image with flipped bits, cut, with its own bytes elsewhere, extreme numbers, or the header of another."""
     body = bytearray(content)
-    early = chance.choice((len(body), min(len(body), 64)))  # headers are small, and where most can be wrong
+    early = chance.choice((len(body), min(len(body), 64)))  # headers are small, and most can go wrong there
     for _ in range(chance.choice((1, 1, 2, 8))):
         place = chance.randrange(early)
         match chance.randrange(6):
@@ -65,15 +65,15 @@ def mutated(content: bytes, others: list[bytes], chance: random.Random) -> bytes
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about what the mutations did
-def test_every_damaged_photo_is_answered_and_nothing_is_left_behind(here):
+def test_every_damaged_image_gets_a_response_and_nothing_leaks(here):
     server = here()
     chance = random.Random(0)
-    photos = originals()
-    for photo in photos:
-        assert server.predict(photo).status == 200
+    intact = originals()
+    for content in intact:
+        assert server.predict(content).status == 200
 
     async def several(number: int) -> list:
-        bodies = [mutated(chance.choice(photos), photos, chance) for _ in range(number)]
+        bodies = [mutated(chance.choice(intact), intact, chance) for _ in range(number)]
         calls = [server.call("POST", "/predict", body, {"content-type": "image/jpeg"}) for body in bodies]
         return await asyncio.gather(*calls)
 
@@ -87,9 +87,9 @@ def test_every_damaged_photo_is_answered_and_nothing_is_left_behind(here):
         assert reply.status in (200, 400)
         if reply.status == 400:
             assert "/" not in reply.error and ".py" not in reply.error
-    answered = sum(reply.status == 200 for reply in replies)
-    assert EACH / 20 < answered < EACH * 19 / 20  # else the mutations prove little
+    readable = sum(reply.status == 200 for reply in replies)
+    assert EACH / 20 < readable < EACH * 19 / 20  # else the mutations prove little
     gc.collect()
     assert threads <= {thread.name for thread in threading.enumerate()}
     assert process.memory_info().rss - memory < 60e6
-    assert server.predict(photos[0]).status == 200 and server.get("/ping").status == 200
+    assert server.predict(intact[0]).status == 200 and server.get("/health").status == 200

@@ -57,7 +57,7 @@ def test_the_glob_takes_what_the_walk_takes():
         "a.jpg.gz": 0,
     }.items():
         assert any(fnmatchcase(name, pattern) for pattern in patterns) == bool(taken)
-        assert (sources.is_photo(name) and "." in name) == bool(taken)
+        assert (sources.is_image(name) and "." in name) == bool(taken)
 
 
 @pytest.fixture(scope="module")

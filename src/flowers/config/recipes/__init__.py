@@ -1,4 +1,4 @@
-"""Recipes: values of params.yaml that go together, with what was measured of them."""
+"""Recipes: values of params.yaml that go together, with their measured scores."""
 
 from flowers.config.recipes.recipe import Measured, Recipe, defaults, load, names, values
 

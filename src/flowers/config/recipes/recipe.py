@@ -1,4 +1,4 @@
-"""The files of recipes/: which keys of params.yaml a recipe changes, checked as params.yaml is, and what it reached."""
+"""The files of recipes/: the keys of params.yaml that a recipe changes, checked as params.yaml is, and its scores."""
 
 import datetime
 import difflib
@@ -13,6 +13,7 @@ from flowers.config import params
 from flowers.config.params import Fraction, Positive, Training
 
 DEFAULTS = paths.RECIPES / "defaults.yaml"
+SHIPPED = "mlp-head"  # the recipe without changes
 
 Words = Annotated[str, Field(min_length=1)]
 
@@ -22,15 +23,15 @@ class _Strict(BaseModel):
 
 
 class Measured(_Strict):
-    """What a recipe reached on some photos, the mean over seeds, and what it took; shares are of 1."""
+    """The scores of a recipe on a data set, as fractions, the mean over seeds; and the time and memory it took."""
 
     photos: Words
     measure: Literal["mean_per_class_accuracy", "accuracy"]
     score: Fraction
-    range: Annotated[tuple[Fraction, Fraction], Field(strict=False)]  # the lowest and the highest over the seeds
+    range: Annotated[tuple[Fraction, Fraction], Field(strict=False)]  # lowest and highest over the seeds
     seeds: Annotated[int, Field(ge=1)]
-    gain: Annotated[float, Field(ge=-1, le=1)] | None = None  # over a plain logistic regression on the same photos
-    wall_s: Positive  # of a whole `dvc repro` that finds no activations
+    gain: Annotated[float, Field(ge=-1, le=1)] | None = None  # over the recipe `plain` on the same data set
+    wall_s: Positive  # of a whole `dvc repro` without cached activations
     memory_mib: Positive
     machine: Words
     date: datetime.date
@@ -40,7 +41,7 @@ class Measured(_Strict):
     def _score_lies_in_its_range(self) -> "Measured":
         low, high = self.range
         if not low <= self.score <= high:
-            raise ValueError(f"score {self.score:g} does not lie in range, from {low:g} to {high:g}")
+            raise ValueError(f"score {self.score:g} is outside its range, from {low:g} to {high:g}")
         return self
 
 
@@ -65,14 +66,14 @@ class Recipe(_Strict):
 
 
 def names() -> list[str]:
-    """The recipes that there are, in alphabetical order; raises UserError where there is no folder of them."""
+    """The names of the recipes in alphabetical order; raises UserError if there is no folder recipes/."""
     if not paths.RECIPES.is_dir():
         raise UserError(f"{paths.RECIPES}: no such folder; run this from the root of the checkout")
     return sorted(path.stem for path in paths.RECIPES.glob("*.yaml") if path != DEFAULTS)
 
 
 def load(name: str) -> Recipe:
-    """Read and check a recipe; raises UserError that names the file, the key and what is wrong, or the recipes."""
+    """Read and check a recipe; raises UserError that names the file, the key and what is wrong, or the known names."""
     path = _path(name)
     document, default = params.read(path), _defaults()
     changes: dict[str, Any] = {}
@@ -90,7 +91,7 @@ def load(name: str) -> Recipe:
 
 
 def defaults() -> dict[str, Any]:
-    """The values, by dotted names, of all keys that a recipe does not change. Raises UserError, as `load` does."""
+    """The values, by dotted names, of all keys that a recipe does not change. Raises UserError as `load` does."""
     return params.training_values(_defaults())
 
 
@@ -105,6 +106,8 @@ def _path(name: str) -> Path:
         return paths.RECIPES / f"{name}.yaml"
     close = difflib.get_close_matches(name, known, n=1)
     suggestion = f"; did you mean '{close[0]}'?" if close else ""
+    if name == DEFAULTS.stem:
+        suggestion = f"; params.yaml ships with '{SHIPPED}'"
     raise UserError(f"unknown recipe '{name}'{suggestion} (known: {', '.join(known) or 'none'})")
 
 
@@ -115,7 +118,7 @@ def _defaults() -> Training:
 
 
 def _over(default: dict[str, dict[str, Any]], changes: dict[str, Any]) -> dict[str, Any]:
-    """The sections with changes in them; what is no section is left to the check."""
+    """The default sections with changes; what is not a section is left to the check."""
     return default | {
         section: default.get(section, {}) | content if isinstance(content, dict) else content
         for section, content in changes.items()

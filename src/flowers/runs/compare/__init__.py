@@ -1,1 +1,1 @@
-"""Comparison: two or more results on the same photos, wherever they are kept, and whether chance explains them."""
+"""Comparison of two or more results on the same images: differences, and whether they are significant."""

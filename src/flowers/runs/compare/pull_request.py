@@ -1,4 +1,4 @@
-"""The command `flowers report`: what a reviewer of a change wants to see, in Markdown with pictures beside it."""
+"""The command `flowers report`: a comparison for a pull request in Markdown, with links to figures."""
 
 from flowers.common import console, paths
 from flowers.common.errors import UserError
@@ -8,7 +8,7 @@ from flowers.runs import find
 from flowers.runs.compare import report
 
 REPORT = paths.BUILD / "report.md"
-_PICTURES = {
+_FIGURES = {
     paths.CURVES_PICTURE: "Loss and accuracy by epoch",
     paths.CONFUSION_PICTURE: "Confusion matrix",
     paths.PER_CLASS_PICTURE: "Recall by class",
@@ -16,10 +16,10 @@ _PICTURES = {
 
 
 def write(against: str) -> None:
-    """Write build/report.md: the result of this checkout against another one, as `flowers compare` names it.
+    """Write build/report.md: the result of this checkout compared with `against`, a name as in `flowers compare`.
 
-    Where the other one cannot be had the report says why, and shows this result alone. Raises UserError where there is
-    no result in this checkout.
+    Where `against` is not found, the report gives the reason and the scores of this result alone. Raises UserError
+    where this checkout has no result.
     """
     (here,) = find.find([find.WORKSPACE])
     try:
@@ -27,8 +27,8 @@ def write(against: str) -> None:
         found = report.document([base, here])
     except UserError as error:
         console.warn(str(error))
-        found = report.alone(here, f"There is nothing to compare it with: {error}")
-    pictures = [Picture(b"", alt, path.relative_to(paths.BUILD).as_posix()) for path, alt in _PICTURES.items()]
-    whole = Document(found.title, found.lead, [*found.sections, Section("Pictures", pictures)])
+        found = report.alone(here, f"Nothing to compare with: {error}")
+    figures = [Picture(b"", alt, path.relative_to(paths.BUILD).as_posix()) for path, alt in _FIGURES.items()]
+    whole = Document(found.title, found.lead, [*found.sections, Section("Figures", figures)])
     REPORT.write_text(document.markdown(whole), encoding="utf-8")
     console.say(f"wrote {REPORT}")

@@ -10,17 +10,17 @@ from flowers.runs.compare import report
 
 
 def compare(names: list[str], markdown: bool, html: Path | None) -> None:
-    """Compare results with the first of them: on standard output, as a table or as Markdown; and as an HTML page.
+    """Compare results with the first one: as tables or Markdown on standard output, and as an HTML page.
 
-    Raises UserError where fewer than two are named, one is not found or holds no predictions.
+    Raises UserError for fewer than two names, and where a result is not found or has no predictions.
     """
     if len(names) < 2:
         pair = "main workspace" if names == [find.WORKSPACE] else f"{' '.join(names)} {find.WORKSPACE}"
-        raise UserError(f"at least two results are compared, such as: flowers compare {pair}")
+        raise UserError(f"name at least two results, such as: flowers compare {pair}")
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"'{min(twice)}' is named twice")
     results = find.find(names)
-    found = report.document(results, thumbnails.of if html else lambda path, sha256: None)
+    found = report.document(results, thumbnails.of if html else None)
     if markdown:
         print(document.markdown(found), end="")
     else:

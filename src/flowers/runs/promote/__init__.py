@@ -1,1 +1,1 @@
-"""Promotion: which model is the champion, and what another one must show to take its place."""
+"""Promotion: a run becomes champion of its data set if it passes checks on validation images."""

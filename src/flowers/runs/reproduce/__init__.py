@@ -1,1 +1,1 @@
-"""Reproduction: a run made again from its commit, its data and its parameters, and compared file by file."""
+"""Reproduction: a run made again from its commit, images and parameters, and compared output by output."""

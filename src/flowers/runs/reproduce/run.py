@@ -1,117 +1,134 @@
 """The command `flowers reproduce`."""
 
-import contextlib
-import tempfile
-from collections.abc import Mapping
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from rich.console import Console
 
 from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.reporting import document
-from flowers.runs.reproduce import evidence, files, pipeline, record, verdict, worktree, yaml_file
-from flowers.runs.reproduce.record import Origin, Record
+from flowers.runs import dvc_lock
+from flowers.runs.find import pipeline_run
+from flowers.runs.reproduce import verdict, worktree
+from flowers.runs.reproduce.verdict import Result
 
-_SINGLE = (paths.SPLIT, paths.SPLIT_REPORT, paths.HISTORY)
-_ORDER = (paths.IMAGE_LIST, paths.WEIGHTS, *_SINGLE, paths.MODEL)
+_COMPARED = (verdict.METRICS, verdict.PREDICTIONS)  # of these a run's files are compared, of others the hashes
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a run in MLflow records: the commit to start from, the `patch` of uncommitted changes, and params.yaml.
+
+    `lost` tells that there were changes which the run does not hold.
+    """
+
+    named: str
+    commit: str
+    patch: bytes | None
+    lost: bool
+    params: bytes
+    processor: str
+    result: Result
 
 
 def reproduce(reference: str, keep: bool, fresh: bool) -> int:
-    """Make a run again from its commit in a temporary worktree, and print what became of each of its files.
+    """Run the pipeline of a run's commit in a temporary worktree, and print which outputs differ from the run's.
 
-    Returns 0 where they are the same bytes, else 1. Raises UserError where the run cannot be found or made again.
+    Returns 0 where all outputs are the same bytes, else 1. Raises UserError where the run cannot be found or made
+    again, and StoreUnreachable.
     """
-    worktree.prefix()  # before the store is asked: without git nothing can be done
-    with pipeline.ended_in_order(), tempfile.TemporaryDirectory(prefix="flowers-run-") as place:
-        found = record.find(reference, Path(place))
-        patched = {origin.commit for origin in found.origins if found.changes(origin.commit)}
-        origin = record.choose(found.origins, worktree.has, patched)
-        patch = None if origin.clean else found.changes(origin.commit)
-        named = f"commit {origin.commit[:12]}{' and the changes that were kept' if patch else ''}"
-        console.say(f"Run {found.named}: {named}")
-        with worktree.checkout(origin.commit, keep) as folder:
-            if patch is not None:
-                worktree.apply(patch, folder)
-            worktree.share_dvc(folder, remotes=False)
-            unknown = worktree.set_parameters(folder, found.folder / "run" / paths.PARAMS, found.params)
-            if unknown:
-                console.warn(f"the code of the run knows no parameter {', '.join(unknown)}")
-            return _again(found, origin, f"Run {found.named}, made again from {named}", folder, fresh)
-
-
-def _again(found: Record, origin: Origin, title: str, folder: Path, fresh: bool) -> int:
-    """Run the pipeline in the worktree and print the verdict."""
-    lost = not origin.clean and found.changes(origin.commit) is None
-    if lost:
+    worktree.git("rev-parse", "--git-dir")  # nothing can be done outside of a repository
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # cleans up, as Ctrl-C does
+    run = find(reference)
+    title = f"Run {run.named}: commit {run.commit[:12]}{' and its uncommitted changes' if run.patch else ''}"
+    console.say(title)
+    if run.lost:
         console.warn("the run was made with uncommitted changes that were not kept; the commit alone is run")
-    variables = pipeline.environment(folder, fresh)
-    _bring_photos(folder, variables)
-    then = evidence.of_run(found, folder)
-    here = evidence.of_machine(then.versions)
-    for difference in verdict.environment(then, here):
+    machine = verdict.of_machine(run.processor, run.result.lock.versions)
+    for difference in machine:
         console.warn(f"bits may differ: {difference}")
-    stored = f"from {paths.cache_folder()} as far as they are there (--fresh computes them anew)"
-    console.say(f"Activations: {'computed anew' if fresh else stored}")
-
-    pipeline.run(pipeline.PHOTOS, folder, variables)
-    here = evidence.with_inputs(here, folder)
-    then = evidence.without_photos(then, here, found, folder)
-    photos = here.inputs.get("photos")
-    if then.inputs.get("photos", photos) == photos:
-        pipeline.run(pipeline.RESULT, folder, variables)
-        here = evidence.with_result(here, folder)
-    else:
-        console.say("Not trained: the photos are not those of the run")
-    compared = _compared(found, folder, here.inputs)
-    _show(verdict.document(title, compared, verdict.causes(then, here, lost, fresh)))
-    return 0 if verdict.same(compared) else 1
+    with worktree.checkout(run.commit, run.patch, keep) as folder:
+        worktree.share_dvc(folder)
+        (folder / paths.PARAMS).write_bytes(run.params)
+        here = _run_pipeline(folder, run.result, fresh)
+    rows = verdict.compare(run.result, here)
+    causes = verdict.causes(run.result, here, machine, run.lost, fresh)
+    document.show(verdict.document(title, rows, causes), Console())
+    return 0 if verdict.same(rows) else 1
 
 
-def _bring_photos(folder: Path, variables: Mapping[str, str]) -> None:
-    """Have the photos of a local data set in the worktree; raises UserError where they are no longer there."""
-    dataset = yaml_file.read(folder / paths.PARAMS).get("dataset", {})
-    if dataset.get("name") != "local":
-        return  # fetched by the download stage, and checked by their hashes
-    if dataset.get("path") == "data.yaml":
-        pipeline.fetch_data(folder, variables)
-    elif not Path(str(dataset.get("path"))).is_dir():
-        raise UserError(f"the photos of the run are no longer there: there is no folder {dataset.get('path')}")
+def find(reference: str) -> Recorded:
+    """What a run (id, name or alias) records. Raises UserError where it cannot be made again, and StoreUnreachable."""
+    from flowers.tracking import lookup, runs, store
+
+    with store.explained("looking for a run in"), store.patience(*store.SHORT):
+        client, run = pipeline_run(reference)
+        named, tags, listed = lookup.described(run), run.data.tags, commits(run.data.tags)
+        if not listed:
+            raise UserError(f"run {named} has no commit in its tag {runs.COMMITS}: it was made without git")
+        changed = [commit for commit, clean in listed if not clean]
+        patches = {commit: lookup.artifact(client, run, runs.changes_file(commit)) for commit in changed}
+        content = {}
+        for path in ("params.yaml", "dvc.lock", *_COMPARED):
+            name = path.removeprefix("build/")
+            found = lookup.artifact(client, run, name)
+            if found is None:
+                lost = f"run {named} has lost its artifact {name}"
+                raise UserError(f"{lost}; `flowers track --force` in its checkout puts it back")
+            content[path] = found
+    commit, clean = choose(listed, worktree.has, {commit for commit, patch in patches.items() if patch is not None})
+    patch = None if clean else patches[commit]
+    files = {path: content[path] for path in _COMPARED}
+    result = Result(dvc_lock.read(content["dvc.lock"]), files, tags.get("flowers.precision", ""))
+    processor = tags.get(runs.PROCESSOR, "").partition(", published")[0]  # there from files
+    return Recorded(named, commit, patch, not clean and patch is None, content["params.yaml"], processor, result)
 
 
-def _compared(found: Record, folder: Path, inputs: Mapping[str, str]) -> list[files.File]:
-    """Every file of the run and of what was made again, in the order of the stages."""
-    from flowers.tracking import artifacts, model, result
+def commits(tags: Mapping[str, str]) -> list[tuple[str, bool]]:
+    """The commits in a run's tag, oldest first, and whether each was clean; other items are ignored."""
+    from flowers.tracking import provenance, runs
 
-    kept, made = artifacts.files(found.folder), _made(folder)
-    compared = [
-        files.by_digest(paths.IMAGE_LIST, found.tags.get("flowers.data_digest"), inputs.get("photos")),
-        files.by_digest(paths.WEIGHTS, found.tags.get("flowers.weights_digest"), inputs.get("weights")),
-    ]
-    if not _of_model(kept) and _of_model(made):
-        with contextlib.chdir(folder):
-            digest = result.model_digest(inputs.get("weights", ""))
-        compared.append(files.by_digest(paths.MODEL, found.tags.get(model.DIGEST), digest))
-        made = {name: file for name, file in made.items() if name not in _of_model(made)}
-    return sorted([*compared, *files.compare(kept, made)], key=_place)
+    pattern = rf"([0-9a-f]{{40,64}}) ({provenance.CLEAN}|{provenance.CHANGED})"
+    found = [re.fullmatch(pattern, item) for item in provenance.items(tags.get(runs.COMMITS))]
+    return [(match[1], match[2] == provenance.CLEAN) for match in found if match]
 
 
-def _made(folder: Path) -> dict[str, Path]:
-    """The files of the result in a checkout, by their paths in it."""
-    below = [file for path in (paths.MODEL, paths.EVALUATION) for file in (folder / path).rglob("*")]
-    there = [file for file in (*(folder / path for path in _SINGLE), *below) if file.is_file()]
-    return {file.relative_to(folder).as_posix(): file for file in there}
+def choose(listed: Sequence[tuple[str, bool]], here: Callable[[str], bool], patched: set[str]) -> tuple[str, bool]:
+    """The commit to start from: a clean one, else one whose changes were kept (`patched`), else any that is `here`.
+
+    Raises UserError where none is here.
+    """
+    if found := [(commit, clean) for commit, clean in listed if here(commit)]:
+        return min(found, key=lambda origin: (not origin[1], origin[0] not in patched))
+    names = ", ".join(dict.fromkeys(commit[:12] for commit, _ in listed))
+    raise UserError(
+        f"the run was made at {names}, which this clone does not have; `git fetch` brings it where it was pushed "
+        "(`git fetch --unshallow` in a shallow clone)"
+    )
 
 
-def _of_model(named: Mapping[str, Path]) -> list[str]:
-    return [name for name in named if Path(name).is_relative_to(paths.MODEL)]
-
-
-def _place(file: files.File) -> tuple[int, str]:
-    """Where a file stands among those of the stages."""
-    numbers = [number for number, path in enumerate(_ORDER) if Path(file.path).is_relative_to(path)]
-    return min(numbers, default=len(_ORDER)), file.path
-
-
-def _show(found: document.Document) -> None:
-    from rich.console import Console
-
-    document.show(found, Console())
+def _run_pipeline(folder: Path, then: Result, fresh: bool) -> Result:
+    """Run the stages up to evaluate in the worktree; train and evaluate only on the images of the run."""
+    variables = worktree.environment(folder, fresh)
+    dataset = dvc_lock.yaml((folder / paths.PARAMS).read_text(encoding="utf-8")).get("dataset", {})
+    if (dataset.get("name"), dataset.get("path")) == ("local", "data.yaml"):
+        worktree.fetch_data(folder, variables)
+    cached = f"from {paths.cache_folder()} where they are there (--fresh computes them anew)"
+    console.say(f"Activations: {'computed anew' if fresh else cached}")
+    lock, images = folder / "dvc.lock", paths.IMAGES.as_posix()
+    lock.unlink(missing_ok=True)  # so that it lists only what is made here
+    worktree.repro(("download", "split"), folder, variables)
+    found = dvc_lock.read(lock.read_bytes())
+    if found.outputs.get(images) != then.outputs.get(images):
+        console.say("Not trained: the images are not those of the run")
+        return Result(found, {}, "")
+    worktree.repro(("train", "evaluate"), folder, variables)
+    precision = json.loads((folder / paths.MODEL / "model.json").read_bytes())["precision"]
+    files = {path: (folder / path).read_bytes() for path in _COMPARED}
+    return Result(dvc_lock.read(lock.read_bytes()), files, precision)

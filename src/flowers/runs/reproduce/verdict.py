@@ -1,80 +1,123 @@
-"""What a reproduction came to: the table of files, the verdict, and where it differs the likely causes."""
+"""Which outputs of a run and of the same run made again differ, by how much, and the likely causes."""
 
-from collections.abc import Sequence
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+
+from flowers.common import paths
+from flowers.common.errors import UserError
 from flowers.reporting.document import Document, Section, Table
-from flowers.runs.reproduce import files
-from flowers.runs.reproduce.evidence import Facts
-from flowers.runs.reproduce.files import File
+from flowers.runs import predictions
+from flowers.runs.dvc_lock import Lock
 
-_PUBLISHED = ", published there from files"  # as tracking says of a run whose training it has not seen
-
-
-def same(compared: Sequence[File]) -> bool:
-    """Whether all that can be compared is the same; what the run does not hold cannot be, and the scores must."""
-    scores = any(file.path.startswith("build/evaluation/") and file.verdict == files.SAME for file in compared)
-    return scores and all(file.verdict in (files.SAME, files.NOT_IN_RUN) for file in compared)
+SAME, DIFFERS, NOT_IN_RUN, NOT_MADE = "the same bytes", "differs", "not in the run", "not made again"
+METRICS, PREDICTIONS = paths.METRICS.as_posix(), paths.PREDICTIONS.as_posix()
 
 
-def causes(then: Facts, here: Facts, changes_lost: bool, fresh: bool) -> list[str]:
-    """Why a result differs: what is certain first, then what is known to change bits. Never empty."""
-    if then.result is not None and then.result == here.result:
-        return ["what was made again is what was published: the run's files were changed in MLflow since then"]
+@dataclass(frozen=True)
+class Result:
+    """A result: its dvc.lock, its metrics.json and predictions.csv by path, and its precision ("" if unknown)."""
+
+    lock: Lock
+    files: Mapping[str, bytes]
+    precision: str
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """MD5 hashes of outputs by path; of files that are here, of what they hold."""
+        hashes = {path: hashlib.md5(file, usedforsecurity=False).hexdigest() for path, file in self.files.items()}
+        return self.lock.outputs | hashes
+
+
+def compare(then: Result, here: Result) -> list[list[str]]:
+    """Path, verdict and difference of every output of either result, in the order of the pipeline."""
+    one, other, rows = then.outputs, here.outputs, []
+    for path in one | other:
+        if path not in one or path not in other:
+            rows.append([path, NOT_MADE if path in one else NOT_IN_RUN, ""])
+        elif one[path] == other[path]:
+            rows.append([path, SAME, ""])
+        else:
+            files = [result.files[path] for result in (then, here) if path in result.files]
+            rows.append([path, DIFFERS, difference(path, *files) if files else ""])
+    return rows
+
+
+def difference(path: str, one: bytes, other: bytes) -> str:
+    """By how much two metrics.json or predictions.csv differ."""
+    try:
+        if path == METRICS:
+            first, second = json.loads(one), json.loads(other)
+            values = [(name, first.get(name), second.get(name)) for name in first | second]
+            return ", ".join(f"{name} {old} -> {new}" for name, old, new in values if old != new)
+        before, after = (predictions.Predictions("", "", {}, {}, predictions.read(file, path)) for file in (one, other))
+    except (UserError, ValueError) as error:
+        return f"one of them cannot be read ({error})"
+    if before.images() != after.images() or before.classes != after.classes:
+        return "other images or classes"
+    labels = int((before.predicted != after.predicted).sum())
+    largest = np.abs(before.probabilities - after.probabilities).max()
+    return f"{labels} of {len(before.labels)} predicted labels, probabilities by at most {largest:.2g}"
+
+
+def same(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether all outputs of the run were made again with the same bytes, the metrics among them."""
+    verdicts = {path: verdict for path, verdict, _ in rows}
+    return verdicts.get(METRICS) == SAME and {*verdicts.values()} <= {SAME, NOT_IN_RUN}
+
+
+def causes(then: Result, here: Result, machine: Sequence[str], changes_lost: bool, fresh: bool) -> list[str]:
+    """Likely causes of a difference, the certain ones first; never empty. `machine` is what `of_machine` found."""
     found = []
+    if then.outputs != then.lock.outputs:
+        found.append("the run's files were changed in MLflow, or its dvc.lock is of another result")
     if changes_lost:
         found.append("uncommitted changes at the time, which the run does not hold")
-    differing = [name for name, value in then.inputs.items() if name in here.inputs and here.inputs[name] != value]
-    found += [_INPUTS[name] for name in _INPUTS if name in differing and not (changes_lost and name == "code")]
-    found += environment(then, here)
-    if not found:
-        found.append("none that is known: photos, code, packages, precision and kind of processor are the same")
-        if not fresh:
-            found.append("the stored activations of your cache were used; `--fresh` computes them anew")
-    return found
-
-
-def environment(then: Facts, here: Facts) -> list[str]:
-    """What differs in the machine and its packages."""
-    found = []
+    inputs = [
+        path
+        for path, md5 in then.lock.inputs.items()
+        if here.lock.inputs.get(path, md5) != md5 and not (changes_lost and path.startswith("src/"))
+    ]
+    if inputs:
+        found.append(f"other inputs than those of the run: {', '.join(inputs)}")
     if then.precision and here.precision and then.precision != here.precision:
         found.append(f"another precision: {then.precision} then, {here.precision} here")
-    versions = [
-        f"{name} {version} then, {here.versions.get(name, 'not installed')} here"
-        for name, version in then.versions.items()
-        if here.versions.get(name) != version
-    ]
-    if versions:
-        found.append(f"other library versions: {'; '.join(versions)}")
-    known = (then.processor or "").removesuffix(_PUBLISHED)
-    if known and here.processor and known != here.processor:
-        where = "published on" if (then.processor or "").endswith(_PUBLISHED) else "trained on"
-        found.append(f"another processor: {where} {known}, here {here.processor}")
+    none = "none known: images, code, package versions, precision and processor are the same"
+    cached = [] if fresh else ["activations came from your cache; `--fresh` computes them anew"]
+    return [*found, *machine] or [none, *cached]
+
+
+def of_machine(processor: str, versions: Mapping[str, str]) -> list[str]:
+    """Differences of a run's package versions and processor ("" if unknown) from those here."""
+    from flowers.tracking import provenance
+
+    here = {name: _installed(name) for name in versions}
+    others = [f"{name} {versions[name]} then, {here[name]} here" for name in versions if here[name] != versions[name]]
+    found = [f"other package versions: {'; '.join(others)}"] if others else []
+    if processor and processor != provenance.processor():
+        found.append(f"another processor: {processor} then, {provenance.processor()} here")
     return found
 
 
-_INPUTS = {
-    "photos": "other photos: those of the run are no longer there, or were changed",
-    "split": "another split of the photos",
-    "weights": "other pretrained weights",
-    "code": "other source files than those that made it (flowers.code_digest)",
-}
+def _installed(package: str) -> str:
+    for name in (package, f"{package}-cpu"):  # TensorFlow has two names
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "not installed"
 
 
-def document(title: str, compared: Sequence[File], reasons: Sequence[str]) -> Document:
-    """The table and the verdict; `reasons` are the likely causes, where it is not the same."""
-    rows = [[file.path, file.verdict, file.difference] for file in compared]
-    table = Table(["file", "verdict", "difference"], rows, left=3)
-    return Document(title, [], [Section("Files", [table]), Section("Verdict", _verdict(compared, reasons))])
-
-
-def _verdict(compared: Sequence[File], reasons: Sequence[str]) -> list[str]:
-    lines = []
-    if absent := [file.path for file in compared if file.verdict == files.NOT_IN_RUN]:
-        lines.append(f"Not compared, because the run does not hold it: {', '.join(absent)}.")
-    count = sum(file.verdict == files.SAME for file in compared)
-    if same(compared):
-        return [*lines, f"{count} files: the same bytes"]
-    other = sum(file.verdict != files.NOT_IN_RUN for file in compared) - count
-    lines.append(f"Not the same: {other} of {other + count} files differ." if other else "Nothing could be compared.")
-    first, *more = reasons
-    return [*lines, f"Likely cause: {first}.", *(f"Or: {reason}." for reason in more)]
+def document(title: str, rows: Sequence[Sequence[str]], reasons: Sequence[str]) -> Document:
+    """The table of outputs and the verdict; `reasons` are the likely causes where it is not the same."""
+    table = Table(["output", "verdict", "difference"], rows, left=3)
+    count = sum(verdict == SAME for _, verdict, _ in rows)
+    lines = [f"{count} outputs: the same bytes"]
+    if not same(rows):
+        compared = sum(verdict != NOT_IN_RUN for _, verdict, _ in rows)
+        lines = [f"Not the same: {compared - count} of {compared} outputs differ.", f"Likely cause: {reasons[0]}."]
+        lines += [f"Or: {reason}." for reason in reasons[1:]]
+    return Document(title, [], [Section("Outputs", [table]), Section("Verdict", lines)])

@@ -1,130 +1,127 @@
-"""A temporary worktree: a commit, the changes that were kept, a run's parameters, and this repository's DVC cache."""
+"""A temporary git worktree of a commit, in which the pipeline runs with this repository's DVC cache."""
 
 import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from flowers.common import console, paths
 from flowers.common.errors import UserError
-from flowers.runs.reproduce import yaml_file
 
-# The hooks that DVC installs would check out outputs as soon as a commit is.
-_NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
+# Variables with these prefixes tie a process to another repository, stage, experiment or run.
+_TIES = ("DVC_", "GIT_", "MLFLOW_")
+
+
+def git(*arguments: str, folder: Path | None = None, given: bytes = b"") -> str:
+    """Run git and return its output. Raises UserError with git's reason where it fails or is not installed."""
+    try:
+        # Without hooks: DVC's would check outputs out.
+        command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
+        done = subprocess.run(command, cwd=folder, input=given, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise UserError("git is not installed; a run is reproduced in a clone that has its commit") from None
+    if done.returncode:
+        raise UserError(f"git {arguments[0]} failed: {' '.join(done.stderr.decode().split())}")
+    return done.stdout.decode().strip()
 
 
 def has(commit: str) -> bool:
-    """Whether this clone has a commit. Raises UserError outside of a git repository."""
-    return _git("cat-file", "-e", f"{commit}^{{commit}}", check=False).returncode == 0
-
-
-def prefix() -> Path:
-    """Where the project lies in its git repository; mostly at the root. Raises UserError where there is none."""
-    return Path(_git("rev-parse", "--show-prefix").stdout.strip())
+    """Whether this clone has a commit."""
+    command = ["git", "cat-file", "-e", f"{commit}^{{commit}}"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 @contextlib.contextmanager
-def checkout(commit: str, keep: bool) -> Iterator[Path]:
-    """A commit in a temporary folder outside of the repository: yields the project's folder there.
+def checkout(commit: str, patch: bytes | None, keep: bool) -> Iterator[Path]:
+    """Check a commit out into a temporary folder, and apply a patch; yields the project's folder there.
 
-    It is removed at the end, however that comes, unless it is to be kept.
+    The worktree is removed at the end, also after an error, unless `keep`. Raises UserError where the patch does not
+    fit.
     """
-    inside = prefix()
+    prefix = git("rev-parse", "--show-prefix")  # the project may be a folder of a larger repository
     above = Path(tempfile.mkdtemp(prefix="flowers-reproduce-")).resolve()
     folder = above / "checkout"
     try:
-        _git(*_NO_HOOKS, "worktree", "add", "--quiet", "--detach", str(folder), commit)
-        yield folder / inside
+        git("worktree", "add", "--quiet", "--detach", str(folder), commit)
+        if patch:
+            git("apply", "--whitespace=nowarn", "-", folder=folder, given=patch)
+        yield folder / prefix
     finally:
-        if keep and folder.exists():
-            console.say(f"Kept: {folder / inside}. To remove it: git worktree remove --force {folder}")
+        if keep:
+            console.say(f"Kept: {folder / prefix}. To remove it: git worktree remove --force {folder}")
         else:
-            _remove(folder)
+            command = ["git", "worktree", "remove", "--force", str(folder)]
+            subprocess.run(command, capture_output=True, check=False)
             shutil.rmtree(above, ignore_errors=True)
 
 
-def _remove(folder: Path) -> None:
-    if not folder.exists():
-        return
-    # `git worktree prune` forgets every worktree whose folder is away, a user's on another disk too: only where needed.
-    if _git("worktree", "remove", "--force", str(folder), check=False).returncode:
-        shutil.rmtree(folder, ignore_errors=True)
-        _git("worktree", "prune", check=False)
-
-
-def apply(patch: Path, folder: Path) -> None:
-    """Apply the changes that were kept. Raises UserError where they do not fit."""
-    if not patch.stat().st_size:
-        return  # git takes an empty one for a broken one
-    top = Path(_git("rev-parse", "--show-toplevel", folder=folder).stdout.strip())
-    _git("apply", "--whitespace=nowarn", str(patch.resolve()), folder=top)
-
-
-def set_parameters(folder: Path, of_run: Path, counting: Collection[str]) -> list[str]:
-    """Give the checkout the parameters of the run; returns those that the code of the checkout does not know.
-
-    `counting` are the keys that decide a result (head.dropout, ...): the others, and the file where all are equal, stay
-    as the commit has them. Raises UserError where one of the two files cannot be read.
-    """
-    file = folder / paths.PARAMS
-    document, wanted = yaml_file.read(file, keep_form=True), yaml_file.read(of_run)
-    changed, unknown = False, []
-    for section, values in wanted.items():
-        there = document.get(section)
-        for name, value in values.items() if isinstance(values, Mapping) else ():
-            if f"{section}.{name}" not in counting:
-                continue
-            if not isinstance(there, dict) or name not in there:
-                unknown.append(f"{section}.{name}")
-            elif json.dumps(there[name], default=str) != json.dumps(value, default=str):
-                there[name], changed = value, True
-    if changed:
-        yaml_file.write(document, file)
-    return unknown
-
-
-def share_dvc(folder: Path, remotes: bool) -> None:
-    """Let DVC in the checkout use this repository's cache and its local settings; with `remotes`, its remotes as well.
-
-    Otherwise the remotes are those of the commit: the photos of a remote inside of the repository may be in git. Call
-    it first without.
-    """
+def share_dvc(folder: Path) -> None:
+    """Give DVC in the worktree this repository's cache and local settings; remotes are those of the commit."""
     from dvc.config import Config
 
     here = Config(dvc_dir=".dvc")
     cache = Path(here.get("cache", {}).get("dir") or ".dvc/cache").resolve()
-    # Paths in a configuration are relative to it: DVC makes them absolute when it reads, and here they must stay so.
-    levels = [here.read(level) for level in (("repo", "local") if remotes else ("local",))]
     with Config(dvc_dir=str(folder / ".dvc")).edit("local") as there:
-        for level in levels:
-            for section in ("core", "remote"):
-                _merge(there.setdefault(section, {}), level.get(section, {}))
+        # Through JSON paths become plain strings; DVC would write its own type relative to the file.
+        there.update(json.loads(json.dumps(here.read("local"))))
         there.setdefault("cache", {})["dir"] = str(cache)
-        there["core"]["autostage"] = True  # else DVC says what to type, and this is no place to type it in
+        there.setdefault("core", {})["autostage"] = True  # else DVC prints which git commands to type
 
 
-def _merge(into: dict[str, Any], update: Mapping[str, Any]) -> None:
-    for name, value in update.items():
-        if isinstance(value, Mapping):
-            _merge(into.setdefault(name, {}), value)
-        else:
-            into[name] = str(value) if isinstance(value, str) else value
+def environment(folder: Path, fresh: bool) -> dict[str, str]:
+    """The environment of commands in the worktree: this Python, a throw-away MLflow store, the user's cache.
+
+    With `fresh`, the cache holds no activations, only links to archives and weights, which are verified by hash.
+    """
+    cache = paths.cache_folder().resolve()
+    if fresh:
+        links = folder / ".dvc/tmp/cache"
+        links.mkdir(parents=True)
+        for name in ("archives", "weights"):
+            (cache / name).mkdir(parents=True, exist_ok=True)
+            (links / name).symlink_to(cache / name, target_is_directory=True)
+        cache = links
+    return {name: value for name, value in os.environ.items() if not name.startswith(_TIES)} | {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{(folder / paths.TRACKING / 'mlflow.db').as_posix()}",
+        "FLOWERS_CACHE": str(cache),
+    }
 
 
-def _git(*arguments: str, folder: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run git, here or in a folder. Raises UserError without git or a repository, and, with `check`, if it fails."""
-    if not (git := shutil.which("git")):
-        raise UserError("git is not installed, which knows the commit of a run")
-    environment = os.environ | {"LC_ALL": "C"}  # what it says is looked at below
-    done = subprocess.run([git, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if "not a git repository" in done.stderr:
-        raise UserError("this is no git repository: a run is reproduced in a clone that has its commit")
-    if check and done.returncode:
-        name = next(word for word in arguments if word in ("worktree", "apply", "rev-parse"))
-        raise UserError(f"git {name} failed: {' '.join(done.stderr.split())}")
-    return done
+def fetch_data(folder: Path, variables: Mapping[str, str]) -> None:
+    """Check data/ out as data.dvc versions it, from DVC's cache, else from the remote. Raises UserError."""
+    for command in ("checkout", "pull"):
+        dvc = [sys.executable, "-m", "dvc", command, "data.dvc"]
+        done = subprocess.run(dvc, cwd=folder, env=dict(variables), capture_output=True, text=True, check=False)
+        if not done.returncode:
+            return
+    reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    raise UserError(f"the images of the run are in no DVC cache or remote any more: {reason}")
+
+
+def repro(stages: tuple[str, ...], folder: Path, variables: Mapping[str, str]) -> None:
+    """Run these stages whether or not they are up to date; their output goes to standard error.
+
+    Nothing enters DVC's cache, where a different output would be offered to this repository. Raises UserError where a
+    stage fails.
+    """
+    command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-commit", "--single-item", *stages]
+    # A process group, so that an interrupt ends the stage with it before the worktree is removed.
+    process = subprocess.Popen(command, cwd=folder, env=dict(variables), stdout=2, start_new_session=True)
+    try:
+        status = process.wait()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if status:
+        raise UserError(f"the pipeline failed ({', '.join(stages)}) with the code of the run; see above")

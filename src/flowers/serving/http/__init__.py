@@ -1,1 +1,1 @@
-"""The model behind HTTP: photos in, answers as JSON out."""
+"""Inference over HTTP: images in, predictions as JSON out, and a web page."""

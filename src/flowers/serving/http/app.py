@@ -1,152 +1,97 @@
-"""The application: which request is answered by what, and how each mistake is told, in one line of JSON."""
+"""The application: POST /predict, POST /explain, GET /health, the web page, and FastAPI's description of the API."""
 
-import asyncio
 import importlib.metadata
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
-from flowers.serving.http import docs, explaining, page, protocol
-from flowers.serving.http.batching import Scorer, Unreadable
+from flowers.serving import results
+from flowers.serving.http import errors, page, schema
+from flowers.serving.http.batching import Scorer
+from flowers.serving.http.bodies import RequestBodies
 from flowers.serving.http.explaining import Explainer
-from flowers.serving.http.limits import Bodies, Gone, Limits, Refused, media_type, require_photo, unless_gone
-
-HUNG_UP = 499  # for the log: nobody is left to read it
+from flowers.serving.http.limits import Limits
 
 
 def create(scorer: Scorer, explainer: Explainer, limits: Limits, examples: Path | None = None) -> FastAPI:
-    """The application around a running scorer and explainer; its page offers photos of a folder <class>/<file>."""
+    """The application around a scorer and an explainer; its page offers images of a folder <class>/<file>."""
     app = FastAPI(
         title="flowers",
         version=importlib.metadata.version("flowers"),
-        description="Names the flower on a photo. Every error is one line: " + '{"error": "..."}.',
+        description='Names the flower on an image. Every error is one line: {"error": "..."}.',
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers={
-            Refused: _refused,
-            Unreadable: _unreadable,
-            RequestValidationError: _invalid,
-            HTTPException: _not_here,
-            ClientDisconnect: _gone,
-            Gone: _gone,
-            Exception: _broken,
-        },
+        exception_handlers=errors.HANDLERS,
     )
-    bodies = Bodies(limits)
-    for router in (
-        _answering(scorer, bodies, limits),
-        explaining.router(explainer, bodies),
-        _watching(scorer),
-        page.router(scorer.model, examples, explainer.warm),
-    ):
-        app.include_router(router)
+    app.add_middleware(RequestBodies, limits=limits)
+    app.include_router(_inference(scorer, explainer))
+    app.include_router(page.router(scorer.model, examples, explainer.warm))
 
     @app.get("/docs", include_in_schema=False)
-    def described() -> HTMLResponse:
-        return HTMLResponse(docs.page(app.openapi()))
+    def docs() -> HTMLResponse:
+        return _swagger()
 
     return app
 
 
-def _answering(scorer: Scorer, bodies: Bodies, limits: Limits) -> APIRouter:
-    """What the model is asked through."""
-    router = APIRouter()
-    parsing = asyncio.Lock()  # JSON takes up to 20 times its size in memory, so requests take turns
+def _inference(scorer: Scorer, explainer: Explainer) -> APIRouter:
+    router = APIRouter(responses=schema.FAILURES)
     model = scorer.model
 
     @router.post(
         "/predict",
-        summary="Name the flower on one photo",
-        response_model=protocol.Answer,
-        openapi_extra=docs.PHOTO,
-        responses=docs.ERRORS,
+        summary="Name the flower on an image",
+        response_model_exclude_none=True,
+        openapi_extra=schema.IMAGE,
+        dependencies=[Depends(_require_image)],
     )
-    async def predict(request: Request, asked: Annotated[protocol.Asked, Query()]) -> JSONResponse:
-        """The body is the photo as it is: JPEG, PNG, WebP, TIFF, BMP, GIF or PPM."""
-        require_photo(request)
-        async with bodies.read(request) as photo:
-            (row,) = await unless_gone(request, scorer.ask([photo]))
-        threshold = model.threshold if asked.threshold is None else asked.threshold
-        return JSONResponse(protocol.answer(model.classes, row, threshold, asked.every_class))
+    async def predict(request: Request, options: Annotated[schema.Options, Query()]) -> schema.Prediction:
+        """The body is the encoded image itself: JPEG, PNG, WebP, TIFF, BMP, GIF or PPM."""
+        row = await scorer.probabilities(await request.body())
+        threshold = model.threshold if options.threshold is None else options.threshold
+        (found,) = results.predictions(model.classes, row[None], threshold)
+        assert found is not None
+        every = dict(zip(model.classes, row.tolist(), strict=True)) if options.every_class else None
+        return schema.Prediction(**asdict(found), probabilities=every)
 
     @router.post(
-        "/invocations",
-        summary="Name the flowers on several photos, as MLflow's servers do",
-        response_model=protocol.Predictions,
-        openapi_extra=docs.FORMS,
-        responses=docs.ERRORS,
+        "/explain",
+        summary="Show the regions of an image that support a class (Grad-CAM)",
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}}, "description": "The image in grey, those regions in colour"}},
+        openapi_extra=schema.IMAGE,
+        dependencies=[Depends(_require_image)],
     )
-    async def invocations(request: Request) -> JSONResponse:
-        """The body has one of MLflow's JSON forms, with photos in base64; the answers come in their order."""
-        if media_type(request) != "application/json":
-            raise Refused(415, "send JSON, and say so: -H 'Content-Type: application/json'")
-        async with bodies.read(request) as body:
-            async with parsing:
-                asked = await asyncio.to_thread(protocol.invocation, body, limits)
-            probabilities = await unless_gone(request, scorer.ask(asked.photos))
-        threshold = model.threshold if asked.threshold is None else asked.threshold
-        found = protocol.predictions(model.classes, probabilities, threshold, asked.every_class)
-        return JSONResponse({"predictions": found})
+    async def explain(request: Request, label: str | None = None) -> Response:
+        """The body is the encoded image itself; the class is `label`, by default the most probable one."""
+        return Response(await explainer.explanation(await request.body(), label), media_type="image/jpeg")
+
+    @router.get("/health", summary="Check that the model works")
+    async def health() -> dict[str, str]:
+        """200 where the model has scored an image within the last 10 s, or scores a blank one now; otherwise 503."""
+        if not await scorer.healthy():
+            raise HTTPException(503, "the model does not work")
+        return {"status": "ok"}
 
     return router
 
 
-def _watching(scorer: Scorer) -> APIRouter:
-    """What tells a supervisor whether the server works."""
-    router = APIRouter()
-
-    @router.get("/ping", summary="Whether the model answers", responses=docs.ALIVE, response_class=PlainTextResponse)
-    @router.get("/health", include_in_schema=False)
-    async def ping() -> Response:
-        """200 where the model has answered in the last 10 s, or does so now; else 503."""
-        if not await scorer.answers():
-            raise Refused(503, "the model does not answer")
-        return Response("\n", media_type="application/json")  # as MLflow's servers say it
-
-    @router.get("/version", summary="The version of MLflow whose protocol this is", response_class=PlainTextResponse)
-    async def version() -> str:
-        """Known without importing MLflow, which would take seconds."""
-        return importlib.metadata.version("mlflow")
-
-    return router
+def _require_image(request: Request) -> None:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not kind.startswith("image/") and kind != "application/octet-stream":
+        command = f"curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' .../{request.url.path.lstrip('/')}"
+        raise HTTPException(415, f"the body must be an encoded image: {command}")
 
 
-def failure(refused: Refused) -> JSONResponse:
-    """A mistake in the one form that all have."""
-    return JSONResponse({"error": refused.message}, refused.status, refused.headers)
-
-
-async def _refused(_: Request, error: Any) -> Response:
-    return failure(error)
-
-
-async def _unreadable(request: Request, error: Any) -> Response:
-    place = f"image in row {error.row}: " if request.url.path == "/invocations" else ""
-    return failure(Refused(400, f"{place}{error.reason}"))
-
-
-async def _invalid(_: Request, error: Any) -> Response:
-    return failure(Refused(400, protocol.problem(error.errors())))
-
-
-async def _not_here(request: Request, error: Any) -> Response:
-    message = str(error.detail)
-    if error.status_code == 404:
-        message = "there is nothing here; /docs says what there is"
-    if error.status_code == 405:
-        message = f"{request.method} is not answered here; use {error.headers['Allow']}"
-    return failure(Refused(error.status_code, message, error.headers))
-
-
-async def _gone(_: Request, __: Any) -> Response:
-    return Response(status_code=HUNG_UP)
-
-
-async def _broken(_: Request, __: Any) -> Response:
-    return failure(Refused(500, "internal error"))  # starlette raises it again, for the log
+def _swagger() -> HTMLResponse:
+    """FastAPI's page, with a line that shows for as long as Swagger UI is not loaded."""
+    page = get_swagger_ui_html(openapi_url="openapi.json", title="flowers", swagger_favicon_url="data:,")
+    place = '<div id="swagger-ui">'
+    note = 'This page loads Swagger UI from cdn.jsdelivr.net. Offline, read <a href="openapi.json">openapi.json</a>.'
+    return HTMLResponse(bytes(page.body).decode().replace(place, f"{place}<p>{note}</p>"))

@@ -1,166 +1,119 @@
-"""Photos of many requests at once: decoded in threads, then computed together with whatever else waits."""
+"""Images of many requests at once: decoded in threads, then scored together in batches."""
 
 import asyncio
-import io
+import itertools
 import logging
-import queue
-import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from flowers.data import images
-from flowers.serving import stream
-from flowers.serving.http import limits
+from flowers.serving.http.limits import Limits, busy, check_pixels
+from flowers.serving.stream import BATCH, Model
 
 _DECODERS = 2
-_FRESH = 10.0  # seconds for which an answer proves that the model answers, and the longest wait for a new proof
+_FRESH = 10.0  # seconds for which a prediction proves that the model works, and the longest wait for a new proof
 
-_Pixels = NDArray[np.uint8]
-_Row = NDArray[np.float32]
-
-
-class Unreadable(Exception):
-    """One of a request's photos cannot be read: its place among them, and why."""
-
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(reason)
-        self.row, self.reason = row, reason
-
-
-class _Photo:
-    """An encoded photo and what will come of it. Once nobody waits, `content` goes, though queues hold the rest."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content: bytes | None = content
-        self.answer: Future[_Row] = Future()
+Pixels = NDArray[np.uint8]
+Row = NDArray[np.float32]
 
 
 class Scorer:
-    """Asks one model for any number of requests; a context manager, in which its threads run.
+    """Scores the images of all requests with one model; a context manager, because it owns threads.
 
-    There is no timer: the network takes what waits, up to `stream.BATCH` photos, as soon as it is free. So a lone photo
-    is computed at once, and many are computed together.
+    There is no timer. As soon as the network is free, it takes up to BATCH of the images that wait. So one image is
+    scored at once, and many are scored together. All methods but `warm` belong to one event loop.
     """
 
-    def __init__(self, model: stream.Model, bounds: limits.Limits = limits.Limits()) -> None:  # noqa: B008 - frozen
-        self.model, self._limits = model, bounds
-        self._asked = 0  # photos not answered yet; touched by the event loop alone
-        self._answered = -_FRESH  # when the model last answered, as time.monotonic tells it
-        self._ready: queue.SimpleQueue[tuple[_Pixels, Future[_Row]] | None] = queue.SimpleQueue()
+    def __init__(self, model: Model, limits: Limits) -> None:
+        self.model, self._limits = model, limits
+        self._waiting = 0  # images that are not scored yet
+        self._ready: dict[asyncio.Future[Row], Pixels] = {}  # decoded images that the network has not taken yet
+        self._batches: asyncio.Task[None] | None = None
+        self._scored_at = -_FRESH
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
-        self._network = threading.Thread(target=self._compute_all, name="network", daemon=True)
+        self._network = ThreadPoolExecutor(1, thread_name_prefix="network")
 
     def __enter__(self) -> Self:
-        self._network.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._decoders.shutdown(cancel_futures=True)
-        self._ready.put(None)
-        self._network.join()
+        self._network.shutdown(cancel_futures=True)
 
     def warm(self) -> None:
-        """Answer one photo, so that the first client's does not wait for what is made once. Raises what goes wrong."""
-        content = io.BytesIO()
-        Image.new("RGB", (self.model.size, self.model.size)).save(content, "JPEG")
-        photo = _Photo(content.getvalue())
-        self._decode(photo)
-        photo.answer.result()
+        """Score a blank image, so that the first client need not wait for the compilation. Raises what goes wrong."""
+        self._network.submit(self.model.probabilities, self._blank()[None]).result()
 
-    async def ask(self, photos: Sequence[bytes]) -> NDArray[np.float32]:
-        """Probabilities (photos, classes) of encoded photos.
+    async def probabilities(self, content: bytes) -> Row:
+        """Probabilities (classes,) of an encoded image.
 
-        Cancelled, it leaves what was not yet computed. Raises Unreadable for the first that cannot be read, and
-        limits.Refused where too many wait.
+        Raises UnreadableImage, and an HTTPException (503) where too many images wait. A cancelled image is not scored.
         """
-        if self._asked + len(photos) > self._limits.waiting:
-            raise limits.busy(self._limits)
-        waiting = [_Photo(content) for content in photos]
-        rows: list[_Row] = []
-        self._asked += len(waiting)
+        if self._waiting >= self._limits.waiting:
+            raise busy()
+        self._waiting += 1
         try:
-            for photo in waiting:
-                self._decoders.submit(self._decode, photo)
-            for photo in waiting:
-                rows.append(await asyncio.wrap_future(photo.answer))
-        except images.UnreadableImage as error:
-            raise Unreadable(len(rows), str(error)) from None
+            return await self.score(await self.decode(content))
         finally:
-            self._asked -= len(waiting)
-            for photo in waiting:
-                photo.content = None
-                photo.answer.cancel()
-        return np.stack(rows) if rows else np.empty((0, len(self.model.classes)), np.float32)
+            self._waiting -= 1
 
-    async def answers(self) -> bool:
-        """Whether the model answers: it did a moment ago, or does so now when it is asked about a blank photo."""
-        if time.monotonic() - self._answered < _FRESH:
-            return True
-        answer: Future[_Row] = Future()
-        self._ready.put((np.zeros((self.model.size, self.model.size, 3), np.uint8), answer))
+    async def decode(self, content: bytes) -> Pixels:
+        """Decode an image to the network's input, uint8 (size, size, 3). Raises UnreadableImage."""
+        held = [content]  # emptied when the client is gone: the executor keeps its arguments until it reaches them
+
+        def work() -> Pixels:
+            check_pixels(held[0], self._limits)
+            return images.load(held[0], images.View(size=self.model.size))
+
         try:
-            async with asyncio.timeout(_FRESH):
-                await asyncio.wrap_future(answer)
-        except Exception:
-            logging.getLogger(__name__).exception("the model does not answer")
-            return False
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+        finally:
+            held.clear()
+
+    async def score(self, pixels: Pixels) -> Row:
+        """Probabilities (classes,) of a decoded image."""
+        row: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+        self._ready[row] = pixels
+        if self._batches is None or self._batches.done():
+            self._batches = asyncio.create_task(self._score_batches())
+        try:
+            return await row
+        finally:
+            self._ready.pop(row, None)
+
+    async def healthy(self) -> bool:
+        """Whether the model works: it has scored an image within the last 10 s, or scores a blank one now."""
+        if time.monotonic() - self._scored_at >= _FRESH:
+            try:
+                await asyncio.wait_for(self.score(self._blank()), _FRESH)
+            except Exception:
+                logging.getLogger(__name__).exception("the model does not work")
+                return False
         return True
 
-    def _decode(self, photo: _Photo) -> None:
-        content = photo.content
-        if content is None:
-            return
-        try:
-            pixels = decoded(content, self._limits, self.model.size)
-        except Exception as error:
-            if photo.answer.set_running_or_notify_cancel():
-                photo.answer.set_exception(error)
-        else:
-            self._ready.put((pixels, photo.answer))
+    async def _score_batches(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._ready:
+            batch = dict(itertools.islice(self._ready.items(), BATCH))
+            for row in batch:
+                del self._ready[row]
+            try:
+                found = await loop.run_in_executor(
+                    self._network, self.model.probabilities, np.stack(list(batch.values()))
+                )
+            except Exception as error:  # only this batch fails
+                for row in batch:
+                    if not row.done():
+                        row.set_exception(error)
+                continue
+            self._scored_at = time.monotonic()
+            for row, probabilities in zip(batch, found, strict=True):
+                if not row.done():
+                    row.set_result(probabilities)
 
-    def _compute_all(self) -> None:
-        while (first := self._ready.get()) is not None:
-            batch = [first]
-            while len(batch) < stream.BATCH and not self._ready.empty():
-                following = self._ready.get()
-                if following is None:
-                    self._ready.put(None)
-                    break
-                batch.append(following)
-            self._compute([(pixels, answer) for pixels, answer in batch if answer.set_running_or_notify_cancel()])
-
-    def _compute(self, batch: list[tuple[_Pixels, Future[_Row]]]) -> None:
-        if not batch:
-            return
-        try:
-            found = self.model.probabilities(np.stack([pixels for pixels, _ in batch]))
-        except Exception as error:  # this batch fails; the thread lives on
-            for _, answer in batch:
-                answer.set_exception(error)
-            return
-        self._answered = time.monotonic()
-        for (_, answer), row in zip(batch, found, strict=True):
-            answer.set_result(row)
-
-
-def decoded(content: bytes, bounds: limits.Limits, size: int) -> _Pixels:
-    """An encoded photo as the network sees it. Raises images.UnreadableImage."""
-    _judge_size(content, bounds.pixels)
-    return images.load(content, images.View(size=size))
-
-
-def _judge_size(content: bytes, most: int) -> None:
-    """Refuse more pixels than `most`, by the header; what else may be wrong with the photo, decoding tells."""
-    try:
-        with Image.open(io.BytesIO(content), formats=images.FORMATS) as image:
-            width, height = image.size
-    except Exception:
-        return
-    if width * height > most:
-        raise images.UnreadableImage(f"{width} x {height} pixels: more than {most // 1_000_000} megapixels")
+    def _blank(self) -> Pixels:
+        return np.zeros((self.model.size, self.model.size, 3), np.uint8)

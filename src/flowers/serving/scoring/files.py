@@ -42,7 +42,7 @@ def _walk(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Itera
     for name, is_folder in _in_order(folder):
         if is_folder:
             yield from _walk(f"{folder}/{name}", f"{prefix}{name}/", (*above, here))
-        elif sources.is_photo(name):
+        elif sources.is_image(name):
             yield prefix + name
 
 

@@ -1,26 +1,26 @@
-// The page: takes a photo, asks the server that it came from what it shows, and what speaks for that.
+// The page: sends a photo to its own server, shows the prediction, then the overlay of Grad-CAM.
 "use strict";
 
-const LONGEST = 1024; // pixels; the network sees fewer
+const LONGEST = 1024; // pixels; the network's input is smaller
 const QUALITY = 0.92;
-const LARGEST = 16e6; // bytes, as the server has it
-const threshold = parseFloat(document.documentElement.dataset.threshold); // NaN: no answer is called unsure
+const LARGEST = 16e6; // bytes, the server's limit
+const threshold = parseFloat(document.documentElement.dataset.threshold); // NaN: the model has none
 
 const at = (id) => document.getElementById(id);
 const page = document.body;
 
-let turn = 0; // counts photos, so that the answer to an earlier one, come late, is dropped
-let view = 0; // counts explanations, likewise
-let photo = null; // what was sent of the present one
-let unexplained = false; // the server has said that its model cannot be explained
+let turn = 0; // counts photos: a response for an earlier photo is dropped
+let view = 0; // counts overlays, likewise
+let photo = null; // the current one, as it was sent
+let unexplained = false; // the model has no explanations
 
 // `source` is a file, or the promise of one.
-async function ask(source, caption, button) {
+async function classify(source, caption, button) {
   const mine = ++turn;
   view++;
-  at("answer").ariaBusy = "true";
+  at("prediction").ariaBusy = "true";
   press("#strip button", button);
-  tell(null);
+  report(null);
   let file;
   try {
     file = await source;
@@ -28,21 +28,21 @@ async function ask(source, caption, button) {
     if (mine !== turn) return;
     if (blob.size > LARGEST) throw new Error(`larger than ${LARGEST / 1e6} MB`);
     photo = blob;
-    lay(blob, caption, shown);
-    const answer = await (await post("predict", blob)).json();
-    if (mine === turn) say(answer);
+    showPhoto(blob, caption, shown);
+    const prediction = await (await post("predict", blob)).json();
+    if (mine === turn) show(prediction);
   } catch (error) {
     if (mine !== turn) return;
     clear();
-    tell(`${file?.name ? file.name + ": " : ""}${error.message}`);
+    report(`${file?.name ? file.name + ": " : ""}${error.message}`);
   } finally {
-    if (mine === turn) at("answer").ariaBusy = "false";
+    if (mine === turn) at("prediction").ariaBusy = "false";
   }
 }
 
-// A phone's photo has some 5 MB, of which the network sees few pixels: it is scaled down here, so that sending it
-// takes no time. createImageBitmap turns it upright, as its EXIF says; the copy has no EXIF, so no place and date either.
-// Smaller photos go as they are, and so does what this browser cannot read: the server can, or says why not.
+// A phone's photo has some 5 MB, more than the network's input needs. The browser scales it down, so that it is sent in
+// no time. createImageBitmap applies the orientation of its EXIF; the copy has no EXIF, so no place and date either.
+// Smaller photos, and formats that this browser cannot read, are sent as they are.
 async function small(file) {
   let bitmap;
   try {
@@ -57,7 +57,7 @@ async function small(file) {
   canvas.height = Math.max(1, Math.round(bitmap.height * scale));
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.fillStyle = "white"; // under transparency, as the server has it; JPEG's own would be black
+  context.fillStyle = "white"; // under transparency, as on the server; JPEG's own would be black
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
@@ -67,34 +67,33 @@ async function small(file) {
 
 async function post(address, blob) {
   const type = blob.type.startsWith("image/") ? blob.type : "application/octet-stream";
-  let answer;
+  let response;
   try {
-    answer = await fetch(address, { method: "POST", headers: { "Content-Type": type }, body: blob });
+    response = await fetch(address, { method: "POST", headers: { "Content-Type": type }, body: blob });
   } catch {
-    throw new Error("the server does not answer; is it still running?");
+    throw new Error("no response from the server; is it still running?");
   }
-  if (answer.ok) return answer;
-  const told = await answer.json().catch(() => ({}));
-  throw Object.assign(new Error(told.error ?? `the server answers with status ${answer.status}`), { status: answer.status });
+  if (response.ok) return response;
+  const { error } = await response.json().catch(() => ({}));
+  throw Object.assign(new Error(error ?? `the server returned status ${response.status}`), { status: response.status });
 }
 
-function lay(blob, caption, shown) {
-  picture(at("seen"), shown ? blob : null);
-  picture(at("why"), null);
-  at("seen").alt = caption ? `Example photo, ${caption}` : "Your photo";
+function showPhoto(blob, caption, shown) {
+  setImage(at("original"), shown ? blob : null);
+  setImage(at("overlay"), null);
+  at("original").alt = caption ? `Example photo, ${caption}` : "Your photo";
   at("caption").textContent = shown ? caption || "Your photo" : "This browser cannot show this kind of photo";
   at("reason").textContent = "";
   page.classList.add("shown");
   const gentle = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
-  at("pictures").scrollIntoView({ block: "nearest", behavior: gentle });
+  at("images").scrollIntoView({ block: "nearest", behavior: gentle });
 }
 
-function say({ label, probability, unsure, best }) {
+function show({ label, probability, unsure, best }) {
   const strong = element("strong", { textContent: label });
-  at("said").replaceChildren(strong, ` ${percent(probability)} probable`);
-  at("unsure").hidden = !unsure;
-  at("unsure").textContent = unsure ? "Unsure: take this for a guess." : "";
-  at("answer").classList.toggle("doubtful", unsure);
+  at("label").replaceChildren(strong, ` Probability ${percent(probability)}`);
+  at("low").hidden = !unsure;
+  at("prediction").classList.toggle("low-confidence", unsure);
   at("best").replaceChildren(...best.map((row) => line(row)));
   note();
   explain(label);
@@ -114,31 +113,31 @@ function line({ label, probability }) {
   return element("li", {}, button);
 }
 
-// The overlay comes after the answer: it takes a second look at the photo.
+// The overlay comes after the prediction, because it takes longer.
 async function explain(label) {
   if (unexplained) return;
   const mine = ++view;
   press("#best button", [...at("best").querySelectorAll("button")].find((button) => button.dataset.label === label));
-  at("reason").textContent = `Looking for what speaks for ${label} …`;
+  at("reason").textContent = `Computing the regions that support ${label} …`;
   page.classList.add("waiting");
   try {
     const overlay = await (await post(`explain?label=${encodeURIComponent(label)}`, photo)).blob();
     if (mine !== view) return;
-    picture(at("why"), overlay);
-    at("why").alt = `The photo in grey, in colour where it speaks for ${label}`;
-    at("reason").textContent = `What speaks for ${label}`;
+    setImage(at("overlay"), overlay);
+    at("overlay").alt = `The photo in grey, the regions that support ${label} in colour`;
+    at("reason").textContent = `Regions that support ${label}`;
   } catch (error) {
     if (mine !== view) return;
-    if (error.status === 404 || error.status === 409) forgo();
+    if (error.status === 404 || error.status === 409) withoutOverlays();
     else at("reason").textContent = error.message;
   } finally {
     if (mine === view) page.classList.remove("waiting");
   }
 }
 
-function forgo() {
+function withoutOverlays() {
   unexplained = true;
-  page.classList.add("no-why");
+  page.classList.add("no-overlay");
   at("switch").checked = false;
   for (const button of at("best").querySelectorAll("button")) {
     button.disabled = true;
@@ -149,29 +148,29 @@ function forgo() {
 
 function note() {
   const lines = [];
-  if (!isNaN(threshold)) lines.push(`Below ${percent(threshold)} an answer is called unsure.`);
-  if (!unexplained) lines.push("Choose a flower to see what speaks for it.");
+  if (!isNaN(threshold)) lines.push(`Below ${percent(threshold)} a prediction has low confidence.`);
+  if (!unexplained) lines.push("Choose a class to see the regions that support it.");
   at("note").textContent = lines.join(" ");
   at("note").hidden = !lines.length;
 }
 
 function clear() {
   page.classList.remove("shown", "waiting");
-  picture(at("seen"), null);
-  picture(at("why"), null);
+  setImage(at("original"), null);
+  setImage(at("overlay"), null);
   press("#strip button");
-  at("said").textContent = "No answer.";
+  at("label").textContent = "No prediction.";
   at("best").replaceChildren();
-  at("unsure").hidden = at("note").hidden = true;
+  at("low").hidden = at("note").hidden = true;
 }
 
-function tell(reason) {
+function report(reason) {
   at("error").hidden = reason === null;
   at("error").textContent = reason ?? "";
   if (reason !== null) at("error").scrollIntoView({ block: "nearest" });
 }
 
-function picture(image, blob) {
+function setImage(image, blob) {
   if (image.src) URL.revokeObjectURL(image.src);
   if (blob) image.src = URL.createObjectURL(blob);
   else image.removeAttribute("src");
@@ -193,25 +192,25 @@ function percent(share) {
 }
 
 async function listExamples() {
-  const listed = await fetch("examples").then((answer) => (answer.ok ? answer.json() : [])).catch(() => []);
+  const listed = await fetch("examples").then((response) => (response.ok ? response.json() : [])).catch(() => []);
   at("examples").hidden = !listed.length;
   at("strip").replaceChildren(...listed.map(({ url, label }) => {
     const image = element("img", { src: url, alt: `Example: ${label}`, loading: "lazy", draggable: false });
     const button = element("button", { type: "button", ariaPressed: "false" }, image);
-    button.onclick = () => ask(example(url), `labelled ${label}`, button);
+    button.onclick = () => classify(example(url), `labelled ${label}`, button);
     return element("li", {}, button);
   }));
 }
 
 async function example(url) {
-  const answer = await fetch(url).catch(() => null);
-  if (!answer?.ok) throw new Error("this example cannot be had from the server");
-  return answer.blob();
+  const response = await fetch(url).catch(() => null);
+  if (!response?.ok) throw new Error("the server does not have this example any more");
+  return response.blob();
 }
 
 for (const input of [at("file"), at("camera")]) {
   input.onchange = () => {
-    if (input.files.length) ask(input.files[0]);
+    if (input.files.length) classify(input.files[0]);
     input.value = ""; // so that the same photo can be chosen again
   };
 }
@@ -226,12 +225,12 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   page.classList.remove("over");
   const [file] = event.dataTransfer.files;
-  if (file) ask(file);
-  else tell("what was dropped is no file; save the picture first, or copy and paste it");
+  if (file) classify(file);
+  else report("this is not a file; save the image first, or copy and paste it");
 });
 addEventListener("paste", (event) => {
   const [file] = event.clipboardData.files;
-  if (file) ask(file);
+  if (file) classify(file);
 });
 
 listExamples();

@@ -1,7 +1,8 @@
-"""Residual blocks with BatchNorm folded into their convolutions: how the frozen backbone and the trained tail compute.
+"""BatchNorm folded into the convolution before it, and residual blocks of folded convolutions.
 
-A BatchNorm with fixed statistics is a scale and a shift of each channel, so it can be part of the convolution before
-it: kernel · γ/√(σ²+ε) and (bias − μ) · γ/√(σ²+ε) + β (Jacob et al., arXiv 1712.05877, section 3.2).
+The frozen backbone and the unfrozen blocks both compute this way. A BatchNorm with fixed statistics scales and shifts
+each channel, so it can be part of the convolution:
+kernel · γ/√(σ²+ε) and (bias − μ) · γ/√(σ²+ε) + β (Jacob et al., arXiv 1712.05877, section 3.2).
 """
 
 from collections.abc import Callable
@@ -9,12 +10,12 @@ from typing import Any
 
 from flowers.model import backend, resnet
 
-# Kernel and bias, folded, of a convolution by its Keras name.
+# Folded kernel and bias of a convolution, by its Keras name.
 Weights = Callable[[str], tuple[Any, Any]]
 
 
 def fold(tensor: Callable[[str], Any], layer: str) -> tuple[Any, Any]:
-    """Kernel and bias of a convolution with its BatchNorm folded in; `tensor(name)` gives arrays or TF's tensors."""
+    """Kernel and bias of a convolution with its BatchNorm folded in; `tensor(name)` returns an array or a tensor."""
     norm = layer.removesuffix("_conv") + "_bn"
     scale = tensor(f"{norm}/gamma") / (tensor(f"{norm}/moving_variance") + resnet.BATCH_NORM_EPSILON) ** 0.5
     bias = (tensor(f"{layer}/bias") - tensor(f"{norm}/moving_mean")) * scale + tensor(f"{norm}/beta")
