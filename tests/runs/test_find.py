@@ -52,7 +52,7 @@ def test_a_name_of_two_runs_raises_an_error_naming_both(world, run):
     tracking.publish(world.params)
     first, second = (each.info.run_id[:8] for each in world.runs(only=2))
     with pytest.raises(
-        UserError, match=rf"fits 2 runs: {second} .*, {first} .*; name one by 6 or more signs of its id"
+        UserError, match=rf"fits 2 runs: {second} .*, {first} .*; give 6 or more characters of its id"
     ):
         find.find([run.info.run_name])
 
