@@ -96,7 +96,7 @@ def test_a_run_of_mlflow_run_leads_to_the_one_that_holds_the_result(world, run):
     assert one(made.info.run_id).place == f"run {run.info.run_id[:8]} in MLflow"
 
 
-@pytest.mark.parametrize("name", ["unknown", "0123456789abcdef", 'it\'s "odd"', "--help", "a@b@c"])
+@pytest.mark.parametrize("name", ["0123456789abcdef", 'it\'s "odd"', "--help"])
 def test_an_unknown_name_raises_an_error_with_all_kinds_of_names(world, run, name):
     with pytest.raises(
         UserError, match=r"is no run in MLflow \(id, name or alias\), DVC experiment, git revision or fol"

@@ -38,7 +38,7 @@ def stream(world, rows) -> None:
 
 def stream_and_raise(world, rows, error: BaseException) -> None:
     """A training that fails after these epochs."""
-    with pytest.raises(type(error), match="mine"), tracking.live_run(world.params) as on_epoch:  # noqa: PT012 - the run is open around the error
+    with pytest.raises(type(error), match="mine"), tracking.live_run(world.params) as on_epoch:
         for row in rows:
             on_epoch(row)
         raise error
