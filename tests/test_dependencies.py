@@ -1,6 +1,7 @@
-"""dvc.yaml against the code: a stage depends on every module that decides its result, and on nothing that does not."""
+"""dvc.yaml, the locks and the imports: each stage depends on exactly the modules that decide its result."""
 
 import ast
+import graphlib
 import hashlib
 import importlib
 import importlib.metadata
@@ -26,7 +27,7 @@ CHECKOUT = Path(__file__).parents[1]
 SOURCE = CHECKOUT / "src"
 STAGES = ("download", "split", "train", "evaluate", "track")
 
-# The rooms from the top floor down: a module imports only from its own room and from rooms below.
+# The rooms from top to bottom: a module imports only from its own room and from rooms below.
 ROOMS = (
     "cli",
     "serving",
@@ -43,7 +44,7 @@ ROOMS = (
     "common",
 )
 
-# What a stage imports and does not depend on: a change there must run nothing again.
+# Modules that a stage imports and does not depend on: a change there must not run it again.
 DECIDES_NOTHING = {
     "flowers.common": "console, errors, locks, paths and the limits of the cache: never what is computed",
     "flowers.config.params": "checks values and has no defaults; DVC tracks the values themselves",
@@ -81,7 +82,7 @@ def sources(stage: str) -> set[str]:
 
 
 class Modules:
-    """What each module of the package imports, found in its text: imports inside functions count, too."""
+    """The imports of each module of the package, found in its text."""
 
     def __init__(self, source: Path) -> None:
         self.files: dict[str, Path] = {}
@@ -100,20 +101,24 @@ class Modules:
         body = self.tree(module).body
         return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
 
-    def imports(self, module: str) -> set[str]:
+    def named(self, module: str) -> set[str]:
+        """The modules that the import statements of a module name; those in functions and for types count, too."""
         found = set()
         for node in ast.walk(self.tree(module)):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 0 and node.module, f"{module}: a relative import"
-                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        # Importing a.b.c runs a and a.b as well.
-        names = {name for full in found for name in _with_parents(full)}
-        return names & self.files.keys()
+                full = [f"{node.module}.{alias.name}" for alias in node.names]
+                found |= {name if name in self.files else node.module for name in full}
+        return found & self.files.keys()
+
+    def imports(self, module: str) -> set[str]:
+        """The modules that run when a module is imported: importing a.b.c runs a and a.b as well."""
+        return {name for full in self.named(module) for name in _with_parents(full)} & self.files.keys()
 
     def templates(self, module: str) -> list[Path]:
-        """The pages that a module fills in: files in the folder templates beside it that its text names."""
+        """The templates of a module: files in the folder templates beside it that its text names."""
         nodes = (node for node in ast.walk(self.tree(module)) if isinstance(node, ast.Constant))
         names = {node.value for node in nodes if isinstance(node.value, str) and node.value.endswith(".html")}
         folder = self.files[module].parent / "templates"
@@ -162,38 +167,36 @@ def missing(modules: Modules, stage: str, dependencies: set[str]) -> list[str]:
     return sorted(file for file in files if not covered(file, dependencies))
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_every_module_it_imports(modules, stage):
-    assert missing(modules, stage, sources(stage)) == []
-
-
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "track"])
-def test_a_dependency_left_out_would_be_noticed(modules, stage):
-    """The test above, tested: take each dependency away in turn."""
-    for dependency in sources(stage):
-        assert missing(modules, stage, sources(stage) - {dependency})
-
-
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "track"])
-def test_a_stage_depends_on_no_module_it_does_not_import(modules, stage):
+def idle(modules: Modules, stage: str) -> list[str]:
+    """The source dependencies of a stage that it does not import."""
     files = modules.sources(f"flowers.stages.{stage}", exempt(stage))
-    idle = [path for path in sources(stage) if not any(Path(file).is_relative_to(path) for file in files)]
-    assert idle == []
+    return [path for path in sources(stage) if not any(Path(file).is_relative_to(path) for file in files)]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_no_stage_depends_on_what_decides_nothing(modules, stage):
-    idle = {modules.files[module].relative_to(CHECKOUT).as_posix() for module in exempt(stage)}
-    idle |= {
-        f"src/flowers/{name}.py" for name in ("cli/app", "__main__", "runs/mlproject", "tracking/store", "config/edit")
-    }
-    assert [file for file in idle if covered(file, sources(stage))] == []
+def test_a_stage_depends_on_every_module_it_imports(modules):
+    assert {stage: missing(modules, stage, sources(stage)) for stage in STAGES} == {stage: [] for stage in STAGES}
 
 
-def test_no_stage_depends_on_a_recipe():
-    """Its values are in params.yaml, key by key; what was measured of it decides nothing."""
-    files = [path for stage in STAGES for path in pipeline()["stages"][stage]["deps"]]
-    assert [path for path in files if Path(path).is_relative_to(paths.RECIPES)] == []
+def test_a_stage_depends_on_no_module_it_does_not_import(modules):
+    own = STAGES[:-1]  # track also depends on the code that is part of the run key
+    assert {stage: idle(modules, stage) for stage in own} == {stage: [] for stage in own}
+
+
+def test_a_missing_dependency_is_found(modules):
+    """The first test, tested: remove each dependency in turn."""
+    for stage in STAGES[:-1]:
+        for dependency in sources(stage):
+            assert missing(modules, stage, sources(stage) - {dependency}), (stage, dependency)
+
+
+def test_no_stage_depends_on_code_that_decides_nothing_or_on_a_recipe(modules):
+    assert {name for stage in STAGES for name in exempt(stage)} <= modules.files.keys()
+    others = {f"src/flowers/{name}.py" for name in ("cli/app", "__main__", "runs/mlproject", "tracking/store")}
+    for stage in STAGES:
+        idle = {modules.files[module].relative_to(CHECKOUT).as_posix() for module in exempt(stage)} | others
+        assert [file for file in idle if covered(file, sources(stage))] == []
+        dependencies = pipeline()["stages"][stage]["deps"]
+        assert [path for path in dependencies if Path(path).is_relative_to(paths.RECIPES)] == []
 
 
 def test_every_template_belongs_to_a_module(modules):
@@ -202,17 +205,13 @@ def test_every_template_belongs_to_a_module(modules):
     assert named and named == set(SOURCE.rglob("templates/*"))
 
 
-def test_what_decides_nothing_is_still_there(modules):
-    assert {name for stage in STAGES for name in exempt(stage)} <= modules.files.keys()
-
-
 def test_track_depends_on_all_that_decides_train_and_evaluate():
-    """The key of a run is made of it: code that changed is another run, even where the result is the same."""
+    """This code is part of the run key: changed code is another run, even with an equal result."""
     assert sources("track") == {*sources("train"), *sources("evaluate"), "src/flowers/tracking/run_key.py"}
 
 
 def test_no_module_is_imported_by_a_name_made_at_run_time(modules):
-    """It could not be found in the text."""
+    """Such an import could not be found in the text."""
     for module, file in modules.files.items():
         nodes = list(ast.walk(modules.tree(module)))
         names = {node.id for node in nodes if isinstance(node, ast.Name)}
@@ -224,45 +223,42 @@ def room(module: str) -> str:
     return module.split(".")[1]
 
 
-def test_no_import_runs_upwards(modules):
-    """Imports inside functions count, too."""
+def test_no_import_runs_upwards_and_every_module_is_in_a_room(modules):
+    inside = [module for module in modules.files if module.count(".")]
+    assert {room(module) for module in inside} == {*ROOMS, "__main__"}
     upward = [
         f"{module} imports {imported}"
-        for module in modules.files
-        if module.count(".") and room(module) in ROOMS
+        for module in inside
+        if room(module) in ROOMS
         for imported in sorted(modules.imports(module))
         if imported.count(".") and ROOMS.index(room(imported)) < ROOMS.index(room(module))
     ]
     assert upward == []
 
 
-def test_every_module_is_in_a_room(modules):
-    assert {room(module) for module in modules.files if module.count(".")} == {*ROOMS, "__main__"}
+def test_no_imports_form_a_cycle(modules):
+    graph = {module: modules.named(module) - {module} for module in modules.files}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_dependency_is_there_or_made_by_an_earlier_stage(stage):
-    earlier = [out for before in STAGES[: STAGES.index(stage)] for out in outputs(before)]
-    for dependency in pipeline()["stages"][stage]["deps"]:
-        path = dependency.replace("${dataset.path}", parameters()["dataset"]["path"])
-        made = any(Path(path).is_relative_to(out) or Path(out).is_relative_to(path) for out in earlier)
-        assert made or (CHECKOUT / path).exists(), dependency
+def test_every_dependency_exists_or_is_made_by_an_earlier_stage():
+    made: list[str] = []
+    for stage in STAGES:
+        for dependency in pipeline()["stages"][stage]["deps"]:
+            path = dependency.replace("${dataset.path}", parameters()["dataset"]["path"])
+            earlier = any(Path(path).is_relative_to(out) or Path(out).is_relative_to(path) for out in made)
+            assert earlier or (CHECKOUT / path).exists(), dependency
+        made += outputs(stage)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_of_the_pipeline_is_a_module_and_a_command_of_the_same_name(stage):
-    command = typer.main.get_command(cli.app).commands[stage]  # type: ignore[attr-defined]
-    assert command.rich_help_panel == STAGES_HEADING
-    assert pipeline()["stages"][stage]["cmd"] == f"PYTHONPATH=src python -m flowers {stage}"
-    assert callable(importlib.import_module(f"flowers.stages.{stage}").run)
-
-
-def test_there_is_no_other_stage():
+def test_every_stage_is_a_module_and_a_command_of_the_same_name():
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     assert [name for name, command in commands.items() if command.rich_help_panel == STAGES_HEADING] == [*STAGES]
+    assert {file.stem for file in (SOURCE / "flowers/stages").glob("*.py")} == {"__init__", *STAGES}
     assert [*pipeline()["stages"]] == [*STAGES]
-    modules = {file.stem for file in (SOURCE / "flowers/stages").glob("*.py")}
-    assert modules == {"__init__", *STAGES}
+    for stage in STAGES:
+        assert pipeline()["stages"][stage]["cmd"] == f"PYTHONPATH=src python -m flowers {stage}"
+        assert callable(importlib.import_module(f"flowers.stages.{stage}").run)
 
 
 def keys(stage: str) -> tuple[list[str], list[str]]:
@@ -278,40 +274,39 @@ def keys(stage: str) -> tuple[list[str], list[str]]:
     return here, there
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_parameter_a_stage_depends_on_exists(stage):
-    here, there = keys(stage)
-    for document, names in ((parameters(), here), (project(), there)):
-        for name in filter(None, names):
-            value = document
-            for part in name.split("."):
-                value = value[part]
+def test_every_parameter_that_a_stage_depends_on_exists():
+    for stage in STAGES:
+        here, there = keys(stage)
+        for document, names in ((parameters(), here), (project(), there)):
+            for name in filter(None, names):
+                value = document
+                for part in name.split("."):
+                    value = value[part]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_the_parameters_it_is_handed(stage):
+def test_a_stage_depends_on_the_parameters_of_its_arguments():
     sections = {field.annotation: [name] for name, field in params.Params.model_fields.items()}
     sections[params.Params] = [name for name in params.Params.model_fields if name not in params.DECIDE_NO_RESULT]
-    run = importlib.import_module(f"flowers.stages.{stage}").run
-    handed = typing.get_type_hints(run)
-    given = [handed[name] for name in inspect.signature(run).parameters]
-    needed = [name for kind in given for name in sections.get(kind, [])]
-    if stage == "download":
-        assert "weights" in handed  # a plain value, not a section
-        needed.append("model.weights")
-    assert sorted(keys(stage)[0]) == sorted(needed)
+    for stage in STAGES:
+        run = importlib.import_module(f"flowers.stages.{stage}").run
+        arguments = typing.get_type_hints(run)
+        given = [arguments[name] for name in inspect.signature(run).parameters]
+        needed = [name for kind in given for name in sections.get(kind, [])]
+        if stage == "download":
+            assert "weights" in arguments  # a plain value, not a section
+            needed.append("model.weights")
+        assert sorted(keys(stage)[0]) == sorted(needed), stage
 
 
-@pytest.mark.parametrize("stage", ["train", "evaluate", "track"])
-def test_what_computes_depends_on_the_versions_of_the_numeric_packages(stage):
-    assert keys(stage)[1] == ["tool.flowers.numerics"]
+def test_stages_that_compute_depend_on_the_versions_of_the_numeric_packages():
+    assert [keys(stage)[1] for stage in ("train", "evaluate", "track")] == [["tool.flowers.numerics"]] * 3
 
 
-def test_every_output_has_its_place_in_paths():
+def test_every_output_is_in_the_module_paths():
     files = {value for name, value in vars(paths).items() if isinstance(value, Path) and name.isupper()}
-    files -= {paths.PARAMS, paths.BUILD, paths.EVALUATION, paths.TRACKING}  # no output, or the folder of several
+    files -= {paths.PARAMS, paths.BUILD, paths.EVALUATION, paths.TRACKING}  # no output, or a folder of several outputs
     files -= {paths.RECIPES}  # written by hand
-    files -= {paths.CHECKPOINT, paths.STUDIES}  # gone when the stage ends; of no stage
+    files -= {paths.CHECKPOINT, paths.STUDIES}  # removed at the end of the stage; of no stage
     files -= {paths.CHECK_PAGE, paths.DOUBTFUL}  # of no stage: `flowers check` writes them
     made = [Path(out) for stage in STAGES for out in outputs(stage)]
     assert {file for file in files if not any(file.is_relative_to(out) for out in made)} == set()
@@ -326,7 +321,7 @@ def test_no_output_is_ever_pushed():
             assert options == ({"cache": False, "persist": True} if stage == "track" else {"push": False}), path
 
 
-def test_the_only_remote_serves_the_data_alone():
+def test_the_only_remote_is_for_the_data():
     config = (CHECKOUT / ".dvc/config").read_text(encoding="utf-8")
     assert re.findall(r"remote +\"(\w+)\"", config) == ["sample"]
     assert not re.search(r"^\s*remote\s*=", config, re.MULTILINE)  # no default
@@ -351,21 +346,16 @@ def pins(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("lock", [LOCK, GPU_LOCK])
-def test_every_locked_requirement_is_pinned_and_hashed(lock):
+def test_every_locked_requirement_is_pinned_and_hashed_without_an_address(lock):
     assert len(locked(lock)) > 50
     for name, entries in locked(lock).items():
         for entry in entries:
             assert re.match(rf"{re.escape(name)}==[\w.+!]+( ;.*?)? +--hash=sha256:[0-9a-f]{{64}}", entry), entry[:80]
-
-
-@pytest.mark.parametrize("lock", [LOCK, GPU_LOCK])
-def test_the_lock_holds_no_address(lock):
     text = (CHECKOUT / lock).read_text(encoding="utf-8")
-    assert "://" not in text
-    assert "index-url" not in text and "find-links" not in text
+    assert [word for word in ("://", "index-url", "find-links") if word in text] == []
 
 
-def test_the_lock_for_a_gpu_is_the_other_one_with_cuda_and_without_the_cpu_build():
+def test_the_gpu_lock_is_the_cpu_lock_with_cuda_and_without_the_cpu_build():
     usual, gpu = ({name: set(entries) for name, entries in locked(lock).items()} for lock in (LOCK, GPU_LOCK))
     (cpu_build,) = gpu.pop("tensorflow-cpu")
     assert "; sys_platform == 'never'" in cpu_build
@@ -377,7 +367,7 @@ def test_the_lock_for_a_gpu_is_the_other_one_with_cuda_and_without_the_cpu_build
         assert {entry.split()[0] for entry in gpu[name]} == {entry.split()[0] for entry in usual[name]}, name
 
 
-def test_the_lock_holds_what_the_project_asks_for():
+def test_the_lock_meets_the_requirements_of_the_project():
     described = project()["project"]
     extras = described["optional-dependencies"]
     asked = [text for name in ("dev", "dashboard", "postgresql") for text in extras[name]]
@@ -390,29 +380,19 @@ def test_the_lock_holds_what_the_project_asks_for():
         assert all(wanted.specifier.contains(version, prereleases=True) for version in found), text
 
 
-def test_the_numeric_versions_are_those_of_the_lock():
+def test_the_numeric_versions_are_locked_and_installed():
     table = project()["tool"]["flowers"]["numerics"]
     assert {"tensorflow", "keras", "numpy"} <= table.keys()
+    assert pins("tensorflow-cpu") == {table["tensorflow"]}
     for name, version in table.items():
         assert pins(name) == {version}, name
-    assert pins("tensorflow-cpu") == {table["tensorflow"]}
+        found = [each.version for each in importlib.metadata.distributions(name=name)]
+        found += [each.version for each in importlib.metadata.distributions(name=f"{name}-cpu")]
+        assert {*found} == {version}, f"{name}: install requirements.lock"
 
 
-def test_the_numeric_versions_are_those_installed():
-    for name, version in project()["tool"]["flowers"]["numerics"].items():
-        for distribution in (name, f"{name}-cpu"):
-            try:
-                installed = importlib.metadata.version(distribution)
-            except importlib.metadata.PackageNotFoundError:
-                continue
-            assert installed == version, f"{distribution}: install requirements.lock"
-            break
-        else:
-            pytest.fail(f"{name} is not installed")
-
-
-def test_the_committed_lock_names_the_files_as_they_are():
-    """Otherwise the first `dvc repro` of a fresh clone would change it: run `dvc repro` before you commit."""
+def test_the_committed_dvc_lock_is_up_to_date():
+    """Else the first `dvc repro` of a fresh clone would change it: run `dvc repro` before a commit."""
     stages = YAML(typ="safe").load((CHECKOUT / "dvc.lock").read_text())["stages"]
     dependencies = {each["path"]: each["md5"] for stage in stages.values() for each in stage["deps"]}
     own = {path: md5 for path, md5 in dependencies.items() if not path.startswith("build/")}
