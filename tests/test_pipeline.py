@@ -1,4 +1,4 @@
-"""The pipeline from outside: real `dvc` and `git` commands in repositories of the tests' own, and what they leave."""
+"""The pipeline from outside: real `dvc` and `git` commands in temporary repositories, and their results."""
 
 import contextlib
 import csv
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 
 @pytest.fixture(scope="session")
 def origin(tmp_path_factory) -> Repository:
-    """A committed repository that never ran, to clone from."""
+    """A committed repository in which nothing has run, to clone from."""
     folder = tmp_path_factory.mktemp("pipeline")
     yield pipeline_world.create(folder / "origin", folder / "cache")
     shutil.rmtree(folder)  # pytest would keep it
@@ -32,26 +32,26 @@ def origin(tmp_path_factory) -> Repository:
 
 @dataclass
 class Once:
-    """What was seen while the pipeline ran for the first time, with a tracking server that is away."""
+    """The first run of the pipeline, with an unreachable tracking server: its output, file times and lock."""
 
     server: str
-    said: str
+    output: str
     times: dict[str, int]
     lock: str
 
 
 @pytest.fixture(scope="session")
 def once_and_first(origin, tmp_path_factory) -> tuple[Once, Repository]:
-    """A clone in which the pipeline ran once without a server, and then once more with a store of its own."""
+    """A clone in which the pipeline ran once without the server, and again with a local store."""
     folder = tmp_path_factory.mktemp("first")
     clone = origin.clone(folder / "clone", folder / "cache")
     clone.dvc("pull", "data.dvc")
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = f"http://127.0.0.1:{server.getsockname()[1]}"
-    said = clone.dvc("repro", MLFLOW_TRACKING_URI=closed)
-    once = Once(closed, said, times(clone), clone.read("dvc.lock"))
+    output = clone.dvc("repro", MLFLOW_TRACKING_URI=closed)
+    once = Once(closed, output, times(clone), clone.read("dvc.lock"))
     shutil.rmtree(clone.folder / "tracking")
-    clone.said = clone.dvc("repro")
+    clone.output = clone.dvc("repro")
     yield once, clone
     shutil.rmtree(folder)  # pytest would keep it
 
@@ -63,19 +63,19 @@ def once(once_and_first) -> Once:
 
 @pytest.fixture
 def first(once_and_first) -> Repository:
-    """The clone, to look at: what changes it takes a copy."""
+    """The clone, for tests that do not change it."""
     return once_and_first[1]
 
 
 @pytest.fixture
 def copy(first, tmp_path) -> Repository:
-    """A copy of it for a test to change."""
+    """A copy of the clone for a test to change."""
     yield first.copy(tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy")
 
 
 def times(repository: Repository) -> dict[str, int]:
-    """When each output was last written."""
+    """The modification time of each output."""
     return {path: (repository.folder / path).stat().st_mtime_ns for path in repository.outputs()}
 
 
@@ -83,7 +83,7 @@ def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def test_a_fresh_clone_without_the_data_says_what_to_type(origin, tmp_path):
+def test_a_fresh_clone_without_the_data_is_an_error_with_the_remedy(origin, tmp_path):
     clone = origin.clone(tmp_path / "clone", tmp_path / "cache")
     done = clone.run("dvc", "repro", check=False)
     assert done.returncode != 0
@@ -92,31 +92,31 @@ def test_a_fresh_clone_without_the_data_says_what_to_type(origin, tmp_path):
     assert clone.outputs() == {}
 
 
-def test_every_stage_runs_once_and_no_library_says_a_word(once):
-    assert ran(once.said) == STAGES
-    assert "WARNING" not in once.said
+def test_every_stage_runs_once_without_warnings_of_libraries(once):
+    assert ran(once.output) == STAGES
+    assert "WARNING" not in once.output
 
 
-def test_a_server_that_is_away_costs_no_result_and_it_says_what_to_run_later(once):
-    assert f"MLFLOW_TRACKING_URI: {once.server} cannot be reached" in once.said
-    assert once.said.count("flowers track --force") == 2  # while it trains, and at the end
-    assert "Traceback" not in once.said
+def test_an_unreachable_server_is_a_warning_with_the_remedy_and_all_results_are_made(once):
+    assert f"MLFLOW_TRACKING_URI: {once.server} cannot be reached" in once.output
+    assert once.output.count("flowers track --force") == 2  # in train and in track
+    assert "Traceback" not in once.output
     assert {f"build/evaluation/{name}" for name in EVALUATION} <= once.times.keys()
 
 
-def test_with_force_a_server_that_is_away_is_an_error(first, once):
+def test_with_force_an_unreachable_server_is_an_error(first, once):
     done = first.flowers("track", "--force", check=False, MLFLOW_TRACKING_URI=once.server)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: MLFLOW_TRACKING_URI: {once.server} cannot be reached")
 
 
-def test_a_store_that_was_deleted_is_filled_again_without_training(first, once):
-    assert ran(first.said) == ["track"]
+def test_a_deleted_store_is_rebuilt_without_training(first, once):
+    assert ran(first.output) == ["track"]
     assert times(first) == once.times
     assert first.read("dvc.lock") == once.lock
 
 
-def test_the_outputs_are_those_that_the_pipeline_promises(first):
+def test_the_outputs_are_complete(first):
     made = set(first.outputs())
     images = {f"build/images/{name}/{number}.png" for name in CLASSES for number in range(PER_CLASS)}
     lists = {f"build/{name}" for name in ("images.csv", "skipped.csv", "split.csv", "split.json", "history.csv")}
@@ -124,19 +124,19 @@ def test_the_outputs_are_those_that_the_pipeline_promises(first):
     assert made == images | lists | model | {f"build/evaluation/{name}" for name in EVALUATION}
 
 
-def test_the_outputs_fit_together(first):
-    listed, dealt = rows(first.read("build/images.csv")), rows(first.read("build/split.csv"))
-    photos = {f"{name}/{number}.png" for name in CLASSES for number in range(PER_CLASS)}
-    assert {row["path"] for row in listed} == {row["path"] for row in dealt} == photos
+def test_the_outputs_are_consistent(first):
+    listed, split = rows(first.read("build/images.csv")), rows(first.read("build/split.csv"))
+    images = {f"{name}/{number}.png" for name in CLASSES for number in range(PER_CLASS)}
+    assert {row["path"] for row in listed} == {row["path"] for row in split} == images
     predicted = rows(first.read("build/evaluation/predictions.csv"))
-    assert {row["path"] for row in predicted} == {row["path"] for row in dealt if row["subset"] == "test"} != set()
+    assert {row["path"] for row in predicted} == {row["path"] for row in split if row["subset"] == "test"} != set()
     right = sum(row["label"] == row["predicted"] for row in predicted) / len(predicted)
     assert first.json("build/evaluation/metrics.json")["accuracy"] == pytest.approx(right)
     assert first.json("build/model/model.json")["classes"] == [*CLASSES]
     assert len(rows(first.read("build/history.csv"))) == pipeline_world.QUICK["train.epochs"]
 
 
-def test_no_output_holds_a_place_or_a_run(first):
+def test_no_output_holds_an_absolute_path_or_a_run_id(first):
     run = first.runs()[0].info.run_id
     words = [str(first.folder), run]
     for path, content in first.outputs().items():
@@ -146,15 +146,15 @@ def test_no_output_holds_a_place_or_a_run(first):
     assert [word for word in words if word in text] == []
 
 
-def test_said_again_it_runs_nothing(first):
+def test_a_second_repro_runs_nothing(first):
     before = times(first)
-    said = first.dvc("repro")
-    assert ran(said) == []
-    assert [f"Stage '{stage}' didn't change, skipping" in said for stage in STAGES] == [True] * len(STAGES)
+    output = first.dvc("repro")
+    assert ran(output) == []
+    assert [f"Stage '{stage}' didn't change, skipping" in output for stage in STAGES] == [True] * len(STAGES)
     assert times(first) == before
 
 
-def test_afterwards_everything_is_clean_but_the_new_lock(first):
+def test_afterwards_only_the_lock_is_new(first):
     assert first.status() == {}
     assert first.git("status", "--porcelain") == "?? dvc.lock\n"
 
@@ -174,9 +174,9 @@ def test_the_store_holds_the_run_with_parameters_curves_and_scores(first):
 
 def test_a_stage_runs_the_code_of_its_own_checkout(copy):
     copy.replace("src/flowers/stages/split.py", "console.say(", 'console.say("of this checkout: " + ')
-    said = copy.dvc("repro", "split")
-    assert ran(said) == ["split"]
-    assert "of this checkout: " in said
+    output = copy.dvc("repro", "split")
+    assert ran(output) == ["split"]
+    assert "of this checkout: " in output
 
 
 def test_only_what_matters_runs_a_stage_again(copy):
@@ -211,8 +211,8 @@ def test_plots_show_the_figures_in_a_page(first, tmp_path):
     assert len(shown) == 4
     for name in ("curves", "confusion", "per_class", "reliability"):
         (path,) = [path for path in shown if name in path.removesuffix(".png").split("_evaluation_")[-1]]
-        picture = (tmp_path / "plots" / path).read_bytes()
-        assert picture == first.outputs()[f"build/evaluation/{name}.png"]
+        figure = (tmp_path / "plots" / path).read_bytes()
+        assert figure == first.outputs()[f"build/evaluation/{name}.png"]
     for title in ("Accuracy", "Loss", "Confusion matrix"):
         assert title in page
 
@@ -235,7 +235,7 @@ def test_from_scratch_the_outputs_are_the_same_bytes(first, origin, tmp_path):
 
 
 def epochs_saved(repository: Repository) -> int:
-    """How many epochs the checkpoint of a running training holds."""
+    """The number of epochs in the checkpoint of a running training."""
     try:
         with (repository.folder / "build/checkpoint").open("rb") as file:
             return len(json.loads(file.readline())["rows"])
@@ -244,7 +244,7 @@ def epochs_saved(repository: Repository) -> int:
 
 
 def kill(repository: Repository, moment) -> None:
-    """Start `dvc repro` and kill it with all that it started, as soon as `moment()` is true."""
+    """Start `dvc repro`, and kill it with all its processes as soon as `moment()` is true."""
     repro = repository.start(sys.executable, "-m", "dvc", "repro")
     while repro.poll() is None:
         if moment():
@@ -259,8 +259,8 @@ def kill(repository: Repository, moment) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_with_the_next_repro(copy, tmp_path):
-    """Killed with DVC and all: before the first epoch, in the head's, between two, and after all of them."""
+def test_a_killed_training_is_resumed_by_the_next_repro(copy, tmp_path):
+    """DVC and the stage are killed before the first epoch, in each phase, and after the last epoch."""
     copy.set(model__unfreeze_blocks=1, train__fine_tune_epochs=4)
     other = copy.copy(tmp_path / "uninterrupted")
     other.dvc("repro")
@@ -270,15 +270,15 @@ def test_a_killed_training_goes_on_with_the_next_repro(copy, tmp_path):
         def moment(epochs=epochs) -> bool:
             if history.exists():  # DVC removes the outputs of the run before when the stage begins
                 return False
-            time.sleep(0.3 if not epochs else 0)  # DVC itself is not to be killed while it writes its notes
+            time.sleep(0.3 if not epochs else 0)  # DVC must not be killed while it writes its own state
             return epochs_saved(copy) >= epochs
 
         kill(copy, moment)
         assert not (copy.folder / "build/model").exists()
         assert epochs <= epochs_saved(copy) < 8
     kill(copy, lambda: epochs_saved(copy) == 8 and (copy.folder / "build/model/trained.npz").exists())
-    said = copy.dvc("repro")
-    assert "after epoch 7" in said
+    output = copy.dvc("repro")
+    assert "after epoch 7" in output
     assert copy.outputs() == other.outputs()
     assert copy.read("dvc.lock") == other.read("dvc.lock")
     (run,) = copy.runs()
@@ -288,21 +288,21 @@ def test_a_killed_training_goes_on_with_the_next_repro(copy, tmp_path):
 
 @pytest.mark.slow
 def test_a_folder_outside_the_repository_is_a_real_dependency(copy, tmp_path):
-    photos = tmp_path / "my photos"
-    pipeline_world.draw(photos)
-    copy.set(dataset__path=str(photos))
-    assert ran(copy.dvc("repro", "split")) == ["download"]  # the same photos, so the split stays
+    images = tmp_path / "my images"
+    pipeline_world.draw(images)
+    copy.set(dataset__path=str(images))
+    assert ran(copy.dvc("repro", "split")) == ["download"]  # the same images, so the split stays
     assert "download" not in copy.status()
 
-    shutil.copy(photos / "tulip/0.png", photos / "rose/0.png")
-    assert copy.status()["download"] == [{"changed deps": {str(photos): "modified"}}]
-    said = copy.dvc("repro", "split")
-    assert ran(said) == ["download", "split"]
-    assert "several labels: rose/0.png (rose) = tulip/0.png (tulip)" in said
+    shutil.copy(images / "tulip/0.png", images / "rose/0.png")
+    assert copy.status()["download"] == [{"changed deps": {str(images): "modified"}}]
+    output = copy.dvc("repro", "split")
+    assert ran(output) == ["download", "split"]
+    assert "several labels: rose/0.png (rose) = tulip/0.png (tulip)" in output
 
 
 @pytest.mark.slow
-def test_photos_that_were_not_added_enter_no_result(copy):
+def test_images_that_were_not_added_are_an_error(copy):
     shutil.copy(copy.folder / "data/rose/0.png", copy.folder / "data/rose/more.png")
     done = copy.run("dvc", "repro", "--force", "download", check=False)
     assert done.returncode != 0
@@ -312,7 +312,7 @@ def test_photos_that_were_not_added_enter_no_result(copy):
     assert "rose/more.png" in copy.read("build/images.csv")
 
 
-def test_a_mistake_loses_nothing_that_was_made(copy):
+def test_an_invalid_parameter_leaves_the_outputs(copy):
     before = copy.outputs()
     copy.set(train__learning_rate=-1)
     done = copy.run("dvc", "repro", check=False)
@@ -324,7 +324,7 @@ def test_a_mistake_loses_nothing_that_was_made(copy):
     assert copy.outputs() == before
 
 
-def test_a_push_to_ones_own_remote_sends_no_output(copy, tmp_path):
+def test_a_push_to_a_user_remote_sends_no_output(copy, tmp_path):
     before = sorted((copy.folder / ".dvc/sample").rglob("*"))
     copy.dvc("remote", "add", "--default", "mine", str(tmp_path / "mine"))
     copy.dvc("push")
@@ -344,7 +344,7 @@ def test_make_help_has_a_line_for_every_target(tmp_path):
 
 
 def experiments(repository: Repository) -> dict[str, list]:
-    """The runs in the local store by the names of the DVC experiments that led to them."""
+    """The runs in the local store by the names of their DVC experiments."""
     found: dict[str, list] = {}
     for run in repository.runs():
         for name in json.loads(run.data.tags.get("flowers.dvc_experiments", "[]")):
@@ -361,8 +361,8 @@ def committed(copy) -> Repository:
 
 @pytest.mark.slow
 def test_an_experiment_is_run_shown_and_applied(committed):
-    said = committed.dvc("exp", "run", "--name", "warmer", "--set-param", "head.dropout=0.3")
-    assert ran(said) == ["train", "evaluate", "track"]
+    output = committed.dvc("exp", "run", "--name", "warmer", "--set-param", "head.dropout=0.3")
+    assert ran(output) == ["train", "evaluate", "track"]
     (run,) = experiments(committed)["warmer"]
     assert run.data.params["head.dropout"] == "0.3"
     table = rows(committed.run("dvc", "exp", "show", "--csv").stdout)
@@ -373,8 +373,8 @@ def test_an_experiment_is_run_shown_and_applied(committed):
     # The same inputs from another commit are the same run, found without training.
     committed.git("reset", "--quiet", "--hard")
     committed.git("commit", "--quiet", "--allow-empty", "--message", "another")
-    said = committed.dvc("exp", "run", "--name", "again", "--set-param", "head.dropout=0.3")
-    assert ran(said) == ["track"]
+    output = committed.dvc("exp", "run", "--name", "again", "--set-param", "head.dropout=0.3")
+    assert ran(output) == ["track"]
     found = experiments(committed)
     assert [run.info.run_id for run in found["again"]] == [run.info.run_id]
     assert len(json.loads(found["again"][0].data.tags["flowers.commits"])) == 2
@@ -386,23 +386,23 @@ def test_an_experiment_is_run_shown_and_applied(committed):
 
 
 @pytest.mark.slow
-def test_results_are_compared_and_the_model_that_is_served_is_asked_before_it_is_promoted(committed):
+def test_results_are_compared_and_the_predictions_of_a_model_are_checked_before_it_is_promoted(committed):
     committed.dvc("exp", "run", "--name", "warmer", "--set-param", "head.dropout=0.3")
-    said = committed.flowers("compare", "HEAD", "warmer").stdout
-    assert "Scores on 6 photos" in said and "head.dropout" in said and "code and packages" in said
+    output = committed.flowers("compare", "HEAD", "warmer").stdout
+    assert "Scores on 6 images" in output and "head.dropout" in output and "code and packages" in output
     (run,) = committed.runs()
     done = committed.flowers("promote", run.info.run_id)
     assert "6 of 6 labels the same" in " ".join(done.stdout.split())
-    said = committed.flowers("compare", "warmer", "champion", "--markdown").stdout
-    assert "is right on the same photos" in said and "No parameter differs." in said
+    output = committed.flowers("compare", "warmer", "champion", "--markdown").stdout
+    assert "is right on the same images" in output and "No parameter differs." in output
 
 
 @pytest.mark.slow
-def test_queued_experiments_run_their_own_code_and_land_in_the_one_store(committed):
+def test_queued_experiments_run_their_own_code_and_share_one_store(committed):
     changed = (
         "src/flowers/stages/evaluate.py",
-        "scores = metrics.scores(",
-        "scores = {'own_code': 7.0} | metrics.scores(",
+        "scores = classification.scores(",
+        "scores = {'own_code': 7.0} | classification.scores(",
     )
     committed.replace(*changed)
     committed.dvc("exp", "run", "--queue", "--name", "changed")
@@ -428,9 +428,9 @@ def test_queued_experiments_run_their_own_code_and_land_in_the_one_store(committ
 
 @pytest.mark.slow
 def test_a_temporary_experiment_finds_the_data_and_the_store(committed):
-    """It runs in a copy of the repository, and this one from the download on."""
-    said = committed.dvc("exp", "run", "--temp", "--name", "temporary", "--set-param", "dataset.bad_images=refuse")
-    assert "download" in ran(said)
+    """It runs in a copy of the repository, in this test from the download on."""
+    output = committed.dvc("exp", "run", "--temp", "--name", "temporary", "--set-param", "dataset.bad_images=refuse")
+    assert "download" in ran(output)
     (run,) = experiments(committed)["temporary"]
     assert run.data.params["dataset.bad_images"] == "refuse"
     assert run.info.artifact_uri.startswith((committed.folder / "tracking").as_uri())
@@ -467,7 +467,7 @@ def test_mlflow_run_trains_into_its_run_and_track_completes_it(committed):
 
 
 @pytest.mark.slow
-def test_a_mistake_in_a_parameter_of_mlflow_run_is_a_failure_with_its_reason(committed):
+def test_an_invalid_parameter_of_mlflow_run_is_an_error_with_the_reason(committed):
     done = mlflow_train(committed, "head_dropout=3", check=False)
     assert done.returncode != 0
     assert "params.yaml: head.dropout: Input should be less than 1, not 3" in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Repositories in which the real pipeline runs: this project's files, a few small pictures, and little training."""
+"""Repositories in which the real pipeline runs: the files of this project, a few small images, and little training."""
 
 import json
 import os
@@ -66,7 +66,7 @@ class Repository:
         return self.run("git", *arguments).stdout
 
     def dvc(self, *arguments: str, **environment: str) -> str:
-        """What a DVC command says, on either output."""
+        """The output of a DVC command, standard output and error."""
         done = self.run(sys.executable, "-m", "dvc", *arguments, **environment)
         return done.stdout + done.stderr
 
@@ -80,14 +80,14 @@ class Repository:
         self.git("commit", "--quiet", "--message", "test")
 
     def clone(self, folder: Path, cache: Path) -> "Repository":
-        """What `git clone` gives somebody else."""
+        """A clone, with its own user cache."""
         self.git("clone", "--quiet", str(self.folder), str(folder))
         return Repository(folder, cache)
 
     def copy(self, folder: Path) -> "Repository":
-        """The same repository elsewhere, outputs and cache included; the large files are linked.
+        """The same repository elsewhere with outputs and cache; large files are linked.
 
-        The store is left behind: it says where its artifacts lie, and that is here.
+        Without the store, because that holds the absolute paths of its artifacts.
         """
 
         def copy(source: str, target: str) -> None:
@@ -129,7 +129,7 @@ class Repository:
         return json.loads(self.read(path))
 
     def status(self) -> dict:
-        """What `dvc status` says would run again, and why."""
+        """The stages that would run again, and why, from `dvc status`."""
         return json.loads(self.run(sys.executable, "-m", "dvc", "status", "--json").stdout)
 
     def runs(self) -> list:
@@ -145,13 +145,13 @@ class Repository:
         return MlflowClient(f"sqlite:///{database}")
 
 
-def ran(said: str) -> list[str]:
-    """The stages that DVC says it ran, not those that it took from its cache."""
-    return re.findall(r"Running stage '(\w+)'", said)
+def ran(output: str) -> list[str]:
+    """The stages that DVC ran, without those from its cache."""
+    return re.findall(r"Running stage '(\w+)'", output)
 
 
 def create(folder: Path, cache: Path) -> Repository:
-    """The working tree of this project as a repository of its own, committed, with small pictures in data/."""
+    """The working tree of this project as a repository of its own, committed, with small images in data/."""
     for part in PARTS:
         source, target = CHECKOUT / part, folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ def create(folder: Path, cache: Path) -> Repository:
 
 
 def draw(folder: Path) -> None:
-    """Noisy little pictures in which the colour tells the class."""
+    """Noisy little images whose colour depends on the class."""
     for label, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
         for number in range(PER_CLASS):
@@ -181,7 +181,7 @@ def draw(folder: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The tests' own, without what would tie a repository to another one, a server or a person's settings."""
+    """Environment variables without settings of DVC, git, MLflow or a person."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "MLFLOW_"))}
     ours.pop("PYTHONPATH", None)
     path = os.pathsep.join([str(Path(sys.executable).parent), ours.get("PATH", os.defpath)])

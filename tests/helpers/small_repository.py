@@ -1,4 +1,4 @@
-"""A repository in which DVC runs one stage of a moment, with this project's DVC configuration."""
+"""A repository with one quick stage and this project's DVC configuration."""
 
 import shutil
 from pathlib import Path
@@ -32,11 +32,6 @@ class SmallRepository(Repository):
     def set(self, value: int) -> None:
         (self.folder / "params.yaml").write_text(f"value: {value}\n")
 
-    def back(self) -> None:
-        """The last commit, outputs and all."""
-        self.git("checkout", "--quiet", ".")
-        self.dvc("checkout", "--quiet")
-
     def cached(self) -> dict[str, bytes]:
         """The files in DVC's cache by their hashes."""
         files = self.folder / ".dvc/cache/files/md5"
@@ -48,7 +43,7 @@ class SmallRepository(Repository):
 
 
 def create(folder: Path) -> SmallRepository:
-    """A committed one, whose value is 1 and whose stage has run."""
+    """A committed repository with the value 1, after its stage has run."""
     for name in (".dvc/config", ".dvc/.gitignore"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(CHECKOUT / name, folder / name)

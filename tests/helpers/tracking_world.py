@@ -51,7 +51,7 @@ class World:
         write("build/split.csv", "path,label,subset\n" + "".join(",".join(row) + "\n" for row in rows))
         write("build/split.json", "{}")
         for path, _, _ in rows:
-            write(f"build/images/{path}", f"not really a photo: {path}")
+            write(f"build/images/{path}", f"not really an image: {path}")
         write("build/weights/resnet50.npz", "weights")
         write("build/model/model.json", json.dumps({"classes": CLASSES, "precision": "float32"}))
         write("build/model/trained.npz", "trained")
@@ -145,7 +145,7 @@ def make_world(tmp_path, monkeypatch, fresh_database):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory, fresh_database):
-    """A world that was published, and its run, for tests that only look."""
+    """A world that was published, and its run, for tests that do not change them."""
     with pytest.MonkeyPatch.context() as patch:
         world = _world(tmp_path_factory.mktemp("published") / "world", patch, fresh_database)
         tracking.publish(world.params)
@@ -163,7 +163,7 @@ def _world(folder: Path, patch: pytest.MonkeyPatch, database: Path | None) -> Wo
 
 
 def _alone(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Step into a folder, out of reach of the settings and the git repository around the tests."""
+    """Step into a folder, without the settings and the git repository around the tests."""
     for name in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
         patch.delenv(name, raising=False)
     patch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent))
