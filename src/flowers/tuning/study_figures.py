@@ -213,7 +213,7 @@ def _place(distribution: Any, value: Any) -> float:
         return float(distribution.choices.index(value) / last) if last else 0.5
     scale = math.log if distribution.log else float
     low, high = scale(distribution.low), scale(distribution.high)
-    return (scale(value) - low) / (high - low) if low < high else 0.5
+    return float((scale(value) - low) / (high - low)) if low < high else 0.5
 
 
 def _ticks(distribution: Any) -> dict[float, str]:
