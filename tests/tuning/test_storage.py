@@ -370,7 +370,7 @@ def test_a_file_that_is_not_a_journal_raises_an_error_and_stays_as_it_is(tmp_pat
 def test_a_database_of_another_version_of_optuna_raises_an_error_with_what_to_do(tmp_path, version):
     address = f"sqlite:///{tmp_path}/studies.db"
     create(Storage(address))
-    execute(tmp_path / "studies.db", f"UPDATE alembic_version SET version_num = '{version}'")  # noqa: S608 - a version of this test
+    execute(tmp_path / "studies.db", f"UPDATE alembic_version SET version_num = '{version}'")
     said = trouble(address)
     assert said.startswith(f"{address} was made by another version of Optuna: ")
     assert "or name a fresh storage" in said

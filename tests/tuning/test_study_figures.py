@@ -40,7 +40,7 @@ def no_warning():
 
 def trial(number, score, state=TrialState.COMPLETE, space=ONE):
     """A trial with random values of the space, the same for the same number."""
-    rng = random.Random(number)  # noqa: S311 - a test
+    rng = random.Random(number)
     params = {}
     for name, each in space.items():
         if isinstance(each, CategoricalDistribution):

@@ -1,4 +1,4 @@
-"""The table that scoring writes: a row a photo, in Parquet files that are partitioned by label in Hive's way.
+"""The output of scoring: one row per image, in Parquet files that are partitioned by label as Hive does.
 
 Columns: path (relative to the input, with forward slashes), label, probability, unsure, best, error, and, if wanted,
 p(<class>) of each class; see `flowers.serving.results.table`. Of a photo that cannot be read all but path and error is
