@@ -26,9 +26,7 @@ def list_all() -> None:
 @recipe.command("show")
 def show_one(
     name: Name,
-    options: Annotated[
-        bool, typer.Option("--set", help="Print only the options for `dvc exp run`.")
-    ] = False,
+    options: Annotated[bool, typer.Option("--set", help="Print only the options for `dvc exp run`.")] = False,
 ) -> None:
     """Print one recipe: its measurements, the parameters that it changes, and what to type next."""
     from flowers.config.recipes import use
