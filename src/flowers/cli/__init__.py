@@ -1,4 +1,4 @@
-"""The command line: one command a stage and a task. It parses arguments, calls one function, and explains errors."""
+"""The command line: each command parses its arguments and calls one function; errors become one line."""
 
 import sys
 
@@ -14,7 +14,7 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line; a UserError, and a folder or disk that cannot be used, become a line and exit status 1."""
+    """Run the command line. A UserError or OSError becomes one line (with --debug a stack trace) and exit status 1."""
     try:
         app()
     except (UserError, OSError) as error:

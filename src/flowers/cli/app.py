@@ -1,19 +1,17 @@
-"""The program that all commands belong to, and their headings in `flowers --help`."""
+"""The Typer application of all commands, and the headings of `flowers --help`."""
 
 from typing import Annotated
 
 import typer
 
-STAGES, EXPERIMENTS, INFERENCE, MAINTENANCE = (
-    "Stages, as dvc.yaml runs them",
-    "Experiments",
-    "Inference",
-    "Maintenance",
-)
+STAGES = "Pipeline stages"
+EXPERIMENTS = "Experiments"
+INFERENCE = "Inference"
+MAINTENANCE = "Maintenance"
 
 app = typer.Typer(
     name="flowers",
-    help="Teach a Keras ResNet50 to recognise flowers. `dvc repro` runs the pipeline that params.yaml describes.",
+    help="Train a Keras ResNet50 to recognise flowers. `dvc repro` runs the pipeline with the values of params.yaml.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",

@@ -10,9 +10,11 @@ from flowers.cli.app import EXPERIMENTS, app
 
 @app.command(rich_help_panel=EXPERIMENTS)
 def check(
-    test: Annotated[bool, typer.Option("--test", help="Judge test photos, too; none is fitted on.")] = False,
+    test: Annotated[
+        bool, typer.Option("--test", help="Check the labels of test images, too; no model is fitted on them.")
+    ] = False,
 ) -> None:
-    """Look for near-duplicates and doubtful labels among the photos, and write a page with the pictures."""
+    """Find near-duplicates and doubtful labels in the data, and write a page that shows them."""
     from flowers.config import params
     from flowers.stages.check import run
 
@@ -112,7 +114,7 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
 ) -> None:
-    """Open the MLflow UI on the store that the pipeline publishes to."""
+    """Serve the MLflow UI of the store that the pipeline publishes to."""
     from flowers import tracking
 
     raise typer.Exit(tracking.serve_ui(host, port))

@@ -9,7 +9,7 @@ from flowers.cli.app import STAGES, app
 
 @app.command(rich_help_panel=STAGES)
 def download() -> None:
-    """Fetch, verify and list the photos, and the ImageNet weights."""
+    """Download, verify and list the images and the ImageNet weights."""
     from flowers.config import params
     from flowers.stages import download as stage
 
@@ -19,7 +19,7 @@ def download() -> None:
 
 @app.command(rich_help_panel=STAGES)
 def split() -> None:
-    """Deal the photos to train, val and test."""
+    """Split the images into train, val and test."""
     from flowers.config import params
     from flowers.stages import split as stage
 
@@ -28,7 +28,7 @@ def split() -> None:
 
 @app.command(rich_help_panel=STAGES)
 def train() -> None:
-    """Train head and unfrozen blocks, streaming each epoch to MLflow."""
+    """Train the head and the unfrozen blocks; each epoch is logged to MLflow."""
     from flowers import tracking
     from flowers.common import paths
     from flowers.config import params
@@ -44,7 +44,7 @@ def train() -> None:
 
 @app.command(rich_help_panel=STAGES)
 def evaluate() -> None:
-    """Score the test photos."""
+    """Score the model on the test images, and write tables, figures and a report."""
     from flowers.config import params
     from flowers.stages import evaluate as stage
 
@@ -53,7 +53,9 @@ def evaluate() -> None:
 
 @app.command(rich_help_panel=STAGES)
 def track(
-    force: Annotated[bool, typer.Option("--force", help="Publish again, to a server that was away, say.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish again, for example to a server that was unreachable.")
+    ] = False,
 ) -> None:
     """Publish the result to MLflow."""
     from flowers.config import params

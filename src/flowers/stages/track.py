@@ -1,4 +1,4 @@
-"""track: publish the result to MLflow and leave a marker that says which result was handed over."""
+"""The stage `track`: publish the result to MLflow and write a marker with the identity of the result."""
 
 import json
 
@@ -11,12 +11,11 @@ from flowers.config.params import Params
 def run(params: Params, force: bool = False) -> None:
     """Publish the result in the current directory, and write `tracking/published.json`.
 
-    The marker holds the run key and the hash of the result: no run, time or host, so that it is the same wherever the
-    stage runs. It is written even when the tracking server does not answer, with a warning: the pipeline is done and
-    nothing in it needs the server; `flowers track --force` then publishes. With `force` everything on the run is
-    looked at again, and a server that does not answer is an error.
+    The marker holds the run key and the hash of the result, and no run, time or host: it is the same on every machine.
+    An unreachable server is a warning and the marker is written, because no other stage needs the server; with `force`
+    it is an error. `force` also checks and restores everything on a complete run.
 
-    Raises UserError if a stage before has not run, or a local store or the marker cannot be written.
+    Raises UserError if a stage before track has not run, or a local store or the marker cannot be written.
     """
     marker = tracking.fingerprint(params)
     try:
@@ -26,8 +25,8 @@ def run(params: Params, force: bool = False) -> None:
             raise
         console.warn(f"{error}. Nothing is lost; to publish it later: flowers track --force")
     else:
-        verb = "is there already" if published.already_there else "published"
-        console.say(f"{verb}: '{published.run_name}' in experiment '{published.experiment}' of {published.store}")
+        state = "is already in MLflow" if published.already_there else "published"
+        console.say(f"Run '{published.run_name}' {state}: experiment '{published.experiment}' of {published.store}")
     try:
         paths.TRACKING_MARKER.parent.mkdir(parents=True, exist_ok=True)
         paths.TRACKING_MARKER.write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Tracking: the only room that speaks to MLflow. Every module here imports it late, because it costs seconds.
+"""Tracking: the only room that uses MLflow. Its modules import MLflow inside functions, because that takes seconds.
 
-`live_run` streams epochs while training runs; `publish` completes that run, or rebuilds it whole from the files;
-`StudyRuns` are those of a study and its trials; `serve_ui` shows the store. A run is found by what it is
-(flowers.run_key), never by an id on disk.
+`live_run` streams epochs while training runs; `publish` completes that run, or rebuilds it from the files; `StudyRuns`
+are the runs of a study and its trials; `serve_ui` shows the store. A run is found by the hash of its inputs (run_key),
+never by an id on disk, and named by `run_name`.
 """
 
 from flowers.tracking.live import Stream, live_run

@@ -1,9 +1,9 @@
-"""Streaming: each epoch appears in the store while training runs, and trouble there never reaches the training."""
+"""Streaming epochs to the store while training runs. Errors of the store never reach the training."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowers.common import console
 from flowers.config.params import Params
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 Row = dict[str, float | str]  # the columns of build/history.csv
 OnEpoch = Callable[[Row], None]
-Opened = tuple["MlflowClient", "Run"] | None  # None: there is nothing to add to the run
+Opened = tuple["MlflowClient", "Run"] | None  # None: the run is complete
 
-_EVERY_SECONDS = 1.0  # epochs of a head take a tenth of a second: a few of them are written together
+_EVERY_SECONDS = 1.0  # epochs of a head take a tenth of a second: several are written together
 
 
 @contextlib.contextmanager
 def live_run(params: Params) -> Iterator[OnEpoch]:
-    """Open or resume the run of these inputs, and yield what is to be called with each epoch's row of the history.
+    """Open or resume the run of these inputs, and yield a callback for each epoch's row of the history.
 
-    If the body raises, the run ends as FAILED (KILLED when it was interrupted) and the exception goes on. Whatever
-    goes wrong with the store itself is said in one warning, and training continues without it.
+    If the body raises, the run ends as FAILED (KILLED when it was interrupted) and the exception goes on. An error of
+    the store is one warning, and training continues without tracking.
     """
     stream = Stream(lambda: _open(params), "To publish it later: flowers track --force")
     try:
@@ -46,71 +46,65 @@ def _open(params: Params) -> Opened:
         run = runs.obtain(client, params, key, (unfinished or found or [None])[-1])
         runs.note_origin(client, run)
     if runs.RESULT in run.data.tags:
-        return None  # trained again although it is complete: there is nothing to add
+        return None
     client.set_tag(run.info.run_id, runs.PROCESSOR, provenance.processor())
     return client, run
 
 
 class Stream:
-    """The open end of a run. Where there is none (complete already, or after trouble), epochs are let go by."""
+    """An open run that epochs are written to. Without one (complete before, or after an error) epochs are dropped."""
 
     def __init__(self, open_run: Callable[[], Opened], later: str) -> None:
-        """`open_run` finds or makes the run; `later` tells the user what to run where that failed."""
+        """`open_run` finds or creates the run; `later` is what the user can do after an error."""
         self._waiting: list[Point] = []
         self._written = float("-inf")
-        self._run: Any = None
+        self._opened: Opened = None
         self._later = later
-        self._attempt(lambda: self._begin(open_run()))
+        with self._attempt():
+            opened = open_run()
+            if opened is not None and opened[1].info.status != "RUNNING":
+                opened[0].update_run(opened[1].info.run_id, status="RUNNING")
+            self._opened = opened
 
     def on_epoch(self, row: Row) -> None:
-        """Take one epoch; it is in the store at once, or within the second."""
-        if self._run is not None:
-            self._attempt(lambda: self._take(row))
+        """Take one epoch; it is in the store within a second."""
+        if self._opened is None:
+            return
+        with self._attempt():
+            self._waiting.append(point(row))
+            if time.monotonic() - self._written >= _EVERY_SECONDS:
+                self._write(*self._opened)
 
     def close(self, status: str, tags: Mapping[str, str] | None = None) -> None:
-        """Write what waits, add the tags, and end the run. FINISHED means trained: `publish` adds the rest."""
-        if self._run is not None:
-            self._attempt(self._write)
-        if self._run is not None:
-            self._attempt(lambda: self._end(status, tags or {}))
+        """Write the waiting epochs, add the tags, and end the run. FINISHED means trained: `publish` adds the rest."""
+        if self._opened is None:
+            return
+        with self._attempt():
+            client, run = self._opened
+            self._write(client, run)
+            for name, value in (tags or {}).items():
+                client.set_tag(run.info.run_id, name, value)
+            runs.end(client, run, status)
 
-    def _attempt(self, act: Callable[[], None]) -> None:
+    @contextlib.contextmanager
+    def _attempt(self) -> Iterator[None]:
         try:
             with store.patience(*store.SHORT):
-                act()
+                yield
         except Exception as error:
-            self._run = None
-            reason = store.without_password(" ".join(str(error).split()))[:200]
-            console.warn(f"not tracked while it trains: {reason}. {self._later}")
+            self._opened = None
+            console.warn(f"MLflow tracking is off for this training: {store.reason(error)}. {self._later}")
 
-    def _begin(self, opened: Opened) -> None:
-        if opened is None:
-            return
-        self._client, run = opened
-        if run.info.status != "RUNNING":
-            self._client.update_run(run.info.run_id, status="RUNNING")
-        self._run = run
-
-    def _end(self, status: str, tags: Mapping[str, str]) -> None:
-        for name, value in tags.items():
-            self._client.set_tag(self._run.info.run_id, name, value)
-        runs.end(self._client, self._run, status)
-
-    def _take(self, row: Row) -> None:
-        self._waiting.append(point(row))
-        if time.monotonic() - self._written >= _EVERY_SECONDS:
-            self._write()
-
-    def _write(self) -> None:
-        """Write the waiting epochs that are not there yet: MLflow keeps a point that comes twice as two."""
+    def _write(self, client: "MlflowClient", run: "Run") -> None:
+        """Write the waiting epochs that the store lacks: MLflow keeps a point that is logged twice as two points."""
         rows, self._waiting = [row for row in self._waiting if row[1]], []
         self._written = time.monotonic()
         if not rows:
             return
-        run_id = self._run.info.run_id
+        run_id = run.info.run_id
         with store.lock():  # another process may stream the same run, from an experiment with equal inputs
-            # An epoch is written in one transaction, so that one of its metrics stands for all.
+            # An epoch is written in one transaction, so one of its metrics is enough to look for.
             first = {next(iter(values)) for _, values in rows}
-            there = {(name, metric.step) for name in first for metric in self._client.get_metric_history(run_id, name)}
+            there = {(name, metric.step) for name in first for metric in client.get_metric_history(run_id, name)}
             missing = [row for row in rows if (next(iter(row[1])), row[0]) not in there]
-            runs.log_points(self._client, run_id, missing)
+            runs.log_points(client, run_id, missing)

@@ -1,4 +1,4 @@
-"""The models that runs logged, as folders to load them from."""
+"""The logged model of a run, as a folder to load it from."""
 
 import contextlib
 import tempfile
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def model(reference: str, params: Params) -> Iterator[tuple[Path, str] | None]:
-    """The folder of the model that a run logged (see `tracking.model.save`), for as long as it is needed, and its name.
+    """The folder of a run's logged model (see `tracking.model.save`) inside the context, and its name.
 
-    `reference` is as in `lookup.find_anywhere`; None where it names no run. Raises UserError where the run has no
-    model, and StoreUnreachable.
+    `reference` is as in `lookup.find_anywhere`; None if there is no such run. Raises UserError if the run has no model,
+    and StoreUnreachable.
     """
     if not store.exists():
         yield None
@@ -44,7 +44,7 @@ def _folder(client: "MlflowClient", run: "Run") -> Iterator[Path]:
         folder = Path(local_file_uri_to_path(location))
         if not folder.is_dir():
             raise UserError(
-                f"{folder}: the model of run {lookup.described(run)} is not there any more; "
+                f"{folder}: the model of run {lookup.described(run)} is missing; "
                 "`flowers track --force` in its checkout logs it again"
             )
         yield folder

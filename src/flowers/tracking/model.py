@@ -1,4 +1,4 @@
-"""The servable model of a run: written as code, with explicit requirements, signature and an example of its input."""
+"""The servable model of a run: code, weights, explicit requirements, signature and an example of its input."""
 
 import contextlib
 import filecmp
@@ -15,57 +15,57 @@ from flowers.tracking.result import Result, flattened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
 NAME = "flowers"
 DIGEST = "flowers.model_digest"
 
-# What the served code imports. Left to itself, MLflow would load the model and watch, which takes ten seconds.
+# What the served code imports. By default MLflow finds it out by loading the model, which takes ten seconds.
 _PACKAGES = ("mlflow", "tensorflow-cpu", "tensorflow", "keras", "numpy", "pandas", "pillow")
 
 
 def log(client: "MlflowClient", run: "Run", result: Result) -> str:
     """Log the model of a result to its run, unless it is there; returns its id in the store.
 
-    A model that a killed process left half-written is removed.
+    An incomplete model of a killed process is deleted.
     """
     from mlflow.entities import LoggedModelOutput
 
     run_id, experiment = run.info.run_id, run.info.experiment_id
-    written = run.outputs.model_outputs if run.outputs else []
-    complete = None
-    for old in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
-        if DIGEST not in old.tags:
-            continue  # not written here
-        if (
-            complete is None
-            and old.model_id in {output.model_id for output in written}
-            and old.tags.get(DIGEST) == result.model_digest
-            and client.list_logged_model_artifacts(old.model_id)
-        ):
-            complete = old.model_id
+    complete = {output.model_id for output in (run.outputs.model_outputs if run.outputs else [])}
+    found = None
+    for old in logged(client, run):
+        equal = old.model_id in complete and old.tags[DIGEST] == result.model_digest
+        if found is None and equal and client.list_logged_model_artifacts(old.model_id):
+            found = str(old.model_id)
         else:
             client.delete_logged_model(old.model_id)
-    if complete is not None:
-        return str(complete)
+    if found is not None:
+        return found
     # The steps of mlflow.pyfunc.log_model, without its active run, its global address and its trial prediction.
-    logged = client.create_logged_model(
+    made = client.create_logged_model(
         experiment, NAME, run_id, tags={DIGEST: result.model_digest}, params=flattened(result.params)
     )
     with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder) / "model", result, logged=logged, run_id=run_id)
-        client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
-    _share_weights(logged.artifact_location)
-    client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=len(result.epochs))])
-    return str(logged.model_id)
+        save(Path(folder) / "model", result, logged=made, run_id=run_id)
+        client.log_model_artifacts(made.model_id, str(Path(folder) / "model"))
+    _share_weights(made.artifact_location)
+    client.finalize_logged_model(made.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=len(result.epochs))])
+    return str(made.model_id)
+
+
+def logged(client: "MlflowClient", run: "Run") -> list["LoggedModel"]:
+    """The models that this module logged to a run."""
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    return [each for each in found if DIGEST in each.tags]
 
 
 def _share_weights(location: str) -> None:
-    """In a local store, let the weights of a new model be a hard link to those of an earlier one with the same bytes.
+    """In a local store, replace the weights of a new model by a hard link to equal weights of an earlier one.
 
-    They are nearly all of a model. Nobody writes into a model that was logged, and a file stays until its last name is
-    removed, so each model stands alone as before. Where nothing can be linked it stays a copy.
+    The weights are nearly all bytes of a model. Logged models are never changed, and deleting one leaves the others
+    whole. Where links are impossible the copy stays.
     """
     if not location.startswith("file:"):
         return
@@ -76,14 +76,14 @@ def _share_weights(location: str) -> None:
     with contextlib.suppress(OSError):
         for earlier in store.artifact_folder().glob(f"*/models/*/artifacts/artifacts/{new.name}"):
             if not earlier.samefile(new) and filecmp.cmp(earlier, new, shallow=False):
-                other.unlink(missing_ok=True)  # of a process that was killed here
+                other.unlink(missing_ok=True)  # left by a killed process
                 os.link(earlier, other)
                 other.replace(new)
                 return
 
 
 def save(folder: Path, result: Result, logged: Any = None, run_id: str | None = None) -> None:
-    """Write the servable model to a new folder, whole: the code that runs now, the trained model and the weights."""
+    """Write the servable model to a new folder: the running code, the trained model and the weights."""
     import mlflow.pyfunc
     from mlflow.models import Model
 
@@ -102,13 +102,11 @@ def save(folder: Path, result: Result, logged: Any = None, run_id: str | None = 
 
 
 def requirements() -> list[str]:
-    """The packages that serving needs, each pinned to the version that is installed."""
+    """The packages that serving needs, each pinned to its installed version."""
     pinned = []
     for name in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # TensorFlow has one of two names
             pinned.append(f"{name}=={importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue  # one of TensorFlow's two names
     return pinned
 
 
@@ -117,16 +115,16 @@ def _signature() -> Any:
     from mlflow.types.schema import Array, ColSpec, Object, ParamSchema, ParamSpec, Property, Schema
 
     inputs = Schema([ColSpec("binary", "image")])
-    each = Object([Property("label", "string"), Property("probability", "double")])
+    probability = Object([Property("label", "string"), Property("probability", "double")])
     outputs = Schema(
         [
             ColSpec("string", "label"),
             ColSpec("double", "probability"),
             ColSpec("boolean", "unsure"),
-            ColSpec(Array(each), "best"),
+            ColSpec(Array(probability), "best"),
         ]
     )
-    # A parameter has a default of its type: -1 stands for the model's own threshold.
+    # MLflow wants a default of the parameter's type: -1 stands for the model's own threshold.
     params = ParamSchema([ParamSpec("every_class", "boolean", False), ParamSpec("threshold", "double", -1.0)])
     return ModelSignature(inputs=inputs, outputs=outputs, params=params)
 
@@ -134,5 +132,5 @@ def _signature() -> Any:
 def _example(result: Result) -> Any:
     import pandas as pd
 
-    photo = result.example_photo()
-    return None if photo is None else pd.DataFrame({"image": [photo.read_bytes()]})
+    image = result.example_image()
+    return None if image is None else pd.DataFrame({"image": [image.read_bytes()]})

@@ -1,9 +1,8 @@
-"""Where a result comes from: git commit and what was changed since, DVC experiment, processor."""
+"""The origin of a result: git commit, uncommitted changes, DVC experiment, processor."""
 
 import json
 import os
 import platform
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,14 +11,13 @@ from pathlib import Path
 CLEAN, CHANGED = "clean", "with changes"  # after a commit: whether it alone reproduces the run
 
 _DECIDES = ("src", "dvc.yaml", "params.yaml", "pyproject.toml", "*.dvc")
-_TAG_LIMIT = 5000  # characters; MLflow refuses longer tags
+_TAG_LIMIT = 5000  # characters, MLflow's limit
 
 
 def commit() -> str | None:
     """HEAD, and whether it alone reproduces the run: '<40 hex digits> clean' or '... with changes'; None without git.
 
-    Only what decides a result is looked at: dvc.lock is always changed while the pipeline runs, and a stray note in
-    the checkout changes nothing.
+    Only files that decide a result count: dvc.lock always changes while the pipeline runs.
     """
     head = git("rev-parse", "HEAD")
     if not head:
@@ -29,33 +27,32 @@ def commit() -> str | None:
 
 
 def changes() -> bytes | None:
-    """What makes a commit one "with changes", as a patch for `git apply`; None where git cannot say.
+    """The uncommitted changes as a patch for `git apply`; None if git fails.
 
-    New files that git does not ignore are in it. The user's own index stays as it is: an empty one, filled from HEAD,
-    takes its place.
+    The patch includes new files that git does not ignore. The user's index is not touched: a temporary one is used.
     """
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         new = None
         if _run(["read-tree", "HEAD"], environment) is not None:
             new = _run(["ls-files", "--others", "--exclude-standard", "-z", "--", *_DECIDES], environment)
-        if new:  # intent-to-add: named in the index, so that the patch below has their content
+        if new:  # intent-to-add: the patch below then includes their content
             add = ["--literal-pathspecs", "add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
             if _run(add, environment, new) is None:
                 return None
-        # No setting of the user's may give the patch another form.
+        # The user's settings must not change the form of the patch.
         form = ["--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-relative", "-U3"]
         prefixes = ["--src-prefix=a/", "--dst-prefix=b/"]
         return None if new is None else _run(["diff", *form, *prefixes, "HEAD", "--", *_DECIDES], environment)
 
 
 def experiment() -> str | None:
-    """The name of the DVC experiment that is running, if one is."""
+    """The name of the running DVC experiment, if any."""
     return os.environ.get("DVC_EXP_NAME") or None
 
 
 def processor() -> str:
-    """The kind of processor, as a person would name it: results are equal bit by bit on one kind."""
+    """The kind of processor: on one kind, equal inputs give equal bits."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -66,10 +63,7 @@ def processor() -> str:
 
 
 def extended(tag: str | None, item: str | None) -> str | None:
-    """The JSON list in `tag` with `item` added; None if there is nothing to add.
-
-    When the tag is full the oldest items give way.
-    """
+    """The JSON list in `tag` with `item` added, cut to MLflow's limit from its start; None if nothing changes."""
     listed = items(tag)
     if item is None or item in listed:
         return None
@@ -89,20 +83,14 @@ def items(tag: str | None) -> list[str]:
 
 
 def git(*arguments: str) -> str | None:
-    """What a git command prints, without blanks around it; None where it fails or there is no git."""
+    """The stripped output of a git command; None if it fails or there is no git."""
     output = _run(arguments)
     return None if output is None else output.decode("utf-8", "replace").strip()
 
 
-def _run(
-    arguments: Sequence[str], environment: Mapping[str, str] | None = None, given: bytes | None = None
-) -> bytes | None:
-    if not (git := shutil.which("git")):
-        return None
+def _run(arguments: Sequence[str], env: Mapping[str, str] | None = None, given: bytes | None = None) -> bytes | None:
     try:
-        done = subprocess.run(
-            [git, *arguments], env=environment, input=given, capture_output=True, check=False, timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(["git", *arguments], env=env, input=given, capture_output=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return done.stdout

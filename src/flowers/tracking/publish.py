@@ -1,7 +1,6 @@
-"""Publishing: complete the run of a result, or rebuild it whole from the files. Doing it twice changes nothing."""
+"""Publishing: complete the run of a result, or rebuild it from the files. Publishing twice changes nothing."""
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 from flowers.common import paths
 from flowers.config.params import Params
 from flowers.tracking import model, note, provenance, runs, store
-from flowers.tracking.result import Point, Result, flattened, read, same_value
+from flowers.tracking.result import Result, flattened, read, same_value
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,15 +25,15 @@ class PublishResult:
     run_name: str
     experiment: str
     store: str
-    already_there: bool  # complete before: at most a commit or the name of an experiment was added
+    already_there: bool  # the run was complete; at most a commit or the name of an experiment was added
 
 
 def publish(params: Params, force: bool = False) -> PublishResult:
     """Publish the result in the current directory to its run.
 
-    A run that is complete is only told of this commit and DVC experiment; with `force` everything on it is looked at
-    again and what is missing is put back. Raises StoreUnreachable, or UserError if a stage before track has not run
-    or a local store cannot be used.
+    A complete run only gets this commit and DVC experiment added; with `force` everything on it is checked and what is
+    missing is restored. Raises StoreUnreachable, or UserError if a stage before track has not run or a local store
+    cannot be used.
     """
     result = read(params)
     digest = result.digest
@@ -54,23 +53,19 @@ def publish(params: Params, force: bool = False) -> PublishResult:
 
 
 def _run_for(client: "MlflowClient", result: Result) -> "Run":
-    """The run that holds this result, or the unfinished one it belongs to, or a new one."""
+    """The run with this result, else the unfinished one of the same key, else a new one."""
     found = runs.with_key(client, result.key.key)
     for run in found:
         if run.data.tags.get(runs.RESULT) == result.digest:
             return runs.obtain(client, result.params, result.key, run)
     chosen = None
-    # A complete run with another result came from another kind of processor; it stays as it is, beside the new one.
+    # A complete run with another result came from another kind of processor; it stays beside the new one.
     for run in (run for run in found if runs.RESULT not in run.data.tags):
         if _contradicts(client, run, result):
-            runs.set_aside(client, run)
+            runs.orphan(client, run)
         else:
             chosen = run
     return runs.obtain(client, result.params, result.key, chosen)
-
-
-def _points(result: Result) -> list[Point]:
-    return [*result.epochs, (0, result.test_metrics)]
 
 
 def _logged(client: "MlflowClient", run: "Run", names: set[str]) -> dict[tuple[str, int], float]:
@@ -79,28 +74,27 @@ def _logged(client: "MlflowClient", run: "Run", names: set[str]) -> dict[tuple[s
 
 
 def _contradicts(client: "MlflowClient", run: "Run", result: Result) -> bool:
-    """Whether a point was streamed that the result does not hold, or holds with another value."""
-    expected = {(name, step): value for step, values in _points(result) for name, value in values.items()}
+    """Whether a streamed point is missing from the result or has another value there."""
+    expected = {(name, step): value for step, values in result.points for name, value in values.items()}
     logged = _logged(client, run, {name for name, _ in expected})
     return any(place not in expected or not same_value(value, expected[place]) for place, value in logged.items())
 
 
 def _complete(client: "MlflowClient", run: "Run", result: Result) -> None:
-    """Put on the run whatever of the result it lacks; the mark that it is complete comes last."""
+    """Add to the run what it lacks of the result; the tag that marks it as complete comes last."""
     run_id = run.info.run_id
     _log_params(client, run, result)
     model_id = model.log(client, run, result)
     with store.lock():  # another process may be streaming the same run
         _log_metrics(client, run, result, model_id)
     _log_files(client, run_id, result)
-    _log_tables(client, run_id)
     client.log_inputs(run_id, datasets=[_dataset(result)])
     _log_tags(client, run, result)
     client.set_tag(run_id, runs.RESULT, result.digest)
 
 
 def _log_params(client: "MlflowClient", run: "Run", result: Result) -> None:
-    """Log params.yaml. What is there stays: a parameter that changes nothing (a split's seed) may differ by now."""
+    """Log params.yaml. Logged values stay: one that decides nothing (the seed of an official split) may differ."""
     from mlflow.entities import Param
 
     there = run.data.params
@@ -109,32 +103,25 @@ def _log_params(client: "MlflowClient", run: "Run", result: Result) -> None:
 
 
 def _log_metrics(client: "MlflowClient", run: "Run", result: Result, model_id: str) -> None:
-    there = _logged(client, run, {name for _, values in _points(result) for name in values})
-
-    def missing(step: int, values: dict[str, float]) -> dict[str, float]:
-        return {name: value for name, value in values.items() if (name, step) not in there}
-
-    run_id = run.info.run_id
-    runs.log_points(client, run_id, [(step, missing(step, values)) for step, values in result.epochs])
+    there = _logged(client, run, {name for _, values in result.points for name in values})
+    missing = [
+        (step, {name: value for name, value in values.items() if (name, step) not in there})
+        for step, values in result.points
+    ]
+    runs.log_points(client, run.info.run_id, missing[:-1])
     # The test scores belong to the model too, so that models can be compared by them.
-    runs.log_points(client, run_id, [(0, missing(0, result.test_metrics))], model_id)
+    runs.log_points(client, run.info.run_id, missing[-1:], model_id)
 
 
 def _log_files(client: "MlflowClient", run_id: str, result: Result) -> None:
-    """Log the files that make the result readable by itself; one that is there is written over."""
+    """Log the files that make the result readable by itself; existing ones are overwritten."""
+    import pandas as pd
+
     for path in (paths.PARAMS, Path("dvc.lock"), paths.SPLIT, paths.SPLIT_REPORT, paths.HISTORY):
         if path.is_file():
             client.log_artifact(run_id, str(path))
-    with tempfile.TemporaryDirectory() as folder:
-        classes = Path(folder) / "classes.json"
-        classes.write_text(json.dumps(result.classes, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        client.log_artifact(run_id, str(classes))
+    client.log_text(run_id, json.dumps(result.classes, ensure_ascii=False, indent=1) + "\n", "classes.json")
     client.log_artifacts(run_id, str(paths.EVALUATION), "evaluation")
-
-
-def _log_tables(client: "MlflowClient", run_id: str) -> None:
-    import pandas as pd
-
     for name, path in _TABLES.items():
         runs.log_table(client, run_id, name, pd.read_csv(path, keep_default_na=False))
 
@@ -142,12 +129,12 @@ def _log_tables(client: "MlflowClient", run_id: str) -> None:
 def _dataset(result: Result) -> object:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    # "code" is MLflow's word for data that the run itself can fetch again.
+    # "code" is MLflow's type of data that the run itself can fetch again.
     dataset = result.params.dataset
     source = {"tags": {"dataset.name": dataset.name, "dataset.path": dataset.path}}
     entity = Dataset(
         name=store.experiment_name(result.params),
-        digest=result.key.data[:32],  # MLflow takes 36 characters
+        digest=result.key.data[:32],  # MLflow's limit is 36 characters
         source_type="code",
         source=json.dumps(source),
         profile=json.dumps({"classes": len(result.classes), **result.counts}),
@@ -166,7 +153,7 @@ def _log_tags(client: "MlflowClient", run: "Run", result: Result) -> None:
         "flowers.precision": result.precision,
     }
     tags = {name: value for name, value in tags.items() if there.get(name) != value}
-    # These two a person may have changed, or the training may have known better.
+    # A person may have edited the note; the training has logged its own processor.
     if "mlflow.note.content" not in there:
         tags["mlflow.note.content"] = note.text(result)
     if runs.PROCESSOR not in there:

@@ -1,4 +1,4 @@
-"""The model registry: which version is the champion, and how another one takes its place, whole or not at all."""
+"""The model registry: which version is the champion, and how another one replaces it in a single step."""
 
 import json
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-DECISION = "flowers.promotion"  # on a version: every time it was promoted, what was decided, and why
+DECISION = "flowers.promotion"  # on a version: every decision to promote it, with its reasons
 READINGS = "flowers.test_readings"  # on a run: when its test scores were read for a promotion
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that holds the alias, and the run it came from; None where that is gone for good."""
+    """The version that holds the alias, and its run; None if that was deleted permanently."""
 
     version: str
     run: "Run | None"
@@ -43,22 +43,21 @@ def champion(client: "MlflowClient", name: str) -> Champion | None:
 
 
 def logged_model(client: "MlflowClient", run: "Run") -> str:
-    """The id of a run's logged model. Raises UserError where it has none."""
-    listed = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
-    found = [each.model_id for each in listed if model.DIGEST in each.tags]
+    """The id of a run's logged model. Raises UserError if it has none."""
+    found = model.logged(client, run)
     if not found:
         raise UserError(f"run {lookup.described(run)} holds no model; `flowers track --force` in its checkout logs it")
-    return str(found[0])
+    return str(found[0].model_id)
 
 
 def promote(
     client: "MlflowClient", name: str, run: "Run", before: Champion | None, decision: Mapping[str, object]
 ) -> str:
-    """Register a run's model, unless it is, and make it the champion; returns its version.
+    """Register a run's model, unless it is registered, and make it the champion; returns its version.
 
-    Moving the alias is the last step and a single one: whatever fails before it leaves the champion in its place.
-    Raises UserError where the champion is no longer `before`: somebody else promoted meanwhile. (MLflow cannot compare
-    and set: of two machines that get here within the same moment, the later one wins.)
+    Moving the alias is the last step: after an error before it the champion is unchanged. Raises UserError if the
+    champion is no longer `before`, because somebody else promoted meanwhile. (MLflow cannot compare and set: of two
+    machines that get here within the same moment, the later one wins.)
     """
     version = _registered(client, name, run)
     now = _champion_version(client, name)
@@ -71,7 +70,7 @@ def promote(
 
 
 def note_reading(client: "MlflowClient", run: "Run", purpose: str) -> None:
-    """Keep on a run that its test scores were read, when and what for."""
+    """Note on a run that its test scores were read, when and what for."""
     listed = json.loads(client.get_run(run.info.run_id).data.tags.get(READINGS, "[]"))
     entry = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {purpose}"
     client.set_tag(run.info.run_id, READINGS, json.dumps([*listed, entry], ensure_ascii=False))
@@ -102,7 +101,7 @@ def _registered(client: "MlflowClient", name: str, run: "Run") -> str:
         if version.status == "READY":
             return str(version.version)
     model_id = logged_model(client, run)
-    # A store without a server would look the model's address up in MLflow's global store, which is another one.
+    # Without a server MLflow would look up models:/ in its global store, which is another one.
     in_server = store.is_server(store.uri())
     source = f"models:/{model_id}" if in_server else client.get_logged_model(model_id).artifact_location
     made = client.create_model_version(name, source, run.info.run_id, model_id=model_id)

@@ -1,7 +1,7 @@
-"""What a run is: one hash over everything that decides train and evaluate, all of it known before training begins.
+"""The key of a run: one hash over everything that decides train and evaluate, known before training begins.
 
-Tracking finds a run by this key instead of by an id on disk. A result that comes back from DVC's cache, a clone, or a
-store that was deleted all lead to the same run, and two experiments with equal inputs are one.
+Tracking finds a run by this key instead of an id on disk. So a result from DVC's cache, a clone, and a deleted store
+all lead to the same run, and two experiments with equal inputs are one run.
 """
 
 import hashlib
@@ -20,17 +20,17 @@ PROJECT = Path("pyproject.toml")
 
 _STAGES = ("train", "evaluate")
 _SOURCES = (".py", ".html")  # modules, and the templates of pages
-# `dataset` and `split` are left out on purpose: what they decide is in the photo list and the split, hashed below. Two
-# ways to write down the same split (another seed for an official one) are the same run.
+# Without `dataset` and `split`: what they decide is in the image list and the split, which are hashed. Parameters that
+# give the same split (another seed for an official one) are the same run.
 _SECTIONS = ("model", "head", "augmentation", "train", "evaluate")
 
 
 @dataclass(frozen=True)
 class RunKey:
-    """The key (64 hex digits) and the digests it is made of, which also become tags of the run."""
+    """The key (64 hex digits) and the digests in it, which are also tags of the run."""
 
     key: str
-    data: str  # of the photo list, which holds each photo's own hash
+    data: str  # of the image list, which holds the hash of each image
     split: str
     weights: str
     code: str
@@ -48,9 +48,8 @@ def compute(params: Params) -> RunKey:
     """
     data, split, weights = file_digest(paths.IMAGE_LIST), file_digest(paths.SPLIT), file_digest(paths.WEIGHTS)
     code = code_digest()
-    sections = params.model_dump(mode="json", include=set(_SECTIONS))
     document = {
-        "params": sections,
+        "params": params.model_dump(mode="json", include={*_SECTIONS}),
         "data": data,
         "split": split,
         "weights": weights,
@@ -84,7 +83,7 @@ def code_digest() -> str:
 
 
 def source_files() -> list[Path]:
-    """The source files among the dependencies of train and evaluate, folders walked. Raises UserError."""
+    """The source files among the dependencies of train and evaluate, also those in folders. Raises UserError."""
     stages = _pipeline().get("stages", {})
     found: set[Path] = set()
     for name in _STAGES:
@@ -94,11 +93,11 @@ def source_files() -> list[Path]:
             path = Path(str(dependency))
             if path.suffix in _SOURCES:
                 found.add(path)
-            # The outputs of earlier stages are thousands of photos and no code.
+            # The outputs of earlier stages are thousands of images and no code.
             elif path.is_dir() and not path.is_relative_to(paths.BUILD):
                 found.update(file for file in path.rglob("*") if file.suffix in _SOURCES)
     if not found:
-        raise UserError(f"{PIPELINE}: train and evaluate name no source file in their deps")
+        raise UserError(f"{PIPELINE}: train and evaluate have no source file in their deps")
     return sorted(found)
 
 

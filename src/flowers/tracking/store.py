@@ -1,4 +1,4 @@
-"""Where runs are kept: which MLflow store, whether it answers, and how several processes share it."""
+"""The MLflow store: its address, whether it can be reached, its experiments, and a lock for several processes."""
 
 import contextlib
 import logging
@@ -16,29 +16,29 @@ from flowers.config.params import Params
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_CHECK_SECONDS = 3.0  # for one answer of the health check
-_CHECK_SECONDS_IN_ALL = 6.0  # name look-up and slow answers included, which no socket timeout bounds
+_CHECK_SECONDS = 3.0  # for one response to the health check
+_CHECK_SECONDS_IN_ALL = 6.0  # with name look-up and slow responses, which no socket timeout bounds
 _LOCK_SECONDS = 600.0
 
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI asks, or guesses language models
 
-SHORT = (4, 1)  # seconds for one request to a server, and how often it is tried again: while someone waits
+SHORT = (4, 1)  # seconds for one request to a server, and number of retries: while someone waits
 LONG = (60, 2)  # while a model of 100 MB is sent
 
 
 class StoreUnreachable(UserError):
-    """The tracking server does not answer; nothing is lost, and the text says what to run later."""
+    """The tracking server does not respond. Nothing is lost; the text says what to run later."""
 
 
 def root() -> Path:
-    """The root that owns the store: the true repository's inside a queued experiment, which runs in a copy of it."""
+    """The root that owns the store; inside a queued experiment, which runs in a copy, the original repository's."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
 def uri() -> str:
     """The store's address: `MLFLOW_TRACKING_URI`, else sqlite in the tracking folder under `root()`.
 
-    A relative sqlite path is taken from `root()`, so that queued experiments do not each make a store of their own.
+    A relative sqlite path is taken from `root()`, so that queued experiments share one store.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if not given:
@@ -54,7 +54,7 @@ def _database() -> Path:
 
 
 def exists() -> bool:
-    """Whether there is a store: the local one is made when something is published first."""
+    """Whether there is a store: the local one is created by the first run."""
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or _database().exists()
 
 
@@ -64,7 +64,7 @@ def is_server(address: str) -> bool:
 
 
 def artifact_folder() -> Path:
-    """Where artifacts of a store without a server of its own are kept."""
+    """The folder of the artifacts of a store without a server."""
     return root() / paths.TRACKING / "artifacts"
 
 
@@ -74,67 +74,73 @@ def experiment_name(params: Params) -> str:
 
 
 def experiment_of(dataset: str, path: str) -> str:
-    """One experiment a data set: its catalogue name, or for a folder of one's own the folder's name."""
+    """One experiment for each data set: its catalogue name, or the name of the user's own folder."""
     own = dataset == "local" and path != "data.yaml"
     return f"flowers {(own and Path(path).name) or dataset}"
 
 
 def check_reachable(address: str) -> None:
-    """Raise StoreUnreachable unless the server at `address` answers within seconds; other stores always pass.
+    """Raise StoreUnreachable unless the server at `address` responds within seconds; other stores always pass.
 
-    MLflow itself would try again and again for minutes.
+    MLflow's own retries take minutes.
     """
     if not address.startswith(("http://", "https://")):
         return
-    problem = [f"no answer within {_CHECK_SECONDS_IN_ALL:g} s"]
+    problem: list[str] = [f"no answer within {_CHECK_SECONDS_IN_ALL:g} s"]
 
-    def ask() -> None:
+    def check() -> None:
         import requests
 
         try:
             status = requests.get(f"{address.rstrip('/')}/health", timeout=_CHECK_SECONDS, stream=True).status_code
         except requests.exceptions.SSLError:
-            problem.clear()  # it is there; MLflow knows which certificates to trust
+            problem.clear()  # the server is there; MLflow has the certificates to trust
         except Exception as error:
             problem[:] = [_root_cause(error)]
         else:
-            # Any answer but "the server behind me is down" is one: hosted servers may not have this page.
-            problem[:] = [f"it answers {status}"] if status in (502, 503, 504) else []
+            # Any status but those of a proxy without its server will do: hosted servers may not have this page.
+            problem[:] = [f"status {status}"] if status in (502, 503, 504) else []
 
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=check, daemon=True)
     thread.start()
     thread.join(_CHECK_SECONDS_IN_ALL)
-    if reason := problem[:1]:
-        raise StoreUnreachable(f"MLFLOW_TRACKING_URI: {without_password(address)} cannot be reached ({reason[0]})")
+    if found := problem[:1]:
+        raise StoreUnreachable(f"MLFLOW_TRACKING_URI: {without_password(address)} cannot be reached ({found[0]})")
 
 
 def _root_cause(error: BaseException) -> str:
-    """The text of what went wrong below the layers of an HTTP library."""
+    """The text of the first error below the layers of an HTTP library."""
     while error.__context__ is not None:
         error = error.__context__
     return str(error)
 
 
 def without_password(address: str) -> str:
-    """The address as it may be shown: without the user and password it may hold."""
+    """The address without the user and password that it may hold."""
     return re.sub(r"//[^/@\s]*@", "//", address)
+
+
+def reason(error: BaseException) -> str:
+    """The start of an error's text in one line; MLflow's texts hold the whole address."""
+    return without_password(" ".join(str(error).split()))[:200]
 
 
 @contextlib.contextmanager
 def lock(name: str = "store") -> Iterator[None]:
-    """One process of this repository at a time. Raises UserError if the tracking folder cannot be written.
+    """Let one process of this repository in at a time. Raises UserError if the tracking folder cannot be written.
 
-    Two processes that create a fresh sqlite store at once would both die, and both would create the same run.
+    Two processes that create a fresh sqlite store at once would both fail, and both would create the same run.
     """
     import filelock
 
     folder = root() / paths.TRACKING
+    file = folder / f".{name}.lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(folder / f".{name}.lock", timeout=_LOCK_SECONDS)
+        held = filelock.FileLock(file, timeout=_LOCK_SECONDS)
         held.acquire()
     except filelock.Timeout:
-        raise UserError(f"{folder / f'.{name}.lock'}: held by another process for {_LOCK_SECONDS:g} s") from None
+        raise UserError(f"{file}: held by another process for {_LOCK_SECONDS:g} s") from None
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); runs are kept there") from None
     try:
@@ -146,7 +152,7 @@ def lock(name: str = "store") -> Iterator[None]:
 def connect() -> "MlflowClient":
     """A client of the store; creates a local one at first use. Call it under `lock`.
 
-    Raises StoreUnreachable, or UserError if MLflow refuses the address or cannot open the store.
+    Raises StoreUnreachable, or UserError if MLflow rejects the address or cannot open the store.
     """
     address = uri()
     check_reachable(address)
@@ -157,19 +163,21 @@ def connect() -> "MlflowClient":
     logging.getLogger("alembic").setLevel(logging.ERROR)
     try:
         if address.endswith(f"///{_database().as_posix()}") and not _database().exists():
-            _create(address)
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+            # It also gives MLflow's own Default experiment a lasting place for its artifacts.
+            SqlAlchemyStore(address, artifact_folder().as_uri())
         client = MlflowClient(tracking_uri=address)
         client.search_experiments(max_results=1)
     except Exception as error:  # MLflow, SQLAlchemy and alembic each have their own
         kind = StoreUnreachable if is_server(address) else UserError
-        reason = without_password(" ".join(str(error).split()))[:200]  # MLflow's texts hold the whole address
-        raise kind(f"the tracking store {without_password(address)} cannot be opened: {reason}") from error
+        raise kind(f"the tracking store {without_password(address)} cannot be opened: {reason(error)}") from error
     return client
 
 
 @contextlib.contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Turn what MLflow and the network raise into what a person can act on; `doing` is such as "publishing to"."""
+    """Turn errors of MLflow and the network into a UserError; `doing` is such as "publishing to"."""
     try:
         yield
     except UserError:
@@ -177,39 +185,30 @@ def explained(doing: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, OSError) and type(error).__name__ not in ("MlflowException", "RestException"):
             raise
-        reason = without_password(" ".join(str(error).split()))[:200]
         kind = StoreUnreachable if is_server(uri()) else UserError
-        raise kind(f"{doing} {without_password(uri())} failed: {reason}") from error
-
-
-def _create(address: str) -> None:
-    """Lay out a fresh store, with the artifacts of MLflow's own Default experiment in a place that lasts as well."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    SqlAlchemyStore(address, artifact_folder().as_uri())
+        raise kind(f"{doing} {without_password(uri())} failed: {reason(error)}") from error
 
 
 def silence() -> None:
-    """Keep MLflow from reporting its use to its makers, and from chatting. Must come before its first import."""
-    for name, value in {
+    """Switch off MLflow's telemetry and messages. Call it before the first import of MLflow."""
+    os.environ |= {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    }.items():
-        os.environ[name] = value
+    }
 
 
 @contextlib.contextmanager
 def patience(seconds: int, retries: int) -> Iterator[None]:
-    """Bound how long MLflow waits for a server, where the user has not set it; its own bounds add up to minutes."""
+    """Bound how long MLflow waits for a server, unless the user set it; its own bounds add up to minutes."""
     bounds = {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     }
-    ours = [name for name in bounds if name not in os.environ]
-    os.environ.update({name: bounds[name] for name in ours})
+    ours = {name: value for name, value in bounds.items() if name not in os.environ}
+    os.environ.update(ours)
     try:
         yield
     finally:
@@ -225,19 +224,16 @@ def experiment_id(client: "MlflowClient", params: Params) -> str:
     for candidate in (name, *(f"{name} ({number})" for number in range(2, 100))):
         experiment = client.get_experiment_by_name(candidate)
         if experiment is None:
-            # Named explicitly, because MLflow would put artifacts under the current directory of whoever came first.
-            location = None if is_server(uri()) else (artifact_folder() / _slug(candidate)).as_uri()
+            # Explicit, because MLflow would put artifacts under the current directory of the first process.
+            folder = artifact_folder() / re.sub(r"[^\w-]+", "_", candidate)
+            location = None if is_server(uri()) else folder.as_uri()
             try:
                 return str(client.create_experiment(candidate, artifact_location=location, tags=_KIND))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
                 experiment = client.get_experiment_by_name(candidate)  # another machine was first
-        # Restoring a deleted experiment would bring back all its runs, so it is left alone.
+        # A deleted experiment stays deleted: restoring it would restore all its runs.
         if experiment is not None and experiment.lifecycle_stage == "active":
             return str(experiment.experiment_id)
     raise UserError(f"the tracking store holds 99 deleted experiments named '{name}'; clear them with `mlflow gc`")
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^\w-]+", "_", name)

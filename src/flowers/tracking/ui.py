@@ -1,4 +1,4 @@
-"""MLflow's own pages on the right store."""
+"""`flowers ui`: MLflow's own pages, served from the store of the pipeline."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ from flowers.tracking import store
 def serve_ui(host: str = "127.0.0.1", port: int = 5000) -> int:
     """Serve the UI of the local store with its artifacts until interrupted; returns the server's exit status.
 
-    A store that is a server has its pages there: its address is printed. Raises UserError if the port is taken or the
-    store cannot be opened.
+    If the store is a server, it has its own pages and only its address is printed. Raises UserError if the port is
+    taken or the store cannot be opened.
     """
     address = store.uri()
     if store.is_server(address):
-        console.say(f"The runs are on a server of their own: {store.without_password(address)}")
+        console.say(f"The tracking server has its own pages: {store.without_password(address)}")
         return 0
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -30,8 +30,16 @@ def serve_ui(host: str = "127.0.0.1", port: int = 5000) -> int:
     with store.lock():
         experiments = store.connect().search_experiments(max_results=1)  # the newest; connecting creates a fresh store
     page = f"/#/experiments/{experiments[0].experiment_id}/runs" if experiments else ""
-    console.say(f"MLflow at http://{host}:{port}{page} (end it with Ctrl-C)")
-    server = subprocess.Popen(command(address, host, port), env=environment())
+    console.say(f"MLflow at http://{host}:{port}{page} (stop it with Ctrl-C)")
+    options = {
+        "--backend-store-uri": address,
+        "--artifacts-destination": store.artifact_folder().as_uri(),
+        "--host": host,
+        "--port": str(port),
+        "--workers": "1",
+    }
+    command = [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)]
+    server = subprocess.Popen(command, env=environment())
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())  # else it would outlive this process
     try:
         return server.wait()
@@ -40,19 +48,7 @@ def serve_ui(host: str = "127.0.0.1", port: int = 5000) -> int:
         return 0
 
 
-def command(address: str, host: str, port: int) -> list[str]:
-    """The command that serves the store at `address`."""
-    options = {
-        "--backend-store-uri": address,
-        "--artifacts-destination": store.artifact_folder().as_uri(),
-        "--host": host,
-        "--port": str(port),
-        "--workers": "1",
-    }
-    return [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)]
-
-
 def environment() -> dict[str, str]:
-    """The server's environment: no reports to MLflow's makers, and none of the helpers that only other tasks need."""
+    """The server's environment: no telemetry, and no processes for MLflow's background jobs."""
     store.silence()
     return {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

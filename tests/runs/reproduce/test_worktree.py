@@ -53,6 +53,7 @@ def test_a_worktree_has_the_commit_and_is_removed_after_an_interrupt(commit):
     folders: list[Path] = []
     with pytest.raises(KeyboardInterrupt):
         interrupted()
+    assert worktree.has(commit) and not worktree.has("1" * 40)
     (folder,) = folders
     assert not folder.is_relative_to(Path.cwd())
     assert not folder.parent.exists()
@@ -86,10 +87,6 @@ def test_a_patch_is_applied_and_one_that_does_not_fit_raises_an_error(commit):
     ):
         pass
     assert len(git("worktree", "list").splitlines()) == 1
-
-
-def test_a_commit_is_here_or_not(commit):
-    assert worktree.has(commit) and not worktree.has("1" * 40)
 
 
 def test_outside_of_git_an_error_says_so(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from flowers.metrics import paired
 from flowers.runs.predictions import Predictions
 
 _NAMED = 10  # classes in a message
-JUDGED, BETTER = "validation images not used for training", "better than the champion"
+JUDGED, BETTER = "unseen validation images", "better than the champion"
 
 
 @dataclass(frozen=True)
