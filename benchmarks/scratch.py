@@ -20,7 +20,7 @@ FEWEST = 8
 SPLIT = {"split.method": "random", "split.train": 0.6, "split.val": 0.15, "split.test": 0.25, "split.seed": 0}
 
 
-def choose(folder: Path, size: int) -> list[readers.Photo]:
+def choose(folder: Path, size: int) -> list[readers.ImageFile]:
     """`size` photos of a folder (0: all of them), as many of each class, whatever subsets the folder has."""
     by_class = defaultdict(list)
     for photo in readers.read("folder", folder):
@@ -35,7 +35,7 @@ def choose(folder: Path, size: int) -> list[readers.Photo]:
     return [photo for group in classes for photo in sorted(group, key=_lot)[:each]]
 
 
-def world(folder: Path, photos: list[readers.Photo], weights: Path, precision: str, cache: Path) -> Path:
+def world(folder: Path, photos: list[readers.ImageFile], weights: Path, precision: str, cache: Path) -> Path:
     """A folder with params.yaml, and in build/ what the stages download and split make of these photos."""
     for photo in photos:
         link = folder / "photos" / photo.label / f"{photo.subset or 'all'}_{photo.source.name}"
@@ -147,5 +147,5 @@ def commit(folder: Path) -> None:
         subprocess.run(["git", "config", f"user.{who}", "bench@localhost"], cwd=folder, check=True)
 
 
-def _lot(photo: readers.Photo) -> str:
+def _lot(photo: readers.ImageFile) -> str:
     return hashlib.sha256(f"{photo.subset} {photo.label} {photo.source.name}".encode()).hexdigest()

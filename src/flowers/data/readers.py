@@ -17,7 +17,7 @@ _SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
-class Photo:
+class ImageFile:
     """A file that should be an image, its class, and its official subset (train, val or test) if there is one."""
 
     source: Path
@@ -25,7 +25,7 @@ class Photo:
     subset: str | None
 
 
-def read(reader: Reader, root: Path, class_names: Sequence[str] = ()) -> list[Photo]:
+def read(reader: Reader, root: Path, class_names: Sequence[str] = ()) -> list[ImageFile]:
     """List the images below `root`, sorted by label, subset and name.
 
     Raises UserError for a folder that is missing, empty or not laid out as the reader expects; files that belong to no
@@ -42,7 +42,7 @@ def read(reader: Reader, root: Path, class_names: Sequence[str] = ()) -> list[Ph
     return sorted(found, key=lambda image: (image.label, image.subset or "", image.source.name))
 
 
-def _folder(root: Path, _: Sequence[str]) -> list[Photo]:
+def _folder(root: Path, _: Sequence[str]) -> list[ImageFile]:
     """`<class>/<image>`, or `{train,val,test}/<class>/<image>`, which is an official split."""
     folders, strays = _entries(root)
     subsets = _subsets(root, folders)
@@ -72,14 +72,14 @@ def _subsets(root: Path, folders: list[Path]) -> list[tuple[Path, str]]:
     return named
 
 
-def _classes(root: Path, folders: list[tuple[Path, str | None]]) -> list[Photo]:
+def _classes(root: Path, folders: list[tuple[Path, str | None]]) -> list[ImageFile]:
     """The files of every class folder; a class without files is an error, and in one of several subsets a warning."""
-    found: list[Photo] = []
+    found: list[ImageFile] = []
     empty: list[Path] = []
     nested: list[Path] = []
     for folder, subset in folders:
         inner, files = _entries(folder)
-        found += [Photo(file, folder.name, subset) for file in files]
+        found += [ImageFile(file, folder.name, subset) for file in files]
         nested += inner
         if not files:
             empty.append(folder)
@@ -95,7 +95,7 @@ def _classes(root: Path, folders: list[tuple[Path, str | None]]) -> list[Photo]:
     return found
 
 
-def _five_classes(root: Path, class_names: Sequence[str]) -> list[Photo]:
+def _five_classes(root: Path, class_names: Sequence[str]) -> list[ImageFile]:
     """An archive with one top folder that holds the known classes (and perhaps a licence)."""
     tops = [folder for folder in _entries(root)[0] if all((folder / name).is_dir() for name in class_names)]
     if len(tops) != 1:
@@ -106,7 +106,7 @@ def _five_classes(root: Path, class_names: Sequence[str]) -> list[Photo]:
     return _classes(tops[0], [(tops[0] / name, None) for name in class_names])
 
 
-def _oxford102(root: Path, class_names: Sequence[str]) -> list[Photo]:
+def _oxford102(root: Path, class_names: Sequence[str]) -> list[ImageFile]:
     """`jpg/image_NNNNN.jpg` with imagelabels.mat (the label of image 1, 2, ...) and setid.mat (the official split).
 
     Labels and image numbers count from 1.
@@ -116,7 +116,7 @@ def _oxford102(root: Path, class_names: Sequence[str]) -> list[Photo]:
     for subset, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid")):
         for number in _vector(root / "setid.mat", key, highest=len(labels)):
             source = root / "jpg" / f"image_{number:05d}.jpg"
-            found.append(Photo(source, class_names[labels[number - 1] - 1], subset))
+            found.append(ImageFile(source, class_names[labels[number - 1] - 1], subset))
     if len({image.source for image in found}) < len(found):
         raise UserError(f"{root / 'setid.mat'}: an image is in two subsets")
     if missing := [image.source.name for image in found if not image.source.is_file()]:
@@ -170,7 +170,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-_READERS: dict[Reader, Callable[[Path, Sequence[str]], list[Photo]]] = {
+_READERS: dict[Reader, Callable[[Path, Sequence[str]], list[ImageFile]]] = {
     "folder": _folder,
     "oxford102": _oxford102,
     "five_classes": _five_classes,

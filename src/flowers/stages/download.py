@@ -18,7 +18,7 @@ from flowers.common.console import progress, say, warn
 from flowers.common.errors import UserError
 from flowers.config.params import DatasetParams
 from flowers.data import catalogue, fetch, images, readers, unpack, versioned
-from flowers.data.readers import Photo
+from flowers.data.readers import ImageFile
 
 _MAX_WORKERS = 8  # each holds one decoded photo: 0.4 GB for the largest that is read
 _SHOWN = 10  # bad images in a message; all of them stand in build/skipped.csv
@@ -104,13 +104,13 @@ def _root(source: catalogue.Source, dataset: DatasetParams, workshop: Path) -> P
     return workshop / "unpacked"
 
 
-def _verify(photos: Sequence[Photo], root: Path, destination: Path) -> tuple[list[_Listed], list[_Skipped]]:
+def _verify(photos: Sequence[ImageFile], root: Path, destination: Path) -> tuple[list[_Listed], list[_Skipped]]:
     """Measure every photo and copy the good ones to destination/<class>/<file>; both lists are sorted by path."""
     names = _file_names(photos)
     for label in {photo.label for photo in photos}:
         (destination / label).mkdir(parents=True)
 
-    def check(photo: Photo) -> _Listed | _Skipped:
+    def check(photo: ImageFile) -> _Listed | _Skipped:
         try:
             return _copy_one(photo, names[photo], destination)
         except images.UnreadableImage as error:
@@ -123,7 +123,7 @@ def _verify(photos: Sequence[Photo], root: Path, destination: Path) -> tuple[lis
     return sorted(listed, key=lambda row: row.path), sorted(skipped, key=lambda row: row.path)
 
 
-def _copy_one(photo: Photo, name: str, destination: Path) -> _Listed:
+def _copy_one(photo: ImageFile, name: str, destination: Path) -> _Listed:
     """Read the file once: what is hashed, decoded and written are the same bytes."""
     content = images.read(photo.source)
     measured = images.measure(content)
@@ -138,7 +138,7 @@ def _copy_one(photo: Photo, name: str, destination: Path) -> _Listed:
     )
 
 
-def _file_names(photos: Sequence[Photo]) -> dict[Photo, str]:
+def _file_names(photos: Sequence[ImageFile]) -> dict[ImageFile, str]:
     """A name for each photo that is unique in its class: its own, or <subset>_<name> where subsets share one."""
     taken = Counter((photo.label, photo.source.name) for photo in photos)
     names = {}
@@ -183,7 +183,7 @@ def _judge(bad_images: str, skipped: Sequence[_Skipped], workshop: Path) -> None
     )
 
 
-def _require_two_classes(root: Path, photos: Sequence[Photo], listed: Sequence[_Listed]) -> None:
+def _require_two_classes(root: Path, photos: Sequence[ImageFile], listed: Sequence[_Listed]) -> None:
     """At least two classes, and in each at least one photo that can be read."""
     labels = {photo.label for photo in photos}
     if lost := sorted(labels.difference(row.label for row in listed)):
