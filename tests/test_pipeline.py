@@ -386,15 +386,15 @@ def test_an_experiment_is_run_shown_and_applied(committed):
 
 
 @pytest.mark.slow
-def test_results_are_compared_and_the_model_that_is_served_is_asked_before_it_is_promoted(committed):
+def test_results_are_compared_and_the_logged_model_is_checked_before_its_promotion(committed):
     committed.dvc("exp", "run", "--name", "warmer", "--set-param", "head.dropout=0.3")
     said = committed.flowers("compare", "HEAD", "warmer").stdout
-    assert "Scores on 6 photos" in said and "head.dropout" in said and "code and packages" in said
+    assert "Scores on 6 images" in said and "head.dropout" in said and "code and packages" in said
     (run,) = committed.runs()
     done = committed.flowers("promote", run.info.run_id)
     assert "6 of 6 labels the same" in " ".join(done.stdout.split())
     said = committed.flowers("compare", "warmer", "champion", "--markdown").stdout
-    assert "is right on the same photos" in said and "No parameter differs." in said
+    assert "is right on the same images" in said and "No parameter differs." in said
 
 
 @pytest.mark.slow
