@@ -51,9 +51,7 @@ def test_a_name_of_two_runs_raises_an_error_naming_both(world, run):
     world.set("train.batch_size", 7)  # not part of the name
     tracking.publish(world.params)
     first, second = (each.info.run_id[:8] for each in world.runs(only=2))
-    with pytest.raises(
-        UserError, match=rf"fits 2 runs: {second} .*, {first} .*; give 6 or more characters of its id"
-    ):
+    with pytest.raises(UserError, match=rf"fits 2 runs: {second} .*, {first} .*; give 6 or more characters of its id"):
         find.find([run.info.run_name])
 
 

@@ -1,1 +1,1 @@
-"""What a person reads of a result: metrics, tables and figures."""
+"""Reports of a result: figures, tables and pages."""

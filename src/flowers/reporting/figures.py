@@ -1,8 +1,8 @@
-"""Pictures of a result: the confusion matrix, the curves of training, and the classes from best to worst.
+"""Figures of a result: the confusion matrix, the training curves, and the recall of each class.
 
-All share one style, whose colours stay apart for the colour-blind (Okabe and Ito, https://jfly.uni-koeln.de/color/).
-They are drawn without a display and without the state of matplotlib.pyplot, and whatever a user's matplotlibrc says, so
-that equal data give equal bytes.
+All share one style, with colours for the colour-blind (Okabe and Ito, https://jfly.uni-koeln.de/color/). They are drawn
+without a display, without the state of matplotlib.pyplot and without a user's matplotlibrc, so that equal data give
+equal bytes.
 """
 
 import itertools
@@ -34,13 +34,13 @@ ORANGES = LinearSegmentedColormap.from_list("wrong", ["#FFFFFF", "#F6BF94", ORAN
 RIGHT = ScalarMappable(Normalize(0, 1), BLUES)
 WRONG = ScalarMappable(PowerNorm(0.5, 0, 1), ORANGES)
 DPI = 150
-# For letters that DejaVu Sans, which comes with matplotlib, does not have; those that are installed are used.
+# For letters that DejaVu Sans (part of matplotlib) does not have; the installed ones of these are used.
 OTHER_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans", "SimHei")
 STYLE: dict[str, Any] = {
     "figure.dpi": DPI,
     "font.size": 9,
     "text.color": INK,
-    "text.parse_math": False,  # a $ in a class's name is a $
+    "text.parse_math": False,  # a $ in a class name is a $
     "axes.labelcolor": INK,
     "axes.edgecolor": GREY,
     "axes.titlesize": 11,
@@ -65,8 +65,8 @@ LONGEST_NAME = 32  # letters
 def confusion(matrix: pd.DataFrame, path: Path) -> None:
     """Draw a confusion matrix of counts (true class down, predicted across, both in one order) as a PNG.
 
-    Colour is the share of the true class's photos: blue on the diagonal; orange off it, on a square-root scale so that
-    rare mistakes show. Up to 20 classes the cells hold their counts; above that names stand on all four sides.
+    Colour is the share of the true class: blue on the diagonal; orange off it, on a square-root scale that shows rare
+    errors. Up to 20 classes the cells hold their counts; with more, names stand on all four sides.
     """
     counts = matrix.to_numpy(dtype=np.float64)
     n = len(counts)
@@ -82,17 +82,15 @@ def confusion(matrix: pd.DataFrame, path: Path) -> None:
         _name_cells(axes, [shortened(name) for name in matrix.index], many, cell)
         if not many:
             _write_counts(axes, counts, shares)
-        photos, right = int(counts.sum()), counts.trace() / max(counts.sum(), 1)
-        surround(figure, axes, f"Confusion matrix: {100 * right:.1f} % of {photos:,} photos right", scales=True)
+        images, correct = int(counts.sum()), counts.trace() / max(counts.sum(), 1)
+        surround(figure, axes, f"Confusion matrix: {100 * correct:.1f} % of {images:,} images correct", scales=True)
 
 
-def curves(history: pd.DataFrame, path: Path, best: int | None = None) -> None:
+def curves(history: pd.DataFrame, path: Path) -> None:
     """Draw loss and accuracy per epoch, phases shaded and the best epoch marked, as a PNG.
 
-    Columns of `history`, one row an epoch: epoch, phase (head or fine_tune), loss, accuracy, and where there was a
-    validation val_loss, val_accuracy, val_mean_per_class_accuracy (absent or NaN without). `best` is the epoch to mark;
-    left out, it is the one that training keeps: by val_mean_per_class_accuracy, then val_loss, then the earlier one;
-    without validation none is marked.
+    Columns of `history`, one row per epoch: epoch, phase (head or fine_tune), loss, accuracy; with validation also
+    val_loss, val_accuracy, val_mean_per_class_accuracy (else absent or NaN).
     """
     lines = {
         "loss": (("loss", "train", BLUE, "-"), ("val_loss", "validation", ORANGE, "-")),
@@ -102,7 +100,7 @@ def curves(history: pd.DataFrame, path: Path, best: int | None = None) -> None:
             ("val_mean_per_class_accuracy", "validation, mean per class", ORANGE, ":"),
         ),
     }
-    best = _best_epoch(history) if best is None else best
+    best = best_epoch(history)
     with page(path, 10.5, 4) as figure:
         for place, (measure, wanted) in enumerate(lines.items()):
             axes = figure.add_axes((0.53 * place, 0, 0.47, 1))
@@ -127,10 +125,10 @@ def curves(history: pd.DataFrame, path: Path, best: int | None = None) -> None:
 
 
 def per_class(table: pd.DataFrame, path: Path) -> None:
-    """Draw each class's recall with its 95 % interval and number of photos, best class first, as a PNG.
+    """Draw the recall of each class with its 95 % interval and number of images, best class first, as a PNG.
 
-    `table` has the columns class, photos, correct and recall (see `metrics.per_class`). The interval is Wilson's.
-    Classes without photos come last, without a bar.
+    `table` has the columns class, photos, correct and recall (see `classification.per_class`). The interval is
+    Wilson's. Classes without images come last, without a bar.
     """
     ordered = table.sort_values(["recall", "photos", "class"], ascending=[False, False, True], na_position="last")
     photos = ordered["photos"].to_numpy(dtype=np.float64)
@@ -148,9 +146,9 @@ def per_class(table: pd.DataFrame, path: Path) -> None:
         axes.hlines(rows[tested], low, high, color=INK, linewidth=1)
         axes.plot(recall[tested], rows[tested], "o", color=INK, markersize=2.5, clip_on=False, linestyle="none")
         for place, count in enumerate(photos.tolist()):
-            text, colour = (f"{int(count):,}", INK) if count else ("no photos", GREY)
+            text, colour = (f"{int(count):,}", INK) if count else ("no images", GREY)
             axes.text(1.05, place, text, va="center_baseline", fontsize=size, color=colour)
-        axes.annotate("photos", (1.05, 1), (0, 4), "axes fraction", "offset points", fontsize=8, color=GREY)
+        axes.annotate("images", (1.05, 1), (0, 4), "axes fraction", "offset points", fontsize=8, color=GREY)
         axes.set_yticks(rows, [shortened(name) for name in ordered["class"]], fontsize=size)
         axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
@@ -170,26 +168,26 @@ def per_class(table: pd.DataFrame, path: Path) -> None:
 
 @contextmanager
 def page(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of that many inches to draw on, in this module's style; saved as PNG, with all that lies outside."""
+    """A figure of this size in inches in this module's style; saved as PNG with everything drawn outside its edges."""
     with matplotlib.style.context(["default", {**STYLE, "font.family": _fonts()}]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")  # drawn as a box, and that is all right
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")  # drawn as a box
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
-        page = figure.get_tightbbox().padded(0.2)  # what bbox_inches="tight" does, without drawing all twice
+        page = figure.get_tightbbox().padded(0.2)  # as bbox_inches="tight", which would draw everything twice
         figure.savefig(path, format="png", dpi=DPI, bbox_inches=page, metadata={"Software": None})
 
 
 @cache
 def _fonts() -> list[str]:
-    """DejaVu Sans first, so that names in its many scripts look the same everywhere."""
+    """DejaVu Sans first, so that most names look the same everywhere."""
     installed = set(font_manager.get_font_names())
     return ["DejaVu Sans", *(font for font in OTHER_FONTS if font in installed)]
 
 
 def surround(figure: Figure, axes: Axes, title: str, scales: bool = False) -> None:
-    """Put a title above, and for a confusion matrix its two colour scales beside, whatever room the names take."""
+    """Add a title above, and for a confusion matrix two colour scales on the right, outside the names."""
     box = axes.get_tightbbox()
     assert box is not None
     width, height = figure.get_size_inches()
@@ -197,7 +195,7 @@ def surround(figure: Figure, axes: Axes, title: str, scales: bool = False) -> No
     if not scales:
         return
     left, tall = box.x1 / DPI + 0.25, min(3.0, height)
-    ticks = ((RIGHT, "right", [0, 0.25, 0.5, 0.75, 1]), (WRONG, "wrong", [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1]))
+    ticks = ((RIGHT, "correct", [0, 0.25, 0.5, 0.75, 1]), (WRONG, "wrong", [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1]))
     for place, (colours, name, marks) in enumerate(ticks):
         bar = figure.add_axes(((left + 0.75 * place) / width, 1 - tall / height, 0.16 / width, tall / height))
         figure.colorbar(colours, cax=bar, ticks=marks)
@@ -206,11 +204,11 @@ def surround(figure: Figure, axes: Axes, title: str, scales: bool = False) -> No
         bar.minorticks_off()
         bar.spines[:].set_visible(False)
         bar.set_title(name, fontsize=8, pad=8)
-    figure.text(left / width, 1 - (tall + 0.1) / height, "share of the class's photos", fontsize=8, va="top")
+    figure.text(left / width, 1 - (tall + 0.1) / height, "share of the true class", fontsize=8, va="top")
 
 
 def _name_cells(axes: Axes, names: Sequence[str], many: bool, cell: float) -> None:
-    """The classes' names along the sides, thin lines between the cells, and the diagonal outlined."""
+    """Class names along the sides, thin lines between the cells, and an outlined diagonal."""
     n = len(names)
     upright = many or 0.075 * max(map(len, names)) > cell  # inches
     axes.set_xticks(range(n), names, rotation=90 if upright else 0)
@@ -226,14 +224,14 @@ def _name_cells(axes: Axes, names: Sequence[str], many: bool, cell: float) -> No
 
 
 def _write_counts(axes: Axes, counts: NDArray[np.float64], shares: NDArray[np.float64]) -> None:
-    """Each cell's count, white on dark cells; off the diagonal nothing where there is none."""
+    """The count in each cell, white on dark cells; zeros only on the diagonal."""
     for row, column in np.argwhere((counts > 0) | np.eye(len(counts), dtype=bool)).tolist():
         colour = "white" if shares[row, column] > (0.5 if row == column else 0.3) else INK
         axes.text(column, row, f"{int(counts[row, column]):,}", ha="center", va="center", color=colour, fontsize=8)
 
 
 def _shade_phases(axes: Axes, history: pd.DataFrame) -> None:
-    """Name each phase at the top (but one too short for its name, where another follows), and shade every second."""
+    """Shade every second phase, and name each at the top, except a short one that another follows."""
     epochs = history["epoch"].to_numpy(dtype=np.float64)
     phases = history["phase"].to_numpy()
     starts = [0, *(np.flatnonzero(phases[1:] != phases[:-1]) + 1)]
@@ -247,8 +245,8 @@ def _shade_phases(axes: Axes, history: pd.DataFrame) -> None:
             axes.text(epochs[start] - 0.5, 1.0, name, transform=place_on, va="bottom", fontsize=8, color=GREY)
 
 
-def _best_epoch(history: pd.DataFrame) -> int | None:
-    """The epoch that training keeps, or None without validation."""
+def best_epoch(history: pd.DataFrame) -> int | None:
+    """The epoch that training keeps: by per-class score, then loss, then the earlier one; None without validation."""
     order = ["val_mean_per_class_accuracy", "val_loss", "epoch"]
     if not set(order) <= set(history):
         return None
@@ -257,6 +255,6 @@ def _best_epoch(history: pd.DataFrame) -> int | None:
 
 
 def shortened(name: object) -> str:
-    """A class's name on one line, cut where it is very long."""
+    """A class name on one line, cut if it is very long."""
     text = " ".join(str(name).split()) or " "
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"

@@ -1,4 +1,4 @@
-"""What the scores are called where a person reads them, and how their values are written."""
+"""The names of the scores in reports, and the form of their values."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ PLAIN = {"log_loss"}  # not shares of 1
 
 
 def rows(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> list[tuple[str, str, str]]:
-    """Name, score and interval of each measure; one that is not known comes last, under its key, as a plain number."""
+    """Name, score and interval of each measure; unknown ones come last, under their keys, as plain numbers."""
     return [
         (
             NAMES.get(key, key.replace("_", " ")),
@@ -25,5 +25,5 @@ def rows(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, floa
 
 
 def number(key: str, value: float) -> str:
-    """A score as it is written: shares in percent, others with three digits."""
+    """A score as text: shares in percent, others with three digits."""
     return f"{value:.3f}" if key in PLAIN or key not in NAMES else f"{100 * value:.1f} %"

@@ -1,4 +1,4 @@
-"""A picture of calibration: how often answers of each probability are right, with how many photos that was counted."""
+"""Reliability diagrams: the accuracy of predictions of each probability, and the share of images behind it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +12,16 @@ from matplotlib.ticker import PercentFormatter
 from flowers.metrics import classification
 from flowers.reporting.figures import GREY, INK, PALE, SKY, page
 
-WIDE, GAP, STRIP = 3.6, 0.75, 0.7  # inches: a diagram's side, what is between two, and the photos' strip below
+WIDE, GAP, STRIP = 3.6, 0.75, 0.7  # inches: the side of a diagram, the space between two, the strip below
 GAP_COLOUR = "#F6BF94"
+BARS: dict[str, Any] = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
 
 
 def diagrams(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
     """Draw reliability diagrams side by side, each under its title, as a PNG.
 
-    The tables are those of `calibration.reliability`. Bars are the accuracy of each bin, with its 95 % interval; what
-    lies between a bar and the bin's mean probability is orange; the strip below holds the share of the photos.
+    The tables are those of `calibration.reliability`. Bars are the accuracy of each bin, with its 95 % interval. The
+    gap between a bar and the bin's mean probability is orange. The strip below shows the share of the images.
     """
     width, height = len(tables) * (WIDE + GAP) - GAP, WIDE + 0.15 + STRIP
     with page(path, width, height) as figure:
@@ -30,43 +31,34 @@ def diagrams(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
             diagram.set_title(title)
             _draw_bins(diagram, table)
             strip = figure.add_axes((left, 0, wide, STRIP / height), sharex=diagram)
-            _draw_photos(strip, table)
+            _draw_shares(strip, table)
             if place == 0:
-                diagram.set_ylabel("right")
-                strip.set_ylabel("photos")
-                figure.legend(
-                    *diagram.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0, -0.08), ncols=3
-                )
+                diagram.set_ylabel("accuracy")
+                strip.set_ylabel("images")
+                entries = diagram.get_legend_handles_labels()
+                figure.legend(*entries, loc="upper left", bbox_to_anchor=(0, -0.08), ncols=3)
 
 
 def _draw_bins(axes: Axes, table: pd.DataFrame) -> None:
     low, wide, accuracy, confidence = _columns(table)
-    axes.bar(
-        low, accuracy, wide, align="edge", color=SKY, edgecolor="white", linewidth=0.8, label="share that is right"
-    )
+    axes.bar(low, accuracy, wide, color=SKY, label="accuracy", **BARS)
     bottom, gap = np.minimum(accuracy, confidence), np.abs(accuracy - confidence)
-    gaps: dict[str, Any] = {
-        "color": GAP_COLOUR,
-        "edgecolor": "white",
-        "linewidth": 0.8,
-        "label": "gap to the mean probability",
-    }
-    axes.bar(low, gap, wide, bottom, align="edge", **gaps)
+    axes.bar(low, gap, wide, bottom, color=GAP_COLOUR, label="gap to the mean probability", **BARS)
     images = table["photos"].to_numpy()
     correct = np.rint(accuracy * images).astype(int)
     axes.vlines(low + wide / 2, *classification.wilson_interval(correct, images), color=INK, linewidth=1)
-    axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=1, label="as sure as right")
+    axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=1, label="perfect calibration")
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.tick_params(length=0, labelbottom=False)
     axes.grid(color=PALE)
 
 
-def _draw_photos(axes: Axes, table: pd.DataFrame) -> None:
+def _draw_shares(axes: Axes, table: pd.DataFrame) -> None:
     low, wide, _, _ = _columns(table)
-    photos = table["photos"].to_numpy(np.float64)
-    axes.bar(low, photos / photos.sum(), wide, align="edge", color=GREY, edgecolor="white", linewidth=0.8)
-    axes.set(ylim=(0, 1), yticks=[0, 0.5, 1], xlabel="probability of the answer")
+    images = table["photos"].to_numpy(np.float64)
+    axes.bar(low, images / images.sum(), wide, color=GREY, **BARS)
+    axes.set(ylim=(0, 1), yticks=[0, 0.5, 1], xlabel="predicted probability")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.tick_params(length=0)

@@ -1,4 +1,4 @@
-"""Small pictures of photos for pages: what the network sees of them."""
+"""Thumbnails for pages: images as the network sees them, and Grad-CAM overlays."""
 
 import hashlib
 import io
@@ -8,12 +8,12 @@ import numpy as np
 from flowers.common import paths
 from flowers.data import images
 
-_QUALITY = 82  # of JPEG: 10 kB a picture
-_OPACITY = 0.75  # of colour at the strongest place
+_QUALITY = 82  # of JPEG: 10 kB a thumbnail
+_OPACITY = 0.75  # of the colour where heat is 1
 
 
 def of(path: str, sha256: str) -> bytes | None:
-    """A JPEG of a photo in build/images, 224 x 224; None unless the file there is a photo with this hash."""
+    """A JPEG of an image in build/images, 224 x 224; None unless that file is a readable image with this hash."""
     try:
         content = images.read(paths.IMAGES / path)
         return jpeg(images.load(content)) if hashlib.sha256(content).hexdigest() == sha256 else None
@@ -31,9 +31,9 @@ def jpeg(pixels: np.ndarray) -> bytes:
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Pixels, uint8 RGB (height, width, 3), in grey, under colour where `heat` (k, k), 0 ... 1, is high; uint8.
+    """Pixels, uint8 RGB (height, width, 3), in grey with colour where `heat` (k, k), 0 ... 1, is high; uint8.
 
-    The colours are matplotlib's inferno, of which equal steps look equal, to the colour-blind too.
+    The colours are matplotlib's inferno, which is perceptually uniform, for the colour-blind too.
     """
     from matplotlib import colormaps
     from PIL import Image

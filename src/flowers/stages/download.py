@@ -1,4 +1,4 @@
-"""The stage `download`: photos of one data set, verified, measured and listed; and the ImageNet weights."""
+"""The stage `download`: the images of one data set, verified, measured and listed; and the ImageNet weights."""
 
 import contextlib
 import csv
@@ -20,8 +20,8 @@ from flowers.config.params import DatasetParams
 from flowers.data import catalogue, fetch, images, readers, unpack, versioned
 from flowers.data.readers import ImageFile
 
-_MAX_WORKERS = 8  # each holds one decoded photo: 0.4 GB for the largest that is read
-_SHOWN = 10  # bad images in a message; all of them stand in build/skipped.csv
+_MAX_WORKERS = 8  # each holds one decoded image: 0.4 GB for the largest that is read
+_SHOWN = 10  # bad images in a message; build/skipped.csv lists all
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def run(dataset: DatasetParams, weights: str) -> None:
     """Write build/images/<class>/<file>, build/images.csv, build/skipped.csv and build/weights/.
 
     Everything is made in a temporary folder inside build/ and then moved into place. Raises UserError for a data set
-    that cannot be had or read, for bad images where `dataset.bad_images` is 'refuse', and for fewer than two classes.
+    that cannot be fetched or read, for bad images if `dataset.bad_images` is 'refuse', and for fewer than two classes.
     """
     from flowers.model.weights import provide
 
@@ -59,22 +59,23 @@ def run(dataset: DatasetParams, weights: str) -> None:
     try:
         with _workshop() as workshop:
             root = _root(source, dataset, workshop)
-            photos = readers.read(source.reader, root, source.class_names)
-            listed, skipped = _verify(photos, root, workshop / "images")
+            files = readers.read(source.reader, root, source.class_names)
+            listed, skipped = _verify(files, root, workshop / "images")
             _write_csv(workshop / "skipped.csv", _Skipped, skipped)
-            _judge(dataset.bad_images, skipped, workshop)
-            _require_two_classes(root, photos, listed)
+            if skipped:
+                _report_bad_images(dataset.bad_images, skipped, workshop)
+            _require_two_classes(root, files, listed)
             _write_csv(workshop / "images.csv", _Listed, listed)
             _install(workshop)
     except OSError as error:
         raise UserError(f"{error.filename or paths.BUILD}: {error.strerror or error}") from None
-    say(f"{len(listed):,} photos of {len({row.label for row in listed})} classes in {paths.IMAGES}")
+    say(f"{len(listed):,} images of {len({row.label for row in listed})} classes in {paths.IMAGES}")
     provide(weights, paths.WEIGHTS)
 
 
 @contextlib.contextmanager
 def _workshop() -> Iterator[Path]:
-    """A folder for what is half-made. Its place is fixed, so that what a killed run left is cleared by the next."""
+    """A temporary folder. Its place is fixed, so that the next run clears what a killed run left."""
     folder = paths.BUILD / ".download"
     if folder.exists():
         shutil.rmtree(folder)
@@ -86,7 +87,7 @@ def _workshop() -> Iterator[Path]:
 
 
 def _root(source: catalogue.Source, dataset: DatasetParams, workshop: Path) -> Path:
-    """The folder to read: the user's own, or the fetched archives unpacked."""
+    """The folder to read: the user's own, or that of the unpacked archives."""
     if source.name == "local":
         root = Path(dataset.path)
         if root == versioned.LINK:
@@ -104,62 +105,62 @@ def _root(source: catalogue.Source, dataset: DatasetParams, workshop: Path) -> P
     return workshop / "unpacked"
 
 
-def _verify(photos: Sequence[ImageFile], root: Path, destination: Path) -> tuple[list[_Listed], list[_Skipped]]:
-    """Measure every photo and copy the good ones to destination/<class>/<file>; both lists are sorted by path."""
-    names = _file_names(photos)
-    for label in {photo.label for photo in photos}:
+def _verify(files: Sequence[ImageFile], root: Path, destination: Path) -> tuple[list[_Listed], list[_Skipped]]:
+    """Measure every image and copy the good ones to destination/<class>/<file>; both lists are sorted by path."""
+    names = _file_names(files)
+    for label in {file.label for file in files}:
         (destination / label).mkdir(parents=True)
 
-    def check(photo: ImageFile) -> _Listed | _Skipped:
+    def check(file: ImageFile) -> _Listed | _Skipped:
         try:
-            return _copy_one(photo, names[photo], destination)
+            return _copy_one(file, names[file], destination)
         except images.UnreadableImage as error:
-            return _Skipped(photo.source.relative_to(root).as_posix(), str(error))
+            return _Skipped(file.source.relative_to(root).as_posix(), str(error))
 
     with _pool() as pool:
-        rows = list(progress(pool.map(check, photos), "checking photos", total=len(photos)))
+        rows = list(progress(pool.map(check, files), "Checking images", total=len(files)))
     listed = [row for row in rows if isinstance(row, _Listed)]
     skipped = [row for row in rows if isinstance(row, _Skipped)]
     return sorted(listed, key=lambda row: row.path), sorted(skipped, key=lambda row: row.path)
 
 
-def _copy_one(photo: ImageFile, name: str, destination: Path) -> _Listed:
-    """Read the file once: what is hashed, decoded and written are the same bytes."""
-    content = images.read(photo.source)
+def _copy_one(file: ImageFile, name: str, destination: Path) -> _Listed:
+    """Read the file once, so that the same bytes are hashed, decoded and written."""
+    content = images.read(file.source)
     measured = images.measure(content)
-    path = Path(photo.label) / name
+    path = Path(file.label) / name
     (destination / path).write_bytes(content)
     return _Listed(
         path=path.as_posix(),
-        label=photo.label,
+        label=file.label,
         sha256=hashlib.sha256(content).hexdigest(),
-        subset=photo.subset or "",
+        subset=file.subset or "",
         **dataclasses.asdict(measured),
     )
 
 
-def _file_names(photos: Sequence[ImageFile]) -> dict[ImageFile, str]:
-    """A name for each photo that is unique in its class: its own, or <subset>_<name> where subsets share one."""
-    taken = Counter((photo.label, photo.source.name) for photo in photos)
+def _file_names(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
+    """A unique name in its class for each image: its own, or <subset>_<name> if several subsets have the name."""
+    taken = Counter((file.label, file.source.name) for file in files)
     names = {}
-    for photo in photos:
-        name = photo.source.name
-        if taken[photo.label, name] > 1:
-            name = f"{photo.subset}_{name}"
-            while taken[photo.label, name]:
+    for file in files:
+        name = file.source.name
+        if taken[file.label, name] > 1:
+            name = f"{file.subset}_{name}"
+            while taken[file.label, name]:
                 name = f"_{name}"
-            taken[photo.label, name] += 1
-        names[photo] = name
+            taken[file.label, name] += 1
+        names[file] = name
     return names
 
 
 @contextlib.contextmanager
 def _pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads, because Pillow and hashlib work without Python's lock; nothing waits for the rest after a failure."""
+    """Threads, because Pillow and hashlib release Python's lock; after an error the rest is cancelled."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ThreadPoolExecutor(min(cores, _MAX_WORKERS))
     try:
-        # A photo with odd metadata is still a photo. Set here, before the threads start, because the switch is global.
+        # Pillow warns of odd metadata. Set before the threads start, because the filter is global.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield pool
@@ -167,29 +168,27 @@ def _pool() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _judge(bad_images: str, skipped: Sequence[_Skipped], workshop: Path) -> None:
-    """Warn of what was left out, or refuse the data set for it; the list stays on disk either way."""
-    if not skipped:
-        return
+def _report_bad_images(bad_images: str, skipped: Sequence[_Skipped], workshop: Path) -> None:
+    """Warn of bad images, or raise UserError for them; skipped.csv stays on disk either way."""
     shown = "\n".join(f"  {row.path}: {row.reason}" for row in skipped[:_SHOWN])
     more = f"\n  and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else ""
     if bad_images == "skip":
-        warn(f"{len(skipped)} files are no readable images and are left out ({paths.SKIPPED_LIST}):\n{shown}{more}")
+        warn(f"{len(skipped)} files are not readable images and are skipped ({paths.SKIPPED_LIST}):\n{shown}{more}")
         return
     (workshop / "skipped.csv").replace(paths.SKIPPED_LIST)
     raise UserError(
-        f"{len(skipped)} files are no readable images ({paths.SKIPPED_LIST}):\n{shown}{more}\n"
-        "Mend or remove them, or set dataset.bad_images: skip"
+        f"{len(skipped)} files are not readable images ({paths.SKIPPED_LIST}):\n{shown}{more}\n"
+        "Repair or remove them, or set dataset.bad_images: skip"
     )
 
 
-def _require_two_classes(root: Path, photos: Sequence[ImageFile], listed: Sequence[_Listed]) -> None:
-    """At least two classes, and in each at least one photo that can be read."""
-    labels = {photo.label for photo in photos}
+def _require_two_classes(root: Path, files: Sequence[ImageFile], listed: Sequence[_Listed]) -> None:
+    """Raise UserError unless there are two classes, each with a readable image."""
+    labels = {file.label for file in files}
     if lost := sorted(labels.difference(row.label for row in listed)):
-        raise UserError(f"{root}: classes without a single readable image: {', '.join(lost)}")
+        raise UserError(f"{root}: classes without a readable image: {', '.join(lost)}")
     if len(labels) < 2:
-        raise UserError(f"{root}: only one class ({', '.join(labels)}); at least two are needed to tell apart")
+        raise UserError(f"{root}: only one class ({', '.join(labels)}); a classifier needs at least two")
 
 
 def _write_csv(path: Path, kind: type[_Listed] | type[_Skipped], rows: Sequence[_Listed | _Skipped]) -> None:
@@ -200,7 +199,7 @@ def _write_csv(path: Path, kind: type[_Listed] | type[_Skipped], rows: Sequence[
 
 
 def _install(workshop: Path) -> None:
-    """Put the finished files in place of those of an earlier run: the list goes first and comes back last."""
+    """Replace the files of an earlier run: the image list is removed first and written last."""
     paths.IMAGE_LIST.unlink(missing_ok=True)
     if paths.IMAGES.exists():
         paths.IMAGES.rename(workshop / "earlier")

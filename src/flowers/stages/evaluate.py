@@ -1,8 +1,7 @@
-"""Evaluate: score the test photos, each once, and write scores, tables, figures and a page that holds them all."""
+"""The stage `evaluate`: score the test images once, and write scores, tables, figures and a page with all of them."""
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +16,29 @@ from flowers.model import backend, classifier, gradcam
 from flowers.reporting import brightness, document, evaluation_page, figures, reliability
 from flowers.training import activation_cache, checkpoint, subsets
 
-JOINED_PHOTOS = 32
-TRAINED_ON_PHOTOS = 32  # of val, where it was trained on: they say nothing, but promote asks a stored model about some
+JOINED_IMAGES = 32
+TRAINED_ON_IMAGES = 32  # of val, if it was trained on: not for scores, but promote compares a logged model with some
 JOINED_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}  # largest difference of a probability
 
 
 def run(evaluate: EvaluateParams) -> None:
-    """Run the stage. Raises UserError where the model on raw photos disagrees with the stored activations."""
+    """Run the stage. Raises UserError if predictions from image files and from cached activations differ."""
     backend.make_deterministic(evaluate.seed)
     model = classifier.load(paths.MODEL, paths.WEIGHTS)
     if not paths.HISTORY.exists():
         raise UserError(f"{paths.HISTORY}: no such file; run `dvc repro` to train a model")
-    checkpoint.remove(paths.CHECKPOINT)  # DVC, which runs this stage, has the trained model by now
+    checkpoint.remove(paths.CHECKPOINT)  # DVC has the trained model before it runs this stage
     history, test, val = pd.read_csv(paths.HISTORY), subsets.read("test"), subsets.read("val")
     held_out = bool(history["val_loss"].notna().any())
-    val = val if held_out else val.first(TRAINED_ON_PHOTOS)
+    val = val if held_out else val.first(TRAINED_ON_IMAGES)
     if test.classes != model.classes:
-        raise UserError(f"{paths.MODEL}: a model of other classes than {paths.SPLIT}; run `dvc repro`")
+        raise UserError(f"{paths.MODEL}: the classes of the model differ from those of {paths.SPLIT}; run `dvc repro`")
     probabilities, val_probabilities = _probabilities(model, test), _probabilities(model, val)
     _check_joined(model, test, probabilities)
     surest, shown = evaluation_page.shown(test.labels, probabilities, evaluate.gallery)
-    luma, pixels = brightness.look(test.plain(model.size), shown)
-    heat = _heat(model, surest, pixels, probabilities)
+    luma, pixels = brightness.measure(test.plain(model.size), shown)
+    predicted = probabilities[surest].argmax(axis=1) if surest else np.empty(0, int)
+    heat = dict(zip(surest, gradcam.maps(model, [pixels[row] for row in surest], predicted), strict=True))
 
     shutil.rmtree(paths.EVALUATION, ignore_errors=True)
     paths.EVALUATION.mkdir(parents=True)
@@ -58,7 +58,7 @@ def run(evaluate: EvaluateParams) -> None:
     written = evaluation_page.Written(scores, intervals, evaluate.bootstrap_samples, calibrated, _pictures())
     page = evaluation_page.document(tested, written, pixels, heat)
     paths.REPORT.write_text(document.html(page), encoding="utf-8")
-    console.say(f"Scored {len(test)} test photos: {scores['accuracy']:.1%} right")
+    console.say(f"Accuracy on {len(test)} test images: {scores['accuracy']:.1%}")
 
 
 def _probabilities(model: classifier.Classifier, chosen: subsets.Subset) -> np.ndarray:
@@ -68,38 +68,28 @@ def _probabilities(model: classifier.Classifier, chosen: subsets.Subset) -> np.n
 
 
 def _check_joined(model: classifier.Classifier, test: subsets.Subset, probabilities: np.ndarray) -> None:
-    """The model from raw photos must say what tail and head say of the stored activations."""
-    rows = np.linspace(0, len(test) - 1, min(JOINED_PHOTOS, len(test))).astype(int)
+    """Compare predictions of the whole model from image files with those from cached activations."""
+    rows = np.linspace(0, len(test) - 1, min(JOINED_IMAGES, len(test))).astype(int)
     items = test.plain(model.size)
     pixels = np.stack([activation_cache.pixels(items[row]) for row in rows])
     difference = float(np.abs(model.probabilities(pixels) - probabilities[rows]).max())
     tolerance = JOINED_TOLERANCE[model.description.precision]
     if difference > tolerance:
         raise UserError(
-            f"The model on raw photos differs from the stored activations by {difference:.2g} in a probability "
-            f"(at most {tolerance:g} is rounding). Type `flowers cache --clear activations` and run `dvc repro`."
+            f"Predictions from image files and from cached activations differ by {difference:.2g} in a probability "
+            f"(rounding: at most {tolerance:g}). Run `flowers cache --clear activations` and `dvc repro`."
         )
-
-
-def _heat(
-    model: classifier.Classifier, rows: Sequence[int], pixels: Mapping[int, np.ndarray], probabilities: np.ndarray
-) -> dict[int, np.ndarray]:
-    """Where each of these photos speaks for the class that it is taken for."""
-    named = probabilities[rows].argmax(axis=1) if rows else np.empty(0, int)
-    return dict(zip(rows, gradcam.maps(model, [pixels[row] for row in rows], named), strict=True))
 
 
 def _calibration(
     test: subsets.Subset, probabilities: np.ndarray, model: classifier.Description, held_out: bool
 ) -> dict[str, float | bool | None]:
-    error = calibration.expected_calibration_error
+    error, as_trained = calibration.expected_calibration_error, calibration.scaled(probabilities, 1 / model.temperature)
     found: dict[str, float | bool | None] = {
         "validation_held_out": held_out,
         "temperature": model.temperature,
         "expected_calibration_error": error(test.labels, probabilities),
-        "expected_calibration_error_without_temperature": error(
-            test.labels, calibration.scaled(probabilities, 1 / model.temperature)
-        ),
+        "expected_calibration_error_without_temperature": error(test.labels, as_trained),
         "threshold": model.threshold,
     }
     if model.threshold is not None:
@@ -129,13 +119,13 @@ def _write_tables(test: subsets.Subset, probabilities: np.ndarray) -> None:
 
 
 def _draw_reliability(test: subsets.Subset, probabilities: np.ndarray, temperature: float, held_out: bool) -> None:
-    different = {"As trained": calibration.scaled(probabilities, 1 / temperature)}
+    variants = {"As trained": calibration.scaled(probabilities, 1 / temperature)}
     if held_out:
-        different[f"With temperature {temperature:.2f}"] = probabilities
+        variants[f"With temperature {temperature:.2f}"] = probabilities
     tables = {}
-    for name, chances in different.items():
-        error = calibration.expected_calibration_error(test.labels, chances)
-        tables[f"{name}: error {100 * error:.1f} %"] = calibration.reliability(test.labels, chances)
+    for name, values in variants.items():
+        error = calibration.expected_calibration_error(test.labels, values)
+        tables[f"{name}: error {100 * error:.1f} %"] = calibration.reliability(test.labels, values)
     reliability.diagrams(tables, paths.RELIABILITY_PICTURE)
 
 
@@ -149,7 +139,7 @@ def _tested(
         brightness=luma,
         short_side=test.table[["width", "height"]].astype(int).min(axis=1).to_numpy(),
         classes=test.classes,
-        training_photos=np.bincount(trained_on.labels, minlength=len(test.classes)),
+        training_images=np.bincount(trained_on.labels, minlength=len(test.classes)),
     )
 
 

@@ -1,1 +1,1 @@
-"""Checking the data: near-duplicates where they spoil a score, and labels that models of the other photos doubt."""
+"""Checking the data: near-duplicates across the split, and labels that models of the other images contradict."""

@@ -1,144 +1,118 @@
-"""What a check says: a summary for the terminal, and a page with the pictures."""
+"""The report of a check: a summary for the terminal, and a page with the images."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from flowers.reporting.document import Card, Document, Frame, Frames, Gallery, Part, Section
+from flowers.reporting.document import Card, Document, Gallery, Part, Section
 from flowers.stages.check.findings import Findings
 
-Thumbnail = Callable[[str, str], bytes | None]  # of a photo's path and hash
+Thumbnail = Callable[[str, str], bytes | None]  # of an image's path and hash
 
 FIRST = 10  # on the terminal
-SHOWN = 60  # labels in doubt, and groups of a kind, on the page: 20 kB each
+SHOWN = 60  # doubtful labels, and groups of a kind, on the page: 20 kB each
 
-_SUBSETS = ("train", "val", "test")
+TITLE = "Check of the data"
+ACROSS, SEVERAL_LABELS, HARMLESS = (
+    "Near-duplicates across subsets",
+    "Near-duplicates with different labels",
+    "Near-duplicates in one subset with one label",
+)
 
 
 def table(found: Findings) -> pd.DataFrame:
-    """What build/doubtful.csv holds."""
+    """The content of build/doubtful.csv."""
     return found.doubtful[["path", "label", "subset", "p_label", "suggested", "p_suggested"]]
 
 
 def summary(found: Findings) -> Document:
-    """The numbers, and the first labels in doubt and near-duplicates."""
-    groups = _Groups(found)
+    """The numbers, and the first doubtful labels and near-duplicates."""
     sections = []
     if len(found.doubtful):
         lines = [
             f"{row['path']}: {row['label']} {_percent(row['p_label'])}, "
-            f"rather {row['suggested']} {_percent(row['p_suggested'])}"
+            f"suggested {row['suggested']} {_percent(row['p_suggested'])}"
             for row in _rows(found.doubtful.head(FIRST))
         ]
-        sections.append(_list("Labels in doubt", lines, len(found.doubtful)))
-    for title, kind in (
-        ("The same picture on several sides", groups.across),
-        ("The same picture under several labels", groups.several_labels),
-    ):
-        if kind:
+        sections.append(_list("Doubtful labels", lines, len(found.doubtful)))
+    groups = _groups(found)
+    for title in (ACROSS, SEVERAL_LABELS):
+        if kind := groups[title]:
             lines = [" ~ ".join(f"{row['path']} ({row['subset']})" for row in _rows(group)) for group in kind[:FIRST]]
             sections.append(_list(title, lines, len(kind)))
-    return Document("Check of the photos", _lead(found, groups), sections)
+    return Document(TITLE, _lead(found, groups), sections)
 
 
 def page(found: Findings, thumbnail: Thumbnail) -> Document:
-    """All of it with pictures."""
-    groups = _Groups(found)
-    sections = [
-        _doubtful(found, thumbnail),
-        _same(
-            "The same picture on several sides",
-            "What the model learned from one it is asked about with another, so a score on such photos says little. "
-            "An official split is left as it is; a drawn one keeps them on one side.",
-            groups.across,
-            thumbnail,
-        ),
-        _same(
-            "The same picture under several labels",
-            "One of the labels is wrong, or the picture shows both.",
-            groups.several_labels,
-            thumbnail,
-        ),
-        _same(
-            "The same picture several times on one side",
-            "Harmless for the scores; such a picture only counts several times.",
-            groups.harmless,
-            thumbnail,
-        ),
-    ]
-    return Document("Check of the photos", _lead(found, groups), sections)
+    """All findings with thumbnails."""
+    meanings = {
+        ACROSS: "A score on such images is too high, because the model has learned from a copy. An official split is "
+        "left as it is; a random one keeps near-duplicates in one subset.",
+        SEVERAL_LABELS: "One of the labels is wrong, or the image shows both.",
+        HARMLESS: "Harmless for the scores; such an image only counts several times.",
+    }
+    groups = _groups(found)
+    near = [_near_duplicates(title, meaning, groups[title], thumbnail) for title, meaning in meanings.items()]
+    return Document(TITLE, _lead(found, groups), [_doubtful(found, thumbnail), *near])
 
 
-class _Groups:
-    """The groups of photos that show the same picture, by what is wrong with them."""
+def _groups(found: Findings) -> dict[str, list[pd.DataFrame]]:
+    """The groups of near-duplicates by kind; one may be both across subsets and with different labels."""
+    groups = found.groups()
+    return {
+        ACROSS: [group for group in groups if group["subset"].nunique() > 1],
+        SEVERAL_LABELS: [group for group in groups if group["label"].nunique() > 1],
+        HARMLESS: [group for group in groups if group["subset"].nunique() == group["label"].nunique() == 1],
+    }
 
-    def __init__(self, found: Findings) -> None:
-        groups = found.groups()
-        self.across = [group for group in groups if group["subset"].nunique() > 1]
-        self.several_labels = [group for group in groups if group["label"].nunique() > 1]
-        self.harmless = [group for group in groups if group["subset"].nunique() == group["label"].nunique() == 1]
 
-
-def _lead(found: Findings, groups: _Groups) -> list[str]:
-    count, tested = len(found.photos), int((found.photos["subset"] == "test").sum())
+def _lead(found: Findings, groups: dict[str, list[pd.DataFrame]]) -> list[str]:
+    count, tested = len(found.images), int((found.images["subset"] == "test").sum())
     left_out = tested and found.judged <= count - tested
     lines = [
-        f"{count:,} photos of {found.photos['label'].nunique()} classes. {found.judged:,} were judged by models that "
-        f"had not seen them: {len(found.doubtful):,} labels are in doubt."
-        + (f" The {tested:,} test photos were not asked about (--test)." if left_out else ""),
-        f"Pictures that several photos show: {len(groups.across)} on more than one side of the split, "
-        f"{len(groups.several_labels)} under several labels, {len(groups.harmless)} on one side under one label.",
+        f"{count:,} images of {found.images['label'].nunique()} classes. {found.judged:,} labels were checked by "
+        f"models of the other images: {len(found.doubtful):,} are doubtful."
+        + (f" The {tested:,} test images were not checked (--test)." if left_out else ""),
+        f"Groups of near-duplicates: {len(groups[ACROSS])} across subsets, {len(groups[SEVERAL_LABELS])} with "
+        f"different labels, {len(groups[HARMLESS])} in one subset with one label.",
     ]
     if found.unjudged:
         few = ", ".join(found.unjudged[:FIRST]) + (", ..." if len(found.unjudged) > FIRST else "")
-        lines.append(f"Classes with too few photos to judge a label of theirs: {few}.")
+        lines.append(f"Classes with too few images to check their labels: {few}.")
     return lines
 
 
 def _doubtful(found: Findings, thumbnail: Thumbnail) -> Section:
-    title = _titled("Labels in doubt", len(found.doubtful), SHOWN)
+    title = _titled("Doubtful labels", len(found.doubtful), SHOWN)
     if found.doubtful.empty:
-        return Section(title, ["None: nowhere are the models of the other photos sure of another class."])
-    typical = {label: (row["path"], row["sha256"]) for label, row in found.typical.iterrows()}
-    pictures: dict[tuple[str, str], bytes | None] = {}
-
-    def card(place: tuple[str, str], lines: Sequence[str], tone: str = "") -> Card:
-        if place not in pictures:
-            pictures[place] = thumbnail(*place)
-        return Card(pictures[place], lines, tone)
-
-    frames = []
+        return Section(title, ["None."])
+    typical = {label: thumbnail(row["path"], row["sha256"]) for label, row in found.typical.iterrows()}
+    parts: list[Part] = [
+        "Each image beside a typical one of its label and one of the suggested class, the least probable label first. "
+        "Some of these labels are right. Move an image with a wrong label to the folder of its class.",
+    ]
     for row in _rows(found.doubtful.head(SHOWN)):
-        cards = [card((row["path"], row["sha256"]), ["the photo", f"labelled {row['label']}"], "bad")]
+        lines = [f"labelled {row['label']}", row["path"], row["subset"]]
+        cards = [Card(thumbnail(row["path"], row["sha256"]), lines, "bad")]
         for kind, share in ((row["label"], row["p_label"]), (row["suggested"], row["p_suggested"])):
             if kind in typical:
-                cards.append(card(typical[kind], [f"a typical {kind}", f"probability {_percent(share)}"]))
-        frames.append(
-            Frame([f"{row['label']}, or rather {row['suggested']}?", f"{row['subset']}: {row['path']}"], cards)
-        )
-    return Section(
-        title,
-        [
-            "Each photo beside a typical one of its label and one of the class that the models see in it, the least "
-            "probable label first. Not each of them is wrong: look, and move a photo to another folder where it is.",
-            Frames(frames),
-        ],
-    )
+                cards.append(Card(typical[kind], [f"a typical {kind}", f"probability {_percent(share)}"]))
+        parts.append(Gallery(cards, f"{row['label']} or {row['suggested']}?"))
+    return Section(title, parts)
 
 
-def _same(title: str, meaning: str, groups: Sequence[pd.DataFrame], thumbnail: Thumbnail) -> Section:
+def _near_duplicates(title: str, meaning: str, groups: Sequence[pd.DataFrame], thumbnail: Thumbnail) -> Section:
     if not groups:
         return Section(title, ["None."])
-    frames = []
+    parts: list[Part] = [meaning]
     for group in groups[:SHOWN]:
-        kind = "equal pixels" if group["pixels"].nunique() == 1 else "alike"
+        kind = "equal pixels" if group["pixels"].nunique() == 1 else "similar"
         cards = [
             Card(thumbnail(row["path"], row["sha256"]), [row["label"], row["subset"], row["path"]])
             for row in _rows(group)
         ]
-        frames.append(Frame([f"{len(group)} photos, {kind}"], cards))
-    parts: list[Part] = [meaning, Frames(frames)]
+        parts.append(Gallery(cards, f"{len(group)} images, {kind}"))
     return Section(_titled(title, len(groups), SHOWN), parts)
 
 

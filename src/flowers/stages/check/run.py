@@ -13,13 +13,12 @@ from flowers.training import activation_cache, fitting, subsets
 
 
 def check(precision: str, with_test: bool) -> None:
-    """Check what download and split made: a summary on standard output, build/check.html and build/doubtful.csv.
+    """Check the outputs of download and split; writes a summary to standard output, build/check.html and doubtful.csv.
 
-    Raises UserError where their outputs are missing or do not belong together.
+    Raises UserError if these outputs are missing or inconsistent.
     """
     everything = subsets.read("train", "val", "test")
-    pictures = _pictures(everything)
-    found = findings.find(everything, pictures, _features(everything, precision), with_test)
+    found = findings.find(everything, _pictures(everything), _features(everything, precision), with_test)
     try:
         report.table(found).to_csv(paths.DOUBTFUL, index=False, float_format="%.4f", lineterminator="\n")
         paths.CHECK_PAGE.write_text(document.html(report.page(found, thumbnails.of)), encoding="utf-8", newline="\n")
@@ -28,19 +27,19 @@ def check(precision: str, with_test: bool) -> None:
     from rich.console import Console
 
     document.show(report.summary(found), Console())
-    console.say(f"The pictures: {paths.CHECK_PAGE}; every label in doubt: {paths.DOUBTFUL}")
+    console.say(f"Page with the images: {paths.CHECK_PAGE}. All doubtful labels: {paths.DOUBTFUL}.")
 
 
 def _pictures(chosen: subsets.Subset) -> list[str]:
-    """The picture that each photo shows, by a name."""
+    """A name for each image, equal for near-duplicates."""
     columns = ("pixels", "phash", "mirrored_phash")
     if lost := [name for name in columns if name not in chosen.table]:
-        raise UserError(f"{paths.IMAGE_LIST}: column '{lost[0]}' is missing; make the list anew: dvc repro -f download")
+        raise UserError(f"{paths.IMAGE_LIST}: column '{lost[0]}' is missing; run `dvc repro -f download`")
     return near_duplicates.groups(*(chosen.table[name].tolist() for name in columns))
 
 
 def _features(chosen: subsets.Subset, precision: str) -> np.ndarray:
-    """The backbone's pooled features, float32 (n, 2048), out of the store that a training fills, too."""
+    """The pooled features of the backbone, float32 (n, 2048), from the same cache as a training's."""
     precision = best_precision() if precision == "auto" else precision
     found = activation_cache.stored(chosen.plain(), [FeatureLayer(0)], fitting.read_weights(), precision)
     return found[FeatureLayer(0)][:]
