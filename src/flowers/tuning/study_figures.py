@@ -170,7 +170,7 @@ def _slice(axes: Axes, study: _Study, name: str, colour: _Of) -> None:
 
     def across(trial: FrozenTrial) -> float:
         beside = spread * (trial.number * 0.618 % 1 - 0.5)  # the golden ratio keeps trials of one choice apart
-        return float(_place(distribution, trial.params[name]) + beside)
+        return _place(distribution, trial.params[name]) + float(beside)
 
     _dots(axes, study, across, colour)
     slanted = sum(len(text) + 2 for text in ticks.values()) > 30

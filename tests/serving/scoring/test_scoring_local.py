@@ -56,7 +56,7 @@ def world(tmp_path, monkeypatch) -> Path:
         (tmp_path / "photos" / folder).mkdir(parents=True)
         for name, colour in COLOURS.items():
             Image.new("RGB", (40, 30), colour).save(tmp_path / "photos" / folder / f"{name}.png")
-    (tmp_path / "photos" / "b" / "broken.JPG").write_bytes(b"no photo")
+    (tmp_path / "photos" / "b" / "broken.JPG").write_bytes(b"no image")
     (tmp_path / "photos" / "b" / "empty.jpeg").write_bytes(b"")
     (tmp_path / "photos" / "gone.jpg").symlink_to("nowhere")
     (tmp_path / "photos" / "notes.txt").write_text("neither an image nor named like one")

@@ -76,7 +76,7 @@ def scored(tmp_path_factory) -> Path:
         make_images(folder / "photos")
         files = sorted((folder / "photos").glob("[0-9]*.png"))
         found = np.log(classifier.load(paths.MODEL, paths.WEIGHTS).probabilities(np.stack([*map(images.load, files)])))
-        head["head_logits/bias"] -= np.median(found, axis=0)  # without it all photos would get one label
+        head["head_logits/bias"] -= np.median(found, axis=0)  # without it all images would get one label
         classifier.save(paths.MODEL, description, head)
         score("local")
         shutil.copytree("local", "spark1")  # what `spark[1]` would match as a pattern
@@ -93,7 +93,7 @@ def make_images(folder: Path) -> None:
         pixels = random.integers(0, 256, (50, 60, 3)) * random.random(3) ** 2
         Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
     (folder / "empty.png").touch()
-    (folder / "broken.jpg").write_bytes(b"no photo")
+    (folder / "broken.jpg").write_bytes(b"no image")
     with (folder / "huge.bmp").open("wb") as file:
         file.truncate(33 * 2**20)
     (folder / "notes.txt").touch()

@@ -77,8 +77,8 @@ class Images:
         reader = session.read.format("binaryFile").option("recursiveFileLookup", True)
         found = reader.option("pathGlobFilter", files.GLOB).load(_literally(place.path))
         # One text, because to hand over an array from Java takes a call for each element.
-        listed = cast(Any, session._jvm).java.lang.String.join("\n", found._jdf.inputFiles()).splitlines()
-        self.paths = [unquote(address).replace("file:///", "file:/", 1)[start:] for address in listed]
+        text = cast(Any, session._jvm).org.apache.hadoop.util.StringUtils.join("\n", found._jdf.inputFiles())
+        self.paths = [unquote(address).replace("file:///", "file:/", 1)[start:] for address in text.splitlines()]
         self.table = found.selectExpr(f"substring(path, {start + 1}) as path", "length", "content")
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ _SETTINGS = {
     "spark.app.name": "flowers score",
     "spark.master": "local[*]",
     "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
     # The most that a Python worker is sent at once, whichever is reached first.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "64",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(32 * 2**20),
@@ -30,8 +28,7 @@ _SETTINGS = {
     "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
-_ON_THIS_MACHINE = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-_QUIET = "rootLogger.level=off\nlogger.a.name=org.apache.spark.api.python.PythonGatewayServer\nlogger.a.level=off\n"
+_LOG = Path(__file__).with_name("log4j2.properties")
 
 
 @contextlib.contextmanager
@@ -45,18 +42,17 @@ def session(master: str | None) -> Iterator["SparkSession"]:
     except ImportError:
         raise UserError("--engine spark needs PySpark: `make extras`, or pip install 'flowers[spark]'") from None
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")  # of which little is used here
-    with tempfile.TemporaryDirectory(prefix="flowers-spark-") as folder, contextlib.ExitStack() as running:
-        if "--debug" not in sys.argv:
-            log = Path(folder, "log4j2.properties")
-            log.write_text(_QUIET, encoding="utf-8")
-            os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-Dlog4j2.configurationFile={log.as_uri()}")
+    if "--debug" not in sys.argv:
+        os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-Dlog4j2.configurationFile={_LOG.as_uri()}")
+    with contextlib.ExitStack() as running:
         try:
             SparkContext._ensure_initialized()  # starts Java, so that the configuration includes its own files
             conf = SparkConf().setMaster(master) if master else SparkConf()
-            local = (conf.get("spark.master") or _SETTINGS["spark.master"]).startswith("local")
-            for name, value in (_SETTINGS | (_ON_THIS_MACHINE if local else {})).items():
+            for name, value in _SETTINGS.items():
                 conf.setIfMissing(name, value)
-            if local:
+            conf.set("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
+            if conf.get("spark.master", "").startswith("local"):
+                conf.setIfMissing("spark.driver.host", "127.0.0.1")
                 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
             spark = SparkSession.builder.config(conf=conf).getOrCreate()
             running.callback(spark.stop)
