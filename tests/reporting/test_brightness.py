@@ -1,4 +1,4 @@
-"""What the network sees of photos: how bright they are, and the pixels that are kept."""
+"""The brightness of images, and the pixels that are kept."""
 
 import hashlib
 
@@ -25,29 +25,29 @@ def items(tmp_path):
 
 
 def test_brightness_is_the_luma_of_a_colour(items):
-    luma, kept = brightness.look(items, ())
+    luma, kept = brightness.measure(items, ())
     assert luma == pytest.approx(list(COLOURS.values())) and kept == {}
 
 
-def test_brightness_is_that_of_what_the_network_sees(tmp_path):
+def test_brightness_is_that_of_the_input_of_the_network(tmp_path):
     pixels = np.zeros((100, 300, 3), np.uint8)
-    pixels[:, 100:200] = 255  # the centre, which is all that is left of so wide a photo
+    pixels[:, 100:200] = 255  # the centre, to which so wide an image is cropped
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     item = Item(tmp_path / "wide.png", hashlib.sha256((tmp_path / "wide.png").read_bytes()).hexdigest())
-    luma, _ = brightness.look([item], ())
+    luma, _ = brightness.measure([item], ())
     assert luma[0] > 0.98
 
 
-def test_only_the_pixels_that_are_shown_are_kept_and_each_photo_is_decoded_once(items, monkeypatch):
+def test_only_the_shown_pixels_are_kept_and_each_image_is_decoded_once(items, monkeypatch):
     decoded = []
     original = images.load
     monkeypatch.setattr(images, "load", lambda *source: decoded.append(source) or original(*source))
-    _, kept = brightness.look(items, {2, 4})
+    _, kept = brightness.measure(items, {2, 4})
     assert sorted(kept) == [2, 4] and len(decoded) == len(items)
     assert kept[2].shape == (224, 224, 3) and kept[2][0, 0].tolist() == [255, 0, 0]
 
 
-def test_a_photo_that_is_another_one_by_now_is_refused(items):
+def test_a_changed_image_is_an_error_naming_it(items):
     Image.new("RGB", (10, 10)).save(items[3].path)
     with pytest.raises(UserError, match=r"lime\.png: changed since it was listed"):
-        brightness.look(items, ())
+        brightness.measure(items, ())

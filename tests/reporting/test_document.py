@@ -21,9 +21,9 @@ WHOLE = Document(
     NASTY,
     ["A lead."],
     [
-        Section("Numbers", ["A paragraph.", Table(["class", "photos"], [[NASTY, "3"], ["rose", "12"]])]),
+        Section("Numbers", ["A paragraph.", Table(["class", "images"], [[NASTY, "3"], ["rose", "12"]])]),
         Section("Pictures", [Picture(png(900), "Curves", "evaluation/curves.png")]),
-        Section("Photos", [Gallery([Card(b"\xff\xd8", ["rose", "tulip 90 %"], "bad"), Card(None, ["lost one"])])]),
+        Section("Images", [Gallery([Card(b"\xff\xd8", ["rose", "tulip 90 %"], "bad"), Card(None, ["lost one"])])]),
         Section("Long", [Table(["class"], [["rose"]], folded=True)]),
     ],
 )
@@ -35,35 +35,35 @@ def shown() -> str:
     return out.getvalue()
 
 
-def test_a_terminal_shows_words_as_they_are_and_leaves_pictures_out():
+def test_a_terminal_shows_text_literally_and_leaves_pictures_out():
     text = shown()
     assert text.count(NASTY) == 2
     assert "rose · tulip 90 %" in text and "lost one" in text
     assert "Curves" not in text
 
 
-def test_numbers_stand_flush_right_on_a_terminal():
+def test_numbers_are_aligned_right_on_a_terminal():
     one, other = (line.rstrip() for line in shown().splitlines() if line.rstrip().endswith((" 3", "12")))
     assert len(one) == len(other)
 
 
-def test_markdown_is_a_document_whose_words_change_nothing_in_it():
+def test_markdown_escapes_its_text():
     text = document.markdown(WHOLE)
     escaped = r"\<b\>|\_a\_ \[bold\]\*"
     assert text.startswith(f"## {escaped}\n\nA lead.\n")
     assert "| " + escaped.replace("|", r"\|") + " | 3 |" in text
-    assert "| class | photos |\n| --- | ---: |" in text
+    assert "| class | images |\n| --- | ---: |" in text
     assert "![Curves](evaluation/curves.png)" in text
     assert "- rose · tulip 90 %" in text
     assert "<details><summary>1 rows</summary>\n\n| class |" in text
 
 
-def test_a_page_escapes_what_it_is_given_and_needs_nothing_else():
+def test_a_page_escapes_its_text_and_is_self_contained():
     page = document.html(WHOLE)
     assert "&lt;b&gt;" in page and "<b>" not in page
     assert not re.search(r"https?:|<script|<link|url\(", page)
     assert re.findall(r'src="data:image/(\w+);base64,', page) == ["png", "jpeg"]
-    assert "not here" in page  # the card without a picture
+    assert "missing" in page  # the card without a picture
     assert page == document.html(WHOLE)
 
 
@@ -71,12 +71,12 @@ def page(*parts, sections=1) -> str:
     return document.html(Document("A title", ["A lead."], [Section(f"Part {n}", parts) for n in range(sections)]))
 
 
-def test_a_picture_is_shown_in_the_size_that_its_letters_were_drawn_in():
+def test_a_picture_is_shown_at_the_size_that_its_letters_were_drawn_in():
     assert document.DPI == figures.DPI
     assert 'width="96"' in page(Picture(png(150), "a figure"))
 
 
-def test_a_picture_wider_than_a_page_says_how_to_enlarge_it():
+def test_a_picture_wider_than_a_page_has_a_hint_to_enlarge_it():
     assert 'class="picture large"' in page(Picture(png(3000), "a figure"))
     assert 'class="picture"' in page(Picture(png(900), "a figure"))
 
@@ -103,6 +103,6 @@ def test_a_long_page_begins_with_links_to_its_sections(sections, links):
     assert text.count('<section id="s') == sections
 
 
-def test_a_folded_table_is_whole_though_it_is_closed():
+def test_a_folded_table_holds_all_rows():
     text = page(Table(["class"], [["rose"], ["tulip"]], folded=True))
     assert "<summary>2 rows</summary>" in text and "rose" in text and "tulip" in text

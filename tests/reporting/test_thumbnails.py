@@ -1,4 +1,4 @@
-"""Small pictures: JPEGs of photos that are still the ones that were meant, and heat laid over pixels."""
+"""Thumbnails: JPEGs of images with the expected hash, and Grad-CAM overlays."""
 
 import hashlib
 import io
@@ -14,8 +14,8 @@ HOT[1, 5] = 1
 
 
 @pytest.fixture
-def photo(tmp_path, monkeypatch):
-    """A photo in build/images, and its hash."""
+def image(tmp_path, monkeypatch):
+    """An image in build/images, and its hash."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "build/images/rose/1.png"
     file.parent.mkdir(parents=True)
@@ -23,20 +23,20 @@ def photo(tmp_path, monkeypatch):
     return file, hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_a_photo_is_shown_as_the_network_sees_it(photo):
-    with Image.open(io.BytesIO(thumbnails.of("rose/1.png", photo[1]))) as image:
-        assert (image.format, image.size) == ("JPEG", (224, 224))
-        np.testing.assert_allclose(image.getpixel((100, 100)), (255, 0, 0), atol=6)
+def test_a_thumbnail_is_the_input_of_the_network(image):
+    with Image.open(io.BytesIO(thumbnails.of("rose/1.png", image[1]))) as thumbnail:
+        assert (thumbnail.format, thumbnail.size) == ("JPEG", (224, 224))
+        np.testing.assert_allclose(thumbnail.getpixel((100, 100)), (255, 0, 0), atol=6)
 
 
-def test_another_photo_or_none_or_no_photo_is_not_shown(photo):
+def test_a_changed_missing_or_unreadable_image_has_no_thumbnail(image):
     assert thumbnails.of("rose/1.png", "0" * 64) is None
-    assert thumbnails.of("rose/2.png", photo[1]) is None
-    photo[0].write_bytes(b"not a photo")
-    assert thumbnails.of("rose/1.png", hashlib.sha256(b"not a photo").hexdigest()) is None
+    assert thumbnails.of("rose/2.png", image[1]) is None
+    image[0].write_bytes(b"not an image")
+    assert thumbnails.of("rose/1.png", hashlib.sha256(b"not an image").hexdigest()) is None
 
 
-def test_heat_colours_the_place_that_it_belongs_to_and_leaves_the_rest_grey(pixels):
+def test_heat_colours_its_own_region_and_leaves_the_rest_grey(pixels):
     found = thumbnails.overlay(pixels[1], HOT).astype(int)
     assert found.shape == (224, 224, 3)
     colourful = np.ptp(found, axis=2)
@@ -46,6 +46,6 @@ def test_heat_colours_the_place_that_it_belongs_to_and_leaves_the_rest_grey(pixe
     assert np.argwhere(colourful > 60).mean(axis=0) == pytest.approx([48, 176], abs=6)
 
 
-def test_without_heat_the_photo_is_grey(pixels):
+def test_without_heat_the_image_is_grey(pixels):
     found = thumbnails.overlay(pixels[0], np.zeros((7, 7)))
     np.testing.assert_allclose(found, np.repeat(pixels[0].mean(axis=2, keepdims=True), 3, axis=2), atol=0.51)

@@ -1,4 +1,4 @@
-"""The stage's files: every readable photo under its class, listed and measured; everything else with its reason."""
+"""The stage `download`: readable images by class, listed and measured; other files listed with the reason."""
 
 import csv
 import hashlib
@@ -25,7 +25,7 @@ from flowers.stages import download
 
 @pytest.fixture(autouse=True)
 def checkout(tmp_path, monkeypatch):
-    """An empty checkout with an empty cache; the ImageNet weights are another module's work."""
+    """An empty checkout with an empty cache and stand-in ImageNet weights."""
     provided = []
     fake = types.ModuleType("flowers.model.weights")
     fake.provide = lambda choice, destination: provided.append((choice, destination))
@@ -55,7 +55,7 @@ def write(root, files: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def data(checkout):
-    """`data/` with two classes of two photos."""
+    """`data/` with two classes of two images."""
     root = Path("data")
     names = ("rose/1.jpg", "rose/2.jpg", "tulip/1.jpg", "tulip/2.jpg")
     write(root, {name: picture(number) for number, name in enumerate(names)})
@@ -75,7 +75,7 @@ def made() -> dict[str, bytes]:
     return {path.relative_to(paths.BUILD).as_posix(): path.read_bytes() for path in files}
 
 
-def test_photos_are_copied_listed_and_measured(data, checkout):
+def test_images_are_copied_listed_and_measured(data, checkout):
     exif = Image.Exif()
     exif[0x0112] = 6
     write(data, {"tulip/on its side.jpg": picture(9, size=(40, 30), exif=exif)})
@@ -100,7 +100,7 @@ def test_photos_are_copied_listed_and_measured(data, checkout):
     assert checkout == [("random", paths.WEIGHTS)]
 
 
-def test_twice_gives_the_same_bytes_and_only_todays_files(data):
+def test_a_second_run_gives_the_same_bytes_and_only_current_files(data):
     run()
     first = made()
     run()
@@ -128,7 +128,7 @@ def test_an_official_split_is_listed_and_equal_names_are_kept_apart(tmp_path):
     assert {path.relative_to(paths.IMAGES).as_posix() for path in paths.IMAGES.rglob("*.jpg")} == set(listed)
 
 
-def test_names_that_csv_and_shells_find_hard_come_through(data):
+def test_names_with_quotes_newlines_and_other_scripts_are_kept(data):
     names = ('the "old", rose/a, "b".jpg', "colt's foot/фото 1.jpg", "苹果花/two\nlines.jpg", "NA/nan.jpg")
     write(data, {name: picture(50 + number) for number, name in enumerate(names)})
     run()
@@ -153,10 +153,10 @@ def test_bad_images_are_skipped_and_listed_with_their_reason(data, capsys):
     assert all(row["reason"].startswith(BAD[row["path"]][1]) for row in skipped)
     assert not any((paths.IMAGES / name).exists() for name in BAD)
     err = capsys.readouterr().err
-    assert "3 files are no readable images" in err and "rose/notes.txt: not an image" in err
+    assert "3 files are not readable images" in err and "rose/notes.txt: not an image" in err
 
 
-def test_bad_images_are_refused_where_the_parameters_say_so(data):
+def test_bad_images_are_an_error_with_bad_images_refuse(data):
     run()
     before = made()
     write(data, {name: content for name, (content, _) in BAD.items()})
@@ -164,30 +164,30 @@ def test_bad_images_are_refused_where_the_parameters_say_so(data):
         run(bad_images="refuse")
     assert "rose/cut.jpg: truncated" in str(error.value) and "build/skipped.csv" in str(error.value)
     assert [row["path"] for row in table(paths.SKIPPED_LIST)] == sorted(BAD)
-    assert made() | {"skipped.csv": b""} == before | {"skipped.csv": b""}  # what had been made stays
+    assert made() | {"skipped.csv": b""} == before | {"skipped.csv": b""}  # earlier outputs stay
 
 
-def test_a_long_list_of_bad_images_is_cut_in_the_message_alone(data, capsys):
+def test_a_long_list_of_bad_images_is_cut_only_in_the_message(data, capsys):
     write(data, {f"rose/{number:03}.txt": b"no" for number in range(40)})
     run()
     assert "and 30 more" in capsys.readouterr().err
     assert len(table(paths.SKIPPED_LIST)) == 40
 
 
-def test_a_class_of_which_nothing_can_be_read_is_an_error_that_names_it(data):
-    write(data, {"daisy/1.jpg": b"not a photo"})
-    with pytest.raises(UserError, match="without a single readable image: daisy"):
+def test_a_class_without_a_readable_image_is_an_error_naming_it(data):
+    write(data, {"daisy/1.jpg": b"not an image"})
+    with pytest.raises(UserError, match="without a readable image: daisy"):
         run()
     assert made() == {}
 
 
-def test_one_class_is_not_enough(tmp_path):
+def test_a_single_class_is_an_error(tmp_path):
     write(tmp_path / "one", {"rose/1.jpg": picture(1)})
     with pytest.raises(UserError, match=r"only one class \(rose\)"):
         run(tmp_path / "one")
 
 
-def test_a_missing_folder_is_an_error_that_says_what_to_do(checkout):
+def test_a_missing_folder_is_an_error_with_the_remedy(checkout):
     with pytest.raises(UserError, match=r"dataset\.path: there is no folder data; name a folder"):
         run()
     with pytest.raises(UserError, match=r"data\.dvc is missing; put images into data/<class>/"):
@@ -204,13 +204,13 @@ def test_an_unknown_data_set_is_an_error_before_anything_is_made():
     assert not paths.BUILD.exists()
 
 
-def test_a_build_folder_that_cannot_be_written_is_an_error_that_names_it(data):
+def test_a_build_folder_that_cannot_be_written_is_an_error_naming_it(data):
     paths.BUILD.write_text("in the way")
     with pytest.raises(UserError, match="build"):
         run()
 
 
-def test_kaggles_set_says_where_to_get_it_and_is_read_once_it_lies_there(tmp_path):
+def test_the_set_of_kaggle_is_read_from_the_cache_else_an_error_gives_its_address(tmp_path):
     with pytest.raises(UserError) as error:
         run(name="flowers_recognition")
     place = tmp_path / "cache" / "archives" / "flowers-recognition.zip"
@@ -224,7 +224,7 @@ def test_kaggles_set_says_where_to_get_it_and_is_read_once_it_lies_there(tmp_pat
     assert [row["path"] for row in table(paths.SKIPPED_LIST)] == ["flowers/dandelion/flickr.py"]
 
 
-def test_oxfords_archives_become_named_classes_with_their_official_split(tmp_path, monkeypatch):
+def test_the_archives_of_oxford_become_named_classes_with_the_official_split(tmp_path, monkeypatch):
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     with tarfile.open(mirror / "102flowers.tgz", "w:gz") as archive:
@@ -265,7 +265,7 @@ download.run(DatasetParams(name="local", path="data", mirror=None, bad_images="s
 """
 
 
-def test_after_a_kill_in_the_middle_the_earlier_result_stands_and_the_second_run_is_clean(data):
+def test_a_killed_run_leaves_the_earlier_result_and_the_next_run_cleans_up(data):
     run()
     before = made()
     write(data, {f"rose/large {number:03}.jpg": picture(number, size=(900, 900)) for number in range(150)})
@@ -277,7 +277,7 @@ def test_after_a_kill_in_the_middle_the_earlier_result_stands_and_the_second_run
     process.kill()
     process.wait()
     left = made()
-    assert any(name.startswith(".download/") for name in left), "the kill came too late to try anything"
+    assert any(name.startswith(".download/") for name in left), "the kill came too late"
     assert {name: content for name, content in left.items() if not name.startswith(".")} == before
     run()
     assert len(table(paths.IMAGE_LIST)) == 154

@@ -1,4 +1,4 @@
-"""The stage `evaluate`: files that agree with each other, and a model that must agree with the stored activations."""
+"""The stage `evaluate`: consistent files, and a model that must agree with the cached activations."""
 
 import base64
 import hashlib
@@ -39,14 +39,14 @@ def table(path) -> pd.DataFrame:
 
 @pytest.fixture
 def trained(world, cheap_backbone):
-    """A world with a model that is right now and then."""
+    """A world with a model of some accuracy."""
     world.train(head={"units": []}, train={"epochs": 4, "learning_rate": 0.0005})
     return world
 
 
 @pytest.fixture
 def untrained(world, cheap_backbone):
-    """A world with a model that knows next to nothing."""
+    """A world with a model that is hardly trained."""
     world.train(head={"units": []}, train={"epochs": 1, "learning_rate": 1e-6})
     return world
 
@@ -57,22 +57,22 @@ def evaluation(world) -> dict[str, bytes]:
     return {name.removeprefix("evaluation/"): made[name] for name in made if name.startswith("evaluation/")}
 
 
-def test_every_test_photo_has_its_prediction_and_every_figure_follows_from_them(trained):
+def test_every_test_image_has_a_prediction_and_all_scores_follow_from_them(trained):
     trained.evaluate()
     assert sorted(evaluation(trained)) == FILES
     assert all(content.startswith(b"\x89PNG") for name, content in evaluation(trained).items() if name.endswith(".png"))
 
     predictions, split = table(paths.PREDICTIONS), table(paths.SPLIT)
     listed = table(paths.IMAGE_LIST).set_index("path")
-    for subset, answers in (("test", predictions), ("val", table(paths.VALIDATION))):
+    for subset, rows in (("test", predictions), ("val", table(paths.VALIDATION))):
         wanted = split[split["subset"] == subset].sort_values("path")
-        assert answers["path"].tolist() == wanted["path"].tolist() and len(answers) == 6
-        assert answers["label"].tolist() == wanted["label"].tolist()
-        assert answers["sha256"].tolist() == listed.loc[answers["path"], "sha256"].tolist()
-        chances = answers[[f"p({name})" for name in trained.classes]].to_numpy()
-        np.testing.assert_allclose(chances.sum(axis=1), 1, atol=1e-4)
-        assert answers["predicted"].tolist() == [trained.classes[number] for number in chances.argmax(axis=1)]
-        np.testing.assert_allclose(answers["probability"], chances.max(axis=1))
+        assert rows["path"].tolist() == wanted["path"].tolist() and len(rows) == 6
+        assert rows["label"].tolist() == wanted["label"].tolist()
+        assert rows["sha256"].tolist() == listed.loc[rows["path"], "sha256"].tolist()
+        probabilities = rows[[f"p({name})" for name in trained.classes]].to_numpy()
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-4)
+        assert rows["predicted"].tolist() == [trained.classes[number] for number in probabilities.argmax(axis=1)]
+        np.testing.assert_allclose(rows["probability"], probabilities.max(axis=1))
 
     right = predictions["label"] == predictions["predicted"]
     metrics = json.loads(paths.METRICS.read_text())
@@ -94,30 +94,30 @@ def test_every_test_photo_has_its_prediction_and_every_figure_follows_from_them(
     assert confusion.to_numpy().sum() == 6 and np.trace(confusion) == right.sum()
 
 
-def test_the_temperature_is_that_of_the_validation_photos_and_the_errors_are_of_the_test_photos(trained):
+def test_the_temperature_is_fitted_on_validation_images_and_the_errors_are_of_test_images(trained):
     trained.evaluate()
     found = json.loads(paths.CALIBRATION.read_text())
     assert found["validation_held_out"] is True
-    labels, chances = answers(trained, paths.VALIDATION)
+    labels, probabilities = predictions_of(trained, paths.VALIDATION)
     temperature = found["temperature"]
     assert temperature == pytest.approx(
-        calibration.temperature(labels, calibration.scaled(chances, 1 / temperature)), rel=1e-3
+        calibration.temperature(labels, calibration.scaled(probabilities, 1 / temperature)), rel=1e-3
     )
-    labels, chances = answers(trained, paths.PREDICTIONS)
-    as_trained = calibration.scaled(chances, 1 / temperature)
-    for probabilities, name in ((chances, ""), (as_trained, "_without_temperature")):
-        error = calibration.expected_calibration_error(labels, probabilities)
+    labels, probabilities = predictions_of(trained, paths.PREDICTIONS)
+    as_trained = calibration.scaled(probabilities, 1 / temperature)
+    for values, name in ((probabilities, ""), (as_trained, "_without_temperature")):
+        error = calibration.expected_calibration_error(labels, values)
         assert found[f"expected_calibration_error{name}"] == pytest.approx(error, abs=1e-4)
-    sure = chances.max(axis=1) >= found["threshold"]
+    sure = probabilities.max(axis=1) >= found["threshold"]
     assert found["sure"] == pytest.approx(sure.mean())
-    assert found["sure_accuracy"] == pytest.approx((chances.argmax(axis=1) == labels)[sure].mean())
+    assert found["sure_accuracy"] == pytest.approx((probabilities.argmax(axis=1) == labels)[sure].mean())
 
 
-def test_validation_photos_that_were_trained_on_say_nothing_of_the_temperature(world, cheap_backbone, monkeypatch):
-    monkeypatch.setattr(evaluate, "TRAINED_ON_PHOTOS", 2)
+def test_no_temperature_is_fitted_on_validation_images_that_were_trained_on(world, cheap_backbone, monkeypatch):
+    monkeypatch.setattr(evaluate, "TRAINED_ON_IMAGES", 2)
     world.train(head={"units": []}, train={"on": "train+val", "epochs": 2})
     world.evaluate()
-    assert len(table(paths.VALIDATION)) == 2  # those that a stored model is asked about again
+    assert len(table(paths.VALIDATION)) == 2  # those that promote compares a logged model with
     found = json.loads(paths.CALIBRATION.read_text())
     assert found["validation_held_out"] is False and found["temperature"] == 1
     error = found["expected_calibration_error"]
@@ -126,7 +126,7 @@ def test_validation_photos_that_were_trained_on_say_nothing_of_the_temperature(w
     assert "No temperature was fitted" in paths.REPORT.read_text(encoding="utf-8")
 
 
-def answers(world, path) -> tuple[np.ndarray, np.ndarray]:
+def predictions_of(world, path) -> tuple[np.ndarray, np.ndarray]:
     """Labels and probabilities of a file of predictions."""
     found = table(path)
     labels = np.array([world.classes.index(name) for name in found["label"]])
@@ -134,21 +134,21 @@ def answers(world, path) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("gallery", "shown"), [(0, 0), (2, 2), (200, None)])
-def test_the_report_shows_as_many_mistakes_as_it_is_asked_for_the_surest_first(untrained, gallery, shown):
+def test_the_report_shows_the_given_number_of_errors_the_most_confident_first(untrained, gallery, shown):
     untrained.evaluate(gallery=gallery)
     predictions = table(paths.PREDICTIONS)
     wrong = predictions[predictions["label"] != predictions["predicted"]]
     assert len(wrong) > 2
     page = paths.REPORT.read_text(encoding="utf-8")
     assert page.count('<div class="both">') == (len(wrong) if shown is None else shown)
-    assert ("Surest mistakes" in page) == (gallery > 0)
+    assert ("Most confident errors" in page) == (gallery > 0)
     if gallery:
         surest = wrong.sort_values("probability", ascending=False)["path"].tolist()[:shown]
-        section = page.split("<h2>Surest mistakes</h2>")[1].split("</section>")[0]
+        section = page.split("<h2>Most confident errors</h2>")[1].split("</section>")[0]
         assert re.findall(r"<div>([^<]+\.png)</div>", section) == surest
 
 
-def test_the_report_holds_the_figures_and_needs_nothing_else(untrained):
+def test_the_report_holds_the_figures_and_is_self_contained(untrained):
     untrained.evaluate()
     page = paths.REPORT.read_text(encoding="utf-8")
     files = evaluation(untrained)
@@ -158,7 +158,7 @@ def test_the_report_holds_the_figures_and_needs_nothing_else(untrained):
     assert str(untrained.folder) not in page
 
 
-def test_run_again_it_writes_the_same_bytes_and_keeps_nothing_of_before(untrained):
+def test_a_second_run_writes_the_same_bytes_and_removes_other_files(untrained):
     untrained.evaluate()
     before = evaluation(untrained)
     (paths.EVALUATION / "left over.csv").touch()
@@ -167,13 +167,13 @@ def test_run_again_it_writes_the_same_bytes_and_keeps_nothing_of_before(untraine
 
 
 def shard() -> tuple:
-    """The file of the test photos' activations, its list and its values."""
+    """The file of the activations of the test images, its list and its values."""
     keys = {item.key for item in test_items()}
     for description in sorted(paths.cache_folder().rglob("*.json")):
         content = json.loads(description.read_text())
         if keys & set(content["keys"]):
             return description, content, np.load(description.with_suffix(".npy"))
-    raise AssertionError("no activations of the test photos")
+    raise AssertionError("no activations of the test images")
 
 
 def test_items():
@@ -185,41 +185,39 @@ def test_items():
 test_items.__test__ = False
 
 
-def test_activations_that_are_not_those_of_the_photos_are_noticed(trained):
-    """Altered with a right checksum, as by a change of the code that decodes."""
+def test_activations_of_other_images_are_an_error_with_the_remedy(trained):
+    """Changed with a correct checksum, as by a change of the decoder."""
     trained.evaluate()
     shutil.rmtree(paths.EVALUATION)
     description, content, values = shard()
     with description.with_suffix(".npy").open("wb") as file:
-        np.save(file, values[::-1])  # each photo gets another one's
+        np.save(file, values[::-1])  # each image gets those of another
     content["sha256"] = hashlib.sha256(description.with_suffix(".npy").read_bytes()).hexdigest()
     description.write_text(json.dumps(content))
-    with pytest.raises(
-        UserError, match=r"differs from the stored activations by .* Type `flowers cache --clear activations` and run"
-    ):
+    with pytest.raises(UserError, match=r"cached activations differ by .* Run `flowers cache --clear activations` and"):
         trained.evaluate()
     assert evaluation(trained) == {}
-    shutil.rmtree(paths.cache_folder() / "activations")  # the remedy that it names
+    shutil.rmtree(paths.cache_folder() / "activations")  # the remedy in the message
     trained.evaluate()
 
 
-def test_a_backbone_that_sees_something_else_than_it_did_is_noticed(trained, cheap_backbone, monkeypatch):
+def test_a_changed_backbone_is_an_error(trained, cheap_backbone, monkeypatch):
     trained.evaluate()
     original = cheap_backbone.__call__
     monkeypatch.setattr(cheap_backbone, "__call__", lambda self, images: original(self, images[..., ::-1]))
-    with pytest.raises(UserError, match="differs from the stored activations"):
+    with pytest.raises(UserError, match="cached activations differ"):
         trained.evaluate()
 
 
-def test_a_model_of_other_classes_is_refused(trained):
+def test_a_model_of_other_classes_is_an_error(trained):
     content = json.loads((paths.MODEL / "model.json").read_text(encoding="utf-8"))
     content["classes"] = ["NA", "café au lait", "tulip"]
     (paths.MODEL / "model.json").write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(UserError, match=r"build/model: a model of other classes than build/split\.csv"):
+    with pytest.raises(UserError, match=r"build/model: the classes of the model differ from those of build/split\.csv"):
         trained.evaluate()
 
 
-def test_a_model_of_other_weights_is_refused(trained):
+def test_a_model_of_other_weights_is_an_error(trained):
     paths.WEIGHTS.unlink()  # a link to what other tests use
     weights.write({"some/kernel": np.ones(3)}, paths.WEIGHTS)
     with pytest.raises(UserError, match="not the weights that the model in build/model was trained on"):
@@ -228,23 +226,23 @@ def test_a_model_of_other_weights_is_refused(trained):
 
 @pytest.mark.parametrize(
     ("lost", "evaluated_before"),
-    [("model/trained.npz", False), ("history.csv", False), ("photo", False), ("photo", True)],
+    [("model/trained.npz", False), ("history.csv", False), ("image", True)],
 )
-def test_a_lost_file_is_named_and_nothing_is_half_made(trained, lost, evaluated_before):
-    if evaluated_before:  # so that the activations are stored
+def test_a_missing_file_is_an_error_that_leaves_the_evaluation_as_it_was(trained, lost, evaluated_before):
+    if evaluated_before:  # so that the activations are cached
         trained.evaluate()
     before = evaluation(trained)
-    path = test_items()[0].path if lost == "photo" else trained.build / lost
+    path = test_items()[0].path if lost == "image" else trained.build / lost
     path.unlink()
     with pytest.raises(UserError, match=str(path.name)):
         trained.evaluate()
     assert evaluation(trained) == before
 
 
-def test_a_lost_photo_that_only_the_report_needs_leaves_nothing_half_made_either(trained, monkeypatch):
+def test_a_missing_image_that_only_the_report_needs_leaves_the_evaluation_as_it_was(trained, monkeypatch):
     trained.evaluate()
     before = evaluation(trained)
-    monkeypatch.setattr("flowers.stages.evaluate.JOINED_PHOTOS", 1)  # the first
+    monkeypatch.setattr("flowers.stages.evaluate.JOINED_IMAGES", 1)  # the first
     lost = test_items()[-1].path
     lost.unlink()
     with pytest.raises(UserError, match=lost.name):
@@ -271,7 +269,7 @@ def small_batches(monkeypatch):
         },
     ],
 )
-def test_the_real_network_agrees_from_photos_to_scores(real_world, small_batches, settings):
+def test_the_real_network_agrees_from_images_to_scores(real_world, small_batches, settings):
     real_world.train(**settings, train={"epochs": 2, "fine_tune_epochs": 1})
     real_world.evaluate()
     assert sorted(evaluation(real_world)) == FILES
