@@ -178,9 +178,9 @@ def test_every_stage_reports_the_wrong_folder(flowers, checkout):
     ],
 )
 def test_a_missing_output_of_an_earlier_stage_is_named_with_the_command_that_makes_it(flowers, arguments, missing):
-    said = error_line(flowers(*arguments))
-    assert said.startswith(f"{missing}: no such file")
-    assert "dvc repro" in said
+    error = error_line(flowers(*arguments))
+    assert error.startswith(f"{missing}: no such file")
+    assert "dvc repro" in error
 
 
 def test_training_before_the_other_stages_says_what_to_run(flowers):
@@ -192,8 +192,8 @@ def test_training_before_the_other_stages_says_what_to_run(flowers):
 
 def test_an_unknown_data_set_is_an_error_that_lists_the_known_ones(flowers):
     change("name: local  ", "name: tulips ")
-    said = error_line(flowers("download"))
-    assert "dataset.name" in said and "tulips" in said and "oxford_flowers102" in said
+    error = error_line(flowers("download"))
+    assert "dataset.name" in error and "tulips" in error and "oxford_flowers102" in error
 
 
 def test_a_file_in_place_of_a_folder_is_a_line(flowers):

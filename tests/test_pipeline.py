@@ -386,7 +386,7 @@ def test_an_experiment_is_run_shown_and_applied(committed):
 
 
 @pytest.mark.slow
-def test_results_are_compared_and_the_predictions_of_a_model_are_checked_before_it_is_promoted(committed):
+def test_results_are_compared_and_the_logged_model_is_checked_before_its_promotion(committed):
     committed.dvc("exp", "run", "--name", "warmer", "--set-param", "head.dropout=0.3")
     output = committed.flowers("compare", "HEAD", "warmer").stdout
     assert "Scores on 6 images" in output and "head.dropout" in output and "code and packages" in output

@@ -118,8 +118,8 @@ def test_a_value_that_no_commit_holds_is_not_overwritten_without_force(checkout,
     before = checkout.params.read_bytes()
     done = flowers("use", "wide")
     assert (done.status, done.out) == (1, "")
-    said = "params.yaml has edits that no commit holds: head.dropout (0.2, now 0.3). Commit them, or add --force"
-    assert done.err == f"error: {said}\n"
+    error = "params.yaml has edits that no commit holds: head.dropout (0.2, now 0.3). Commit them, or add --force"
+    assert done.err == f"error: {error}\n"
     assert checkout.params.read_bytes() == before
 
     assert flowers("use", "wide", "--force").status == 0
@@ -134,10 +134,10 @@ def test_one_recipe_after_another_needs_no_commit_between_them(checkout, flowers
     assert now() == wanted("deep")
     checkout.edit("  dropout: 0.5 ", "  dropout: 0.6 ")
     done = flowers("use", "wide")
-    said = (
+    error = (
         "error: params.yaml has edits that no commit holds: head.dropout (0.5, now 0.6). Commit them, or add --force\n"
     )
-    assert (done.status, done.err) == (1, said)  # the other values are kept in the recipe
+    assert (done.status, done.err) == (1, error)  # the other values are kept in the recipe
 
 
 def test_an_error_in_another_recipe_does_not_matter(checkout, flowers, commit):

@@ -148,19 +148,19 @@ def test_palette_grey_and_one_bit_are_read():
 def transparent(mode: str) -> bytes:
     """Left half opaque black, right half fully transparent black."""
     if mode == "P":
-        picture = Image.new("P", (20, 20), 0)
-        picture.putpalette([0, 0, 0, 0, 0, 0])
-        picture.paste(1, (10, 0, 20, 20))
-        return encode(picture, "PNG", transparency=1)
+        image = Image.new("P", (20, 20), 0)
+        image.putpalette([0, 0, 0, 0, 0, 0])
+        image.paste(1, (10, 0, 20, 20))
+        return encode(image, "PNG", transparency=1)
     if mode in ("L", "RGB"):
-        picture = Image.new("RGB", (20, 20), (0, 0, 0)).convert(mode)
-        picture.paste(9 if mode == "L" else (9, 9, 9), (10, 0, 20, 20))
-        return encode(picture, "PNG", transparency=9 if mode == "L" else (9, 9, 9))
+        image = Image.new("RGB", (20, 20), (0, 0, 0)).convert(mode)
+        image.paste(9 if mode == "L" else (9, 9, 9), (10, 0, 20, 20))
+        return encode(image, "PNG", transparency=9 if mode == "L" else (9, 9, 9))
     alpha = Image.new("L", (20, 20), 255)
     alpha.paste(0, (10, 0, 20, 20))
-    picture = Image.new(mode, (20, 20), 0)
-    picture.putalpha(alpha)
-    return encode(picture)
+    image = Image.new(mode, (20, 20), 0)
+    image.putalpha(alpha)
+    return encode(image)
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "L", "RGB"])

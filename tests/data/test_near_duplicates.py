@@ -16,7 +16,7 @@ def measured(image: Image.Image, kind: str = "JPEG", **options) -> images.Measur
 
 
 def groups(found: list[images.Measured]) -> list[str]:
-    return near_duplicates.pictures(
+    return near_duplicates.groups(
         *([getattr(each, name) for each in found] for name in ("pixels", "phash", "mirrored_phash"))
     )
 
@@ -102,4 +102,4 @@ def test_groups_do_not_depend_on_the_blocks_of_the_computation(monkeypatch):
 
 
 def test_no_images_are_no_groups():
-    assert near_duplicates.pictures([], [], []) == []
+    assert near_duplicates.groups([], [], []) == []

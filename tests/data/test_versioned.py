@@ -1,4 +1,4 @@
-"""`data/` is used only if it holds the version of `data.dvc`; the error says what to type otherwise."""
+"""`data/` is used only if it holds the version of `data.dvc`; the error names the command otherwise."""
 
 import os
 import shutil

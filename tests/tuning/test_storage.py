@@ -1,4 +1,4 @@
-"""Where studies are kept: the lock between all who use a storage, what the dead leave, and what is said of trouble."""
+"""The storage of studies: its lock between processes, recovery after killed processes, and errors."""
 
 import contextlib
 import json
@@ -174,7 +174,7 @@ def trouble(address: str) -> str:
     return str(error.value)
 
 
-def test_without_an_address_studies_are_kept_in_the_tracking_folder_and_nothing_elsewhere(tmp_path, monkeypatch):
+def test_the_default_is_a_journal_in_the_tracking_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     storage = Storage()
     with storage.exclusive():
@@ -185,7 +185,7 @@ def test_without_an_address_studies_are_kept_in_the_tracking_folder_and_nothing_
 
 
 @pytest.mark.parametrize("address", ["my studies/of roses.journal", "sqlite:///roses.db"])
-def test_a_relative_path_is_one_in_the_current_folder(tmp_path, monkeypatch, address):
+def test_a_relative_path_is_relative_to_the_current_folder(tmp_path, monkeypatch, address):
     (tmp_path / "checkout").mkdir()
     monkeypatch.chdir(tmp_path / "checkout")
     storage = Storage(address)
@@ -209,35 +209,12 @@ def run_at_once(others: list[Other]) -> None:
         other.ends_well()
 
 
-def test_the_lock_keeps_processes_apart(address, tmp_path, start):
+def test_one_process_at_a_time_holds_the_lock(address, tmp_path, start):
     counter = tmp_path / "counter"
     counter.write_text("0")
     others = [start(COUNT, address, counter) for _ in range(3)]
     run_at_once(others)
     assert counter.read_text() == "45"
-
-
-@pytest.mark.parametrize("shared", [True, False], ids=["one storage", "a storage each"])
-def test_the_lock_keeps_the_threads_of_a_process_apart(address, shared):
-    storage = Storage(address)
-    inside: list[int] = []
-    most = []
-
-    def use() -> None:
-        mine = storage if shared else Storage(address)
-        for _ in range(5):
-            with mine.exclusive():
-                inside.append(1)
-                most.append(len(inside))
-                time.sleep(0.005)
-                inside.pop()
-
-    threads = [threading.Thread(target=use) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert most == [1] * 15
 
 
 def test_the_lock_of_a_killed_process_is_free_at_once(address, start):
@@ -249,23 +226,16 @@ def test_the_lock_of_a_killed_process_is_free_at_once(address, start):
         holder.kill()
 
 
-def test_an_error_under_the_lock_gives_it_back(address):
-    storage, other = Storage(address), Storage(address)
-    with pytest.raises(KeyError), storage.exclusive():
-        raise KeyError
-    with meanwhile(lambda: take(other)):
-        pass
-
-
-def test_the_lock_does_not_keep_trials_from_being_written(address):
-    storage = Storage(address)
+def test_the_storage_can_be_written_while_another_thread_holds_the_lock(journal):
+    storage = Storage(str(journal))
     study = create(storage)
     with storage.exclusive(), meanwhile(lambda: study.set_user_attr("seen", 1)):
         pass
     assert study.user_attrs == {"seen": 1}
 
 
-def test_several_that_write_at_once_lose_nothing(address, start):
+def test_several_processes_that_write_at_once_lose_nothing(journal, start):
+    address = str(journal)
     study = create(Storage(address))
     others = [start(APPEND, address, number) for number in range(3)]
     run_at_once(others)
@@ -277,7 +247,7 @@ def test_several_that_write_at_once_lose_nothing(address, start):
     assert len(study.trials) == 18
 
 
-def test_several_that_begin_at_once_where_nothing_is_yet_all_succeed(fresh, start):
+def test_several_processes_can_create_a_storage_at_once(fresh, start):
     others = [start(BEGIN, *addresses) for addresses in [[fresh() for _ in range(6)]] * 4]
     for _ in range(6):
         for other in others:
@@ -288,7 +258,7 @@ def test_several_that_begin_at_once_where_nothing_is_yet_all_succeed(fresh, star
         other.says("begun")
 
 
-def test_who_was_killed_while_it_appended_blocks_nobody_and_loses_nothing(journal, start):
+def test_a_process_killed_while_it_appends_blocks_nobody_and_loses_nothing(journal, start):
     study = create(Storage(str(journal)))
     other = start(HANG_WHILE_APPENDING, journal)
     other.says("appending")
@@ -299,13 +269,12 @@ def test_who_was_killed_while_it_appended_blocks_nobody_and_loses_nothing(journa
     assert plainly(journal).user_attrs == {"theirs": 1, "mine": 2}
 
 
-@pytest.mark.parametrize("torn", ['{"op_code":2,"work', "{"])
 @pytest.mark.parametrize("opened", ["before", "after"])
-def test_half_a_line_that_a_killed_process_or_a_full_disk_left_spoils_nothing(journal, torn, opened):
+def test_an_incomplete_line_of_a_killed_process_is_removed_and_nothing_is_lost(journal, opened):
     study = create(Storage(str(journal)))
     study.set_user_attr("before", 1)
     with journal.open("a") as file:
-        file.write(torn)
+        file.write('{"op_code":2,"work')
     if opened == "after":
         study = optuna.load_study(study_name="study", storage=Storage(str(journal)).optuna)
     study.set_user_attr("after", 2)
@@ -314,7 +283,7 @@ def test_half_a_line_that_a_killed_process_or_a_full_disk_left_spoils_nothing(jo
     assert all(json.loads(line) for line in journal.read_text().splitlines())
 
 
-def test_what_the_dashboard_writes_neither_waits_for_the_lock_nor_takes_it_away(journal, start):
+def test_the_dashboard_can_write_while_the_lock_is_held_and_does_not_release_it(journal, start):
     """Optuna's programs have a lock of their own beside the journal, which they remove when they think it is stale."""
     storage = Storage(str(journal))
     create(storage)
@@ -335,15 +304,7 @@ def closed() -> str:
     return f"127.0.0.1:{postgres.free_port()}"
 
 
-def test_a_server_that_is_away_is_named_with_the_reason(monkeypatch):
-    place = closed()
-    said = trouble(f"postgresql://flowers:sesame@{place}/studies")
-    assert said.startswith(f"the study storage postgresql://{place}/studies cannot be used: ")
-    assert said.endswith("onnection refused")
-    assert "\n" not in said
-
-
-def test_a_server_that_never_answers_is_waited_for_some_seconds_only(monkeypatch):
+def test_a_server_without_an_answer_is_an_error_after_a_few_seconds(monkeypatch):
     assert module._CONNECT_SECONDS <= 10
     monkeypatch.setattr(module, "_CONNECT_SECONDS", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -357,23 +318,17 @@ def test_a_server_that_never_answers_is_waited_for_some_seconds_only(monkeypatch
     ("address", "words"),
     [
         ("postgresql://flowers:sesame@{closed}/studies", ["cannot be used", "refused"]),
-        ("postgresql://flowers:open%20sesame@{closed}/studies", ["cannot be used", "refused"]),
         ("postgresql://flowers:open/sesame@{closed}/studies", ["cannot be used", "refused"]),
-        ("postgresql://flowers:open@sesame@{closed}/studies", ["postgresql://"]),
         ("postgresql://flowers:sesame@home@{closed}/studies", ["postgresql://"]),
         ("postgresql://{closed}/studies?user=flowers&password=sesame", ["cannot be used", "refused"]),
-        ("postgresql://flowers:sesame@127.0.0.1:port/studies", ["no address of a database"]),
-        ("postgresql://flowers:open:sesame@127.0.0.1:5432:x/studies", ["no address of a database"]),
+        ("postgresql://flowers:open:sesame@127.0.0.1:5432:x/studies", ["not a database address"]),
         ("postgresql://flowers:sesame@127.0.0.1:99999/studies", ["cannot be used", "port"]),
-        ("postgresql+nonsense://flowers:sesame@{closed}/studies", ["no address of a database", "nonsense"]),
-        ("oracel://flowers:sesame@{closed}/studies", ["no address of a database", "oracel"]),
-        ("https://flowers:sesame@{closed}/studies", ["no address of a database", "https"]),
+        ("oracel://flowers:sesame@{closed}/studies", ["not a database address", "oracel"]),
         ("mysql+pymysql://flowers:sesame@{closed}/studies", ["its driver is not installed"]),
-        ("redis://flowers:sesame@{closed}/0", ["Redis", "PostgreSQL"]),
-        ("rediss://:sesame@{closed}", ["Redis", "PostgreSQL"]),
+        ("redis://flowers:sesame@{closed}/0", ["not a database address"]),
     ],
 )
-def test_an_address_that_cannot_be_used_is_a_line_that_says_why_without_the_password(address, words, monkeypatch):
+def test_an_address_that_cannot_be_used_raises_a_one_line_error_without_the_password(address, words, monkeypatch):
     monkeypatch.setitem(sys.modules, "pymysql", None)
     said = trouble(address.format(closed=closed()))
     assert [word for word in words if word not in said] == []
@@ -381,45 +336,16 @@ def test_an_address_that_cannot_be_used_is_a_line_that_says_why_without_the_pass
     assert "\n" not in said
 
 
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("postgresql://postgres:postgres@{closed}/postgres", "postgresql://{closed}/postgres"),
-        ("postgresql+psycopg://me:a@{closed}/studies", "postgresql+psycopg://{closed}/studies"),
-        ("postgresql://me@{closed}/studies", "postgresql://{closed}/studies"),
-        ("postgresql://{closed}/studies", "postgresql://{closed}/studies"),
-    ],
-)
-def test_an_address_is_shown_as_it_is_but_for_user_and_password(address, shown):
-    place = closed()
-    assert f"the study storage {shown.format(closed=place)} cannot" in trouble(address.format(closed=place))
-
-
-@pytest.mark.parametrize("prefix", ["", "sqlite:///"])
-def test_a_path_is_shown_as_it_is(tmp_path, prefix):
-    (tmp_path / "me:a@work").mkdir()
-    address = f"{prefix}{tmp_path}/me:a@work/studies"
-    assert Storage(address).shown == address
-
-
-def test_a_missing_driver_is_named_with_what_to_type(monkeypatch):
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    said = trouble(f"postgresql://flowers:sesame@{closed()}/studies")
-    assert "its driver is not installed" in said
-    assert "pip install 'psycopg[binary]'" in said
-    assert "sesame" not in said
-
-
-@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:"])
-def test_a_database_that_is_kept_nowhere_is_refused(address, tmp_path, monkeypatch):
-    """It would end with the process, and each worker would have one of its own."""
+@pytest.mark.parametrize("address", ["sqlite:///:memory:"])
+def test_a_database_in_memory_raises_an_error(address, tmp_path, monkeypatch):
+    """It would end with the process."""
     monkeypatch.chdir(tmp_path)
     assert trouble(address).startswith(address)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("address", ["{file}/studies.journal", "{file}/deeper/studies.journal", "{folder}"])
-def test_a_place_that_cannot_hold_a_journal_is_named_with_the_reason(tmp_path, address):
+@pytest.mark.parametrize("address", ["{file}/studies.journal", "{folder}"])
+def test_a_place_that_cannot_hold_a_journal_raises_an_error_naming_it(tmp_path, address):
     file, folder = tmp_path / "a file", tmp_path / "a folder"
     file.touch()
     folder.mkdir()
@@ -430,26 +356,18 @@ def test_a_place_that_cannot_hold_a_journal_is_named_with_the_reason(tmp_path, a
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "content", ["dataset:\n  name: local\n", "hello\n", "hello", '{"a": 1}', '{"a": 1}\n', "[1]\n"]
-)
-def test_a_file_that_is_no_journal_is_refused_and_stays_as_it_is(tmp_path, content):
+@pytest.mark.parametrize("content", ["dataset:\n  name: local\n", "hello", '{"a": 1}\n'])
+def test_a_file_that_is_not_a_journal_raises_an_error_and_stays_as_it_is(tmp_path, content):
     file = tmp_path / "notes.txt"
     file.write_text(content)
     said = trouble(str(file))
-    assert said.startswith(f"{file}: no journal of studies")
+    assert said.startswith(f"{file}: not a journal of studies")
     assert said.endswith("name another storage")
     assert file.read_text() == content
 
 
-def test_an_empty_file_is_an_empty_journal(journal):
-    journal.touch()
-    create(Storage(str(journal)))
-    assert plainly(journal).study_name == "study"
-
-
 @pytest.mark.parametrize("version", ["v2.6.0.a", "v99.0.0.a"], ids=["older", "newer"])
-def test_a_database_of_another_version_of_optuna_is_refused_with_what_to_do(tmp_path, version):
+def test_a_database_of_another_version_of_optuna_raises_an_error_with_what_to_do(tmp_path, version):
     address = f"sqlite:///{tmp_path}/studies.db"
     create(Storage(address))
     execute(tmp_path / "studies.db", f"UPDATE alembic_version SET version_num = '{version}'")
@@ -459,12 +377,7 @@ def test_a_database_of_another_version_of_optuna_is_refused_with_what_to_do(tmp_
     assert (f"optuna storage upgrade --storage {address}" in said) == (version == "v2.6.0.a")
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path):
-    (tmp_path / "studies.db").write_text("hello " * 1000)
-    assert "file is not a database" in trouble(f"sqlite:///{tmp_path}/studies.db")
-
-
-def test_a_database_that_fails_in_the_middle_is_trouble_with_its_reason(tmp_path):
+def test_a_database_that_fails_later_raises_storage_trouble(tmp_path):
     address = f"sqlite:///{tmp_path}/studies.db"
     storage = Storage(address)
     study = create(storage)
@@ -475,7 +388,7 @@ def test_a_database_that_fails_in_the_middle_is_trouble_with_its_reason(tmp_path
     assert "no such table: trials" in str(error.value)
 
 
-def test_a_journal_that_went_away_in_the_middle_is_trouble(journal):
+def test_a_journal_that_was_deleted_raises_storage_trouble(journal):
     storage = Storage(str(journal))
     study = create(storage)
     journal.unlink()

@@ -1,4 +1,4 @@
-"""Whether a winner is better than noise: what is compared, what is trained for it; and nothing is trained twice."""
+"""Whether the best trial is better than params.yaml: what is compared, and that no training is repeated."""
 
 from types import SimpleNamespace
 
@@ -38,7 +38,7 @@ def study(begin):
     return lambda **tune: begin(tune={"confirm_seeds": 3} | tune)
 
 
-def told(study: Study, *scores: float | tuple[float, ...] | None) -> Study:
+def with_scores(study: Study, *scores: float | tuple[float, ...] | None) -> Study:
     """Tell a study the scores of its next trials, of each seed if there are several; None: it failed."""
     for score in scores:
         trial = study.next_trial(100)
@@ -53,12 +53,7 @@ def dropout(study: Study, number: int) -> float:
     return study.trials()[number].params["head.dropout"]
 
 
-def test_noise_is_half_of_students_interval_of_the_difference():
-    # Sums of squares 0.0008 each, 4 degrees of freedom: t is 2.776445, the error sqrt(0.0004 * 2 / 3).
-    assert verdict.margin([0.90, 0.92, 0.94], [0.80, 0.82, 0.84]) == pytest.approx(2.776445 * 0.01632993)
-
-
-def test_noise_is_that_of_scipy_for_any_number_of_seeds():
+def test_the_margin_is_half_of_scipys_interval():
     random = np.random.default_rng(0)
     for counts in ((2, 2), (3, 5), (6, 2)):
         one, other = (random.normal(0.8, 0.1, count).tolist() for count in counts)
@@ -66,17 +61,13 @@ def test_noise_is_that_of_scipy_for_any_number_of_seeds():
         assert verdict.margin(one, other) == pytest.approx((interval.high - interval.low) / 2)
 
 
-@pytest.mark.parametrize("scores", [([0.5], [0.5]), ([0.5], [0.5, 0.6, 0.7]), ([], [0.5, 0.6]), ([], [])])
-def test_noise_needs_two_seeds_of_each(scores):
+@pytest.mark.parametrize("scores", [([0.5], [0.5, 0.6, 0.7]), ([], [])])
+def test_the_margin_needs_two_seeds_of_each(scores):
     assert verdict.margin(*scores) is None
 
 
-def test_equal_scores_have_no_noise():
-    assert verdict.margin([0.5, 0.5], [0.75, 0.75]) == 0
-
-
-def test_winner_and_current_parameters_are_trained_from_the_same_fresh_seeds(study):
-    ours, trainer = told(study(), 0.5, 0.6, 0.9, 0.7), Trainer()
+def test_best_and_current_parameters_are_trained_from_the_same_fresh_seeds(study):
+    ours, trainer = with_scores(study(), 0.5, 0.6, 0.9, 0.7), Trainer()
     found = verdict.reach(ours, trainer, Stop())
     assert sorted(trainer.trained) == sorted((value, seed) for value in (0.1, dropout(ours, 2)) for seed in SEEDS)
     assert found.best.number == 2
@@ -89,101 +80,69 @@ def test_winner_and_current_parameters_are_trained_from_the_same_fresh_seeds(stu
     assert found.fresh and not found.is_current
 
 
-def test_a_winner_that_has_only_been_lucky_is_found_out(study):
-    found = verdict.reach(told(study(), 0.5, 0.9), Trainer(gain=-0.005), Stop())
-    assert found.difference == pytest.approx(-0.005)
-    assert abs(found.difference) < found.margin
-
-
-def test_fresh_seeds_are_none_that_a_trial_started_from(begin):
+def test_no_trial_started_from_a_fresh_seed(begin):
     from flowers.tuning import worker
 
     ours = begin(tune={"confirm_seeds": 2, "repeats": 3}, train={"seed": 5})
     trainer = Trainer()
-    verdict.reach(told(ours, (0.5, 0.6, 0.7), (0.8, 0.9, 1.0)), trainer, Stop())
+    verdict.reach(with_scores(ours, (0.5, 0.6, 0.7), (0.8, 0.9, 1.0)), trainer, Stop())
     seeds = {seed for _, seed in trainer.trained}
     assert seeds == {8, 9}
     assert seeds.isdisjoint(worker.seeds(ours.space.settings))
 
 
-def test_where_params_yaml_holds_the_winner_nothing_is_trained(study):
+def test_nothing_is_trained_if_params_yaml_holds_the_best_values(study):
     trainer = Trainer()
-    found = verdict.reach(told(study(), 0.9, 0.5), trainer, Stop())
+    found = verdict.reach(with_scores(study(), 0.9, 0.5), trainer, Stop())
     assert found.is_current
     assert (found.best.number, found.current_score) == (0, 0.9)
     assert trainer.trained == []
 
 
-def test_of_equal_scores_the_earlier_trial_wins(study):
-    assert verdict.read(told(study(), 0.5, 0.9, 0.9)).winner.number == 1
-    assert verdict.read(told(study(), 0.8)).winner.number == 1  # goes on with the same study
+def test_of_equal_scores_the_earlier_trial_is_the_best(study):
+    assert verdict.read(with_scores(study(), 0.5, 0.9, 0.9)).best.number == 1
+    assert verdict.read(with_scores(study(), 0.8)).best.number == 1  # goes on with the same study
 
 
 def test_without_a_completed_trial_there_is_nothing_to_compare(study):
     ours, trainer = study(), Trainer()
     assert verdict.reach(ours, trainer, Stop()) is None
-    assert verdict.reach(told(ours, None, None), trainer, Stop()) is None
+    assert verdict.reach(with_scores(ours, None, None), trainer, Stop()) is None
     assert trainer.trained == []
 
 
-def test_trials_that_did_not_complete_do_not_win(study):
-    ours = told(study(), 0.5, 0.6)
-    pruned = ours.next_trial(3)
-    pruned.report(0.99, 0)
-    ours.prune(pruned)
-    assert verdict.read(told(ours, None)).winner.number == 1
-
-
-def test_current_parameters_that_no_trial_had_are_trained_all_the_same(begin):
+def test_current_parameters_outside_of_the_space_are_trained_too(begin):
     ours = begin(tune={"confirm_seeds": 2}, head={"dropout": 0.7})  # beyond the space
     trainer = Trainer()
-    found = verdict.reach(told(ours, 0.5, 0.8), trainer, Stop())
+    found = verdict.reach(with_scores(ours, 0.5, 0.8), trainer, Stop())
     assert found.current_score is None
     assert sorted(trainer.trained) == sorted((value, seed) for value in (0.7, dropout(ours, 1)) for seed in (1, 2))
     assert len(found.current_scores) == len(found.best_scores) == 2
 
 
-def test_what_a_seed_gave_is_kept_for_whoever_asks(study):
-    first = verdict.reach(told(study(), 0.5, 0.9), Trainer(), Stop())
+def test_scores_of_fresh_seeds_are_stored_in_the_study(study):
+    first = verdict.reach(with_scores(study(), 0.5, 0.9), Trainer(), Stop())
     idle = Trainer(gain=0.4)
     for found in (verdict.reach(study(), idle, Stop()), verdict.read(study())):
         assert (found.best_scores, found.current_scores) == (first.best_scores, first.current_scores)
     assert idle.trained == []
 
 
-def test_another_winner_is_compared_with_what_the_current_parameters_gave_before(study):
-    ours = told(study(), 0.5, 0.8)
+def test_another_best_trial_is_compared_with_the_stored_scores_of_the_current_parameters(study):
+    ours = with_scores(study(), 0.5, 0.8)
     verdict.reach(ours, Trainer(), Stop())
     trainer = Trainer(gain=0.3)
-    found = verdict.reach(told(study(), 0.9), trainer, Stop())
+    found = verdict.reach(with_scores(study(), 0.9), trainer, Stop())
     assert found.best.number == 2
     assert trainer.trained == [(dropout(ours, 2), seed) for seed in SEEDS]
     assert found.current_scores == pytest.approx([0.51, 0.52, 0.53])
     assert found.best_scores == pytest.approx([0.81, 0.82, 0.83])
 
 
-def test_lists_among_the_searched_values_are_kept_apart(begin):
-    space = {"head.units": {"choices": [[8], [], [4, 4]]}}
-    trainer = Trainer()
-    for _ in range(2):
-        found = verdict.reach(told(begin(tune={"confirm_seeds": 2, "space": space}), 0.5, 0.6), trainer, Stop())
-        assert len(found.best_scores) == 2
-    assert found.current == {"head.units": "[8]"}
-    assert len(trainer.trained) == 4
-
-
-def test_more_seeds_are_added_to_those_that_are_there(study):
-    verdict.reach(told(study(confirm_seeds=2), 0.5, 0.9), Trainer(), Stop())
-    trainer = Trainer()
-    found = verdict.reach(study(confirm_seeds=3), trainer, Stop())
-    assert [seed for _, seed in trainer.trained] == [3, 3]
-    assert found.best_scores == pytest.approx([0.71, 0.72, 0.73])
-
-
-def test_an_interruption_keeps_what_was_trained_and_the_next_command_the_rest(study):
+def test_an_interrupted_comparison_is_resumed(study):
     stop = Stop()
-    first = Trainer(watch=lambda count: setattr(stop, "requested", count == 5))  # the winner's second
-    found = verdict.reach(told(study(), 0.5, 0.9), first, stop)
+    first = Trainer(watch=lambda count: setattr(stop, "requested", count == 5))  # the best trial's second
+    found = verdict.reach(with_scores(study(), 0.5, 0.9), first, stop)
     assert len(first.trained) == 5
     assert (len(found.best_scores), len(found.current_scores)) == (1, 1)  # the seeds that both have
     assert found.margin is None
@@ -194,58 +153,39 @@ def test_an_interruption_keeps_what_was_trained_and_the_next_command_the_rest(st
     assert found.best_scores == pytest.approx([0.71, 0.72, 0.73])
 
 
-def test_other_parameters_in_params_yaml_are_compared_with_what_the_winner_gave_before(begin):
-    verdict.reach(told(begin(tune={"confirm_seeds": 3}), 0.5, 0.9), Trainer(), Stop())
-    ours, stop = begin(tune={"confirm_seeds": 3}, head={"dropout": 0.2}), Stop()
-    trainer = Trainer(watch=lambda count: setattr(stop, "requested", count == 2))
-    found = verdict.reach(ours, trainer, stop)
-    assert found.current["head.dropout"] == 0.2
-    assert trainer.trained == [(0.2, 1), (0.2, 2)]
-    assert (len(found.best_scores), len(found.current_scores)) == (1, 1)
-
-
-def test_an_interruption_between_two_trainings_begins_no_other(study):
-    stop = Stop()
-    stop.requested = True
-    trainer = Trainer()
-    found = verdict.reach(told(study(), 0.5, 0.9), trainer, stop)
-    assert trainer.trained == []
-    assert (found.best.number, list(found.best_scores)) == (1, [])
-
-
-def test_a_training_that_fails_is_told_and_what_is_known_is_kept(study, capsys):
+def test_a_training_that_fails_is_a_warning(study, capsys):
     def fail(count: int) -> None:
         if count == 3:
             raise RuntimeError("out of memory")
 
-    ours = told(study(), 0.5, 0.9)
+    ours = with_scores(study(), 0.5, 0.9)
     found = verdict.reach(ours, Trainer(watch=fail), Stop())
-    assert "warning: the winner could not be confirmed: out of memory" in capsys.readouterr().err
+    assert "warning: the best trial could not be compared with params.yaml: out of memory" in capsys.readouterr().err
     assert (found.best.number, found.best.value) == (1, 0.9)
     again = Trainer()
     assert len(verdict.reach(ours, again, Stop()).best_scores) == 3
     assert len(again.trained) == 4
 
 
-def test_a_training_that_diverges_counts_as_nothing_learnt_and_is_not_tried_again(study, capsys):
+def test_a_training_that_diverges_counts_as_0_and_is_not_repeated(study, capsys):
     from flowers.training.phases import Diverged
 
     def diverge(count: int) -> None:
-        if count == 5:  # the winner's second
+        if count == 5:  # the best trial's second
             raise Diverged("the loss became nan")
 
-    ours = told(study(), 0.5, 0.9)
+    ours = with_scores(study(), 0.5, 0.9)
     found = verdict.reach(ours, Trainer(watch=diverge), Stop())
-    assert "from seed 2, the loss became nan: it counts as 0" in capsys.readouterr().err
+    assert "seed 2: the loss became nan; its score counts as 0" in capsys.readouterr().err
     assert found.best_scores == pytest.approx([0.71, 0, 0.73])
     idle = Trainer()
     assert verdict.reach(ours, idle, Stop()) == found
     assert idle.trained == []
 
 
-def test_what_another_machine_has_trained_meanwhile_is_not_trained_here(study):
+def test_a_training_of_another_machine_is_not_repeated(study):
     other = study()
-    ours = told(study(), 0.5, 0.9)
+    ours = with_scores(study(), 0.5, 0.9)
     idle = Trainer()
 
     def other_machine(count: int) -> None:
@@ -264,18 +204,11 @@ def test_what_another_machine_has_trained_meanwhile_is_not_trained_here(study):
     ("repeats", "current", "winner", "noise"),
     [(1, (0.5,), (0.9,), None), (2, (0.5, 0.52), (0.9, 0.94), 4.302653 * (0.001 / 2) ** 0.5)],
 )
-def test_without_fresh_seeds_the_trials_own_are_compared(study, repeats, current, winner, noise):
+def test_without_fresh_seeds_the_trials_own_scores_are_compared(study, repeats, current, winner, noise):
     trainer = Trainer()
-    found = verdict.reach(told(study(confirm_seeds=0, repeats=repeats), current, winner), trainer, Stop())
+    found = verdict.reach(with_scores(study(confirm_seeds=0, repeats=repeats), current, winner), trainer, Stop())
     assert trainer.trained == []
     assert (tuple(found.current_scores), tuple(found.best_scores)) == (current, winner)
     assert not found.fresh
     assert found.difference == pytest.approx(np.mean(winner) - np.mean(current))
     assert found.margin == (None if noise is None else pytest.approx(noise))
-
-
-def test_without_fresh_seeds_and_a_trial_of_the_current_parameters_nothing_can_be_told(begin):
-    ours = begin(tune={"repeats": 2}, head={"dropout": 0.7})
-    found = verdict.reach(told(ours, (0.5, 0.6), (0.8, 0.9)), Trainer(), Stop())
-    assert found.margin is None
-    assert list(found.current_scores) == []

@@ -69,8 +69,8 @@ def serve(
 
 @app.command(rich_help_panel=INFERENCE)
 def score(
-    input: Annotated[str, typer.Option(help="A folder of photos; with Spark on any Hadoop file system (s3a://...).")],
-    output: Annotated[str, typer.Option(help="A new folder for the answers, or one to go on with.")],
+    input: Annotated[str, typer.Option(help="A folder of images; with Spark on any Hadoop file system (s3a://...).")],
+    output: Annotated[str, typer.Option(help="A new folder for the predictions, or one to continue.")],
     engine: Annotated[Literal["local", "spark"], typer.Option(help="This machine, or Spark.")] = "local",
     model: Annotated[
         str | None,
@@ -78,14 +78,14 @@ def score(
     ] = None,
     every_class: Annotated[bool, typer.Option("--every-class", help="Each class's probability, too.")] = False,
     threshold: Annotated[
-        float | None, typer.Option(help="Answers below this probability are unsure (the model's own).", min=0, max=1)
+        float | None, typer.Option(help="Probabilities below it are low confidence (the model's own).", min=0, max=1)
     ] = None,
     master: Annotated[
         str | None, typer.Option(help="Spark's: local[2], spark://..., yarn, k8s://... (its configuration's).")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Remove the answers in --output; begin anew.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Remove the predictions in --output; begin anew.")] = False,
 ) -> None:
-    """Score any number of photos into Parquet, here or with Spark; run again, it goes on where it was killed."""
+    """Write predictions for any number of images to Parquet; a second run continues where the first one was killed."""
     from flowers.config import params
     from flowers.serving.scoring import run
 
@@ -97,7 +97,7 @@ def score(
 def export(
     to: Annotated[Path, typer.Argument(help="A file whose name ends in .keras; with --openvino a new folder.")],
     openvino: Annotated[
-        bool, typer.Option("--openvino", help="Write int8 for OpenVINO on a CPU; it is checked on validation photos.")
+        bool, typer.Option("--openvino", help="Write int8 for OpenVINO on a CPU, checked on validation images.")
     ] = False,
     model: Annotated[
         str | None,

@@ -54,7 +54,7 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left in the folder of activations, whose lock is held."""
     orphans = [array for array in folder.glob(f"{_STORES}/*/*.npy") if not array.with_suffix(".json").exists()]
     for file in [*folder.glob(f"{_STORES}/*/*.partial"), *orphans]:
-        with contextlib.suppress(PermissionError):  # Windows keeps what somebody has mapped
+        with contextlib.suppress(PermissionError):  # Windows does not remove a file that a process has mapped
             file.unlink(missing_ok=True)
 
 

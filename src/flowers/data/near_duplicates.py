@@ -26,7 +26,7 @@ _FEWEST_SET = 24
 _ROWS, _COLUMNS = 256, 2048  # hashes compared at a time: some MB, which fit into the cache of a core
 
 
-def pictures(pixels: Sequence[str], phashes: Sequence[str], mirrored: Sequence[str]) -> list[str]:
+def groups(pixels: Sequence[str], phashes: Sequence[str], mirrored: Sequence[str]) -> list[str]:
     """The group of near-duplicates that each image belongs to, named by the smallest `pixels` digest in it.
 
     `phashes` and `mirrored` are the perceptual hashes of the images and of their mirror images, 16 hex digits each.

@@ -69,10 +69,13 @@ def whole(
         base = keras.Model(base.input, keras.layers.Concatenate()(pooled), name=base.name)
     set_tensors(base, tensors)
     inputs = keras.Input((size, size, 3), dtype="uint8", name="image")
-    x = keras.layers.Rescaling(1.0, offset=(-BGR_MEANS).tolist())(keras.ops.flip(inputs, axis=-1))
+    # `take`, not `flip`: OpenVINO folds it into the first convolution.
+    x = keras.layers.Rescaling(1.0, offset=(-BGR_MEANS).tolist())(keras.ops.take(inputs, [2, 1, 0], axis=-1))
+    if mirror:
+        x = keras.ops.concatenate([x, keras.ops.take(x, list(range(size))[::-1], axis=2)], axis=0)
     logits = head_model(base(x))
     if mirror:
-        logits = keras.layers.Average()([logits, head_model(base(keras.ops.flip(x, axis=2)))])
+        logits = keras.ops.mean(keras.ops.reshape(logits, (2, -1, logits.shape[1])), axis=0)
     logits = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
     return keras.Model(inputs, keras.layers.Softmax(name="probability")(logits), name="flowers")
 

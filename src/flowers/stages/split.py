@@ -142,7 +142,7 @@ def _read() -> list[Image]:
                 "subset train, val, test or nothing"
             )
     columns = (table[name].tolist() for name in ("pixels", "phash", "mirrored_phash"))
-    table = table.assign(group=near_duplicates.pictures(*columns))
+    table = table.assign(group=near_duplicates.groups(*columns))
     images = sorted(Image(*row) for row in table[list(Image._fields)].itertuples(index=False))
     labels = {image.label for image in images}
     if len(labels) < 2:

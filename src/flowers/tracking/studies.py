@@ -1,4 +1,4 @@
-"""Studies in the store: one parent run a study, one child run a trial; doing it again changes nothing.
+"""Studies in the store: one parent run per study, one child run per trial; repeating a call changes nothing.
 
 A child run ends FINISHED when its trial was completed, KILLED when it was pruned or interrupted and FAILED when it
 failed; the tag `flowers.state` says which, with the epoch or the error.
@@ -24,7 +24,7 @@ TRIAL = "flowers.trial"  # its number, on a child
 STATE = "flowers.state"
 SCORE = "val_mean_per_class_accuracy"  # of an epoch
 
-LATER = "To put it there later: run the same command again"
+LATER = "To publish it later: run the same command again"
 _STATUS = {"completed": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
 
 Exclusive = Callable[[], contextlib.AbstractContextManager[None]]
@@ -32,7 +32,7 @@ Exclusive = Callable[[], contextlib.AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What the parent run says of a study: `described` becomes its parameters."""
+    """What the parent run holds of a study; `described` becomes its parameters."""
 
     uid: str
     name: str
@@ -42,7 +42,7 @@ class StudyFacts:
 
 @dataclass(frozen=True)
 class TrialFacts:
-    """What a child run says of a trial: `state` completed, pruned, failed or interrupted, and `detail` of it.
+    """What a child run holds of a trial; `state` is completed, pruned, failed or interrupted.
 
     `scores` holds the intermediate scores by epoch.
     """
@@ -56,15 +56,15 @@ class TrialFacts:
 
 
 def ending(state: str, detail: str = "") -> tuple[str, dict[str, str]]:
-    """MLflow's word for a trial's state, and the tags that tell more."""
+    """MLflow's status for a trial's state, and the tags with the state and its detail."""
     return _STATUS[state], {STATE: f"{state}: {detail}"[:500] if detail else state}
 
 
 class StudyRuns:
-    """The runs of a study. Trouble with the store is said once, and never reaches the study."""
+    """The runs of a study. Errors of the store are warnings, and never end the study."""
 
     def __init__(self, facts: StudyFacts, settings: Params, exclusive: Exclusive) -> None:
-        """`exclusive` is the lock of the study's storage: machines that share it create each run once."""
+        """`exclusive` is the lock of the study's storage, so that machines that share it create each run once."""
         self._facts, self._settings, self._exclusive = facts, settings, exclusive
         self._client: Any = None
         self._parent: Any = None
@@ -72,13 +72,13 @@ class StudyRuns:
             self._open()
 
     def trial(self, number: int, params: Params) -> Stream:
-        """The open end of a trial's child run: it takes the epochs, and whoever trains the trial closes it."""
+        """The stream of a trial's epochs into its child run; the caller closes it."""
         return Stream(lambda: self._child(number, params) if self._parent else None, LATER)
 
     def note_score(self, number: int, value: float) -> None:
-        """Add a trial's score to the parent, whose curve it becomes a point of; before the study says it is completed.
+        """Add a trial's score to the curve of the parent; to be called before the trial is completed in the study.
 
-        `finish` adds the scores of completed trials that are missing: it must not come in between.
+        `finish` adds missing scores of completed trials, and must not run in between.
         """
         if self._parent is not None:
             with self._attempted():
@@ -94,12 +94,12 @@ class StudyRuns:
         status: str,
         importances: Mapping[str, float] | None = None,
     ) -> None:
-        """Put on the runs what they lack: trials, the best one, tables (name -> DataFrame) and the files of a folder.
+        """Add what the runs lack: trials, the best one, tables (name -> DataFrame) and the files of a folder.
 
         `importances` are shares by parameter; `status` is FINISHED, or KILLED when the study was interrupted.
         """
         with self._attempted():
-            if self._parent is None:  # it was not there when the study began
+            if self._parent is None:  # the store was unreachable when the study began
                 self._open()
             with self._exclusive():
                 self._finish_trials(trials)
@@ -150,7 +150,7 @@ class StudyRuns:
         return runs.create(client, self._settings, f"study: {self._facts.name}", tags)
 
     def _child(self, number: int, params: Params) -> tuple["MlflowClient", "Run"]:
-        """The child run of a trial; only who holds the trial opens it, so there is no race for it."""
+        """The child run of a trial; only the process that owns the trial opens it, so there is no race."""
         found = _search(self._client, f"tags.`{runs.STUDY}` = '{self._facts.uid}' AND tags.`{TRIAL}` = '{number}'")
         run = found[0] if found else self._create_child(number)
         self._log_missing(run, flattened(params))
@@ -167,7 +167,7 @@ class StudyRuns:
         return self._client.create_run(experiment, run_name=f"trial {number}", tags=tags)
 
     def _log_missing(self, run: "Run", values: Mapping[str, str]) -> None:
-        """Log parameters that a run lacks: whoever created it may have died over it."""
+        """Log parameters that a run lacks: the process that created it may have died before it logged them."""
         from mlflow.entities import Param
 
         missing = [Param(name, value) for name, value in values.items() if name not in run.data.params]
@@ -175,7 +175,7 @@ class StudyRuns:
             self._client.log_batch(run.info.run_id, params=missing, synchronous=True)
 
     def _finish_trials(self, trials: Sequence[TrialFacts]) -> None:
-        """Trials that ended while the store was away, or whose process died, get what their runs lack."""
+        """Complete the runs of trials that ended while the store was unreachable, or whose process died."""
         found = _search(self._client, f"tags.`{runs.STUDY}` = '{self._facts.uid}'")
         there = {run.data.tags[TRIAL]: run for run in found if TRIAL in run.data.tags}
         for trial in trials:
@@ -195,7 +195,7 @@ class StudyRuns:
             runs.end(self._client, run, status)
 
     def _finish_scores(self, trials: Sequence[TrialFacts], importances: Mapping[str, float]) -> None:
-        """Scores stand at the number of their trial; what is said of all of them, at how many have ended."""
+        """Log scores at the number of their trial, and the best score and importances at the count of ended trials."""
         run_id = self._parent.info.run_id
         scored = {trial.number: trial.value for trial in trials if trial.state == "completed"}
         for number in sorted(scored.keys() - self._steps(run_id, "score")):

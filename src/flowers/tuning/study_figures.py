@@ -170,7 +170,7 @@ def _slice(axes: Axes, study: _Study, name: str, colour: _Of) -> None:
 
     def across(trial: FrozenTrial) -> float:
         beside = spread * (trial.number * 0.618 % 1 - 0.5)  # the golden ratio keeps trials of one choice apart
-        return float(_place(distribution, trial.params[name]) + beside)
+        return _place(distribution, trial.params[name]) + float(beside)
 
     _dots(axes, study, across, colour)
     slanted = sum(len(text) + 2 for text in ticks.values()) > 30
@@ -213,7 +213,7 @@ def _place(distribution: Any, value: Any) -> float:
         return float(distribution.choices.index(value) / last) if last else 0.5
     scale = math.log if distribution.log else float
     low, high = scale(distribution.low), scale(distribution.high)
-    return (scale(value) - low) / (high - low) if low < high else 0.5
+    return float((scale(value) - low) / (high - low)) if low < high else 0.5
 
 
 def _ticks(distribution: Any) -> dict[float, str]:

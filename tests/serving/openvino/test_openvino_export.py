@@ -1,4 +1,4 @@
-"""The export to OpenVINO: what is refused before and after, what is left behind, and that int8 answers alike."""
+"""The export to OpenVINO: errors before and after it, the files that remain, and the predictions in int8."""
 
 import json
 import os
@@ -17,12 +17,12 @@ from flowers.model import keras_model
 from flowers.model.classifier import Classifier, Description
 from flowers.model.feature_layer import FeatureLayer
 from flowers.serving import models
-from flowers.serving.openvino import export, exported, graph
+from flowers.serving.openvino import export, exported
 from flowers.training import subsets
 
 
 class Trained(Classifier):
-    """Stands in for a trained network: the colour that is strongest is the answer."""
+    """Stands in for a trained network: the strongest colour is the prediction."""
 
     def __init__(self, classes, threshold: float | None = 0.5) -> None:
         super().__init__(Description(list(classes), [], 0.0, 0, "float32", "00", threshold=threshold), {}, {})
@@ -39,7 +39,7 @@ class Contrary(Trained):
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """A function that exports a stand-in whose network in int8 is another one."""
+    """A function that exports one stand-in, with another one as its int8 network; returns the calibration images."""
 
     def run(trained, in_int8, folder: Path) -> list[subsets.Item]:
         calibrated_on = []
@@ -62,15 +62,15 @@ def entries() -> set[str]:
     return {path.as_posix() for path in Path().iterdir()}
 
 
-def test_what_passes_is_written_with_how_it_was_checked(world, stand_in, capsys):
-    Path("new/int8").mkdir(parents=True)  # an empty folder is as good as none
+def test_a_network_that_passes_is_written_with_the_figures_of_its_check(world, stand_in, capsys):
+    Path("new/int8").mkdir(parents=True)  # an empty folder is allowed
     calibrated_on = stand_in(Trained(world.classes), Trained(world.classes), Path("new/int8"))
     assert sorted(path.name for path in Path("new/int8").iterdir()) == ["model.json", "network.xml"]
     assert [path.name for path in Path("new").iterdir()] == ["int8"]
-    said = json.loads(Path("new/int8/model.json").read_text(encoding="utf-8"))
+    description = json.loads(Path("new/int8/model.json").read_text(encoding="utf-8"))
     train, val = subsets.read("train"), subsets.read("val")
-    # The world's validation photos are few: training photos are compared, too.
-    assert said["checked"] == {
+    # The world has few validation images: training images are compared, too.
+    assert description["checked"] == {
         "validation": len(val),
         "right_before": len(val),
         "lost": 0,
@@ -80,49 +80,42 @@ def test_what_passes_is_written_with_how_it_was_checked(world, stand_in, capsys)
     }
     assert {item.path for item in calibrated_on} == {item.path for item in train.plain()}
     lines = capsys.readouterr().err.splitlines()
-    assert "100.0% of 6 validation photos right before, 100.0% after" in lines[-2]
-    assert "0 of 18 photos" in lines[-2] and lines[-1].startswith("wrote new/int8: ")
+    assert "100.0% of 6 validation images right before, 100.0% after" in lines[-2]
+    assert "0 of 18 images" in lines[-2] and lines[-1].startswith("wrote new/int8: ")
 
 
-def test_a_model_that_was_trained_on_the_photos_of_the_check_says_so(world, stand_in, capsys):
+def test_a_model_trained_on_the_validation_images_gives_a_warning(world, stand_in, capsys):
     stand_in(Trained(world.classes, threshold=None), Trained(world.classes), Path("int8"))
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
-    assert warnings == [
-        "warning: the model was trained on these photos, too: they say little of how many it gets right"
-    ]
+    assert warnings == ["warning: the model was trained on the validation images, too: their accuracy is too high"]
 
 
-def test_what_fails_the_check_leaves_nothing_behind(world, stand_in):
+def test_a_network_that_fails_the_check_leaves_nothing_behind(world, stand_in):
     before = entries()
-    with pytest.raises(UserError, match=r"not written: in int8 100\.0% fewer validation photos are right"):
+    with pytest.raises(UserError, match=r"not written: in int8 100\.0% fewer validation images are right"):
         stand_in(Trained(world.classes), Contrary(world.classes), Path("int8"))
     assert entries() == before
 
 
-def test_test_photos_are_never_looked_at(world, stand_in):
+def test_test_images_are_never_read(world, stand_in):
     for item in subsets.read("test").plain():
         item.path.unlink()
     stand_in(Trained(world.classes), Trained(world.classes), Path("int8"))
 
 
-def test_a_model_of_other_classes_is_refused(world, stand_in):
-    with pytest.raises(UserError, match="the model: a model of other classes than the photos here"):
+def test_a_model_of_other_classes_raises_an_error(world, stand_in):
+    with pytest.raises(UserError, match="the model: its classes are not those of the images here"):
         stand_in(Trained(["oak", "elm"]), None, Path("int8"))
 
 
-def test_an_exported_network_is_not_exported_again(world, stand_in):
-    with pytest.raises(UserError, match="the model: an exported network already"):
-        stand_in(object(), None, Path("int8"))
-
-
 @pytest.mark.parametrize("place", ["photos", "params.yaml"])
-def test_what_holds_something_is_left_alone(world, stand_in, place):
+def test_a_file_or_a_full_folder_is_left_alone(world, stand_in, place):
     Path("params.yaml").write_text("{}")
     with pytest.raises(UserError, match=f"{place} is not an empty folder"):
         stand_in(Trained(world.classes), None, Path(place))
 
 
-def test_any_beginning_of_the_calibration_photos_holds_all_classes_alike(world):
+def test_each_beginning_of_the_calibration_images_is_balanced(world):
     train = subsets.read("train", "val")
     found = export.spread(train, 224)
     assert {item.path for item in found} == {item.path for item in train.plain()}
@@ -142,7 +135,7 @@ def run(monkeypatch, *arguments: str) -> int:
     return 0
 
 
-def test_a_missing_package_is_a_line(world, monkeypatch, capsys):
+def test_without_openvino_the_command_names_what_to_install(world, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setattr(models, "load", lambda folder: Trained(world.classes))
     assert run(monkeypatch, "export", "--openvino", "int8") == 1
@@ -150,71 +143,59 @@ def test_a_missing_package_is_a_line(world, monkeypatch, capsys):
     assert not Path("int8").exists()
 
 
-def test_without_a_trained_model_the_remedy_is_named(world, monkeypatch, capsys):
+def test_without_a_trained_model_the_command_names_the_remedy(world, monkeypatch, capsys):
     assert run(monkeypatch, "export", "--openvino", "int8") == 1
     assert capsys.readouterr().err == "error: build/model/model.json: no such file; run `dvc repro` to train a model\n"
 
 
-def test_an_export_is_not_exported_again(world, monkeypatch, capsys):
+@pytest.mark.parametrize("arguments", [["flowers.keras"], ["--openvino", "int8"]])
+def test_an_export_is_not_exported_again(world, monkeypatch, capsys, arguments):
     monkeypatch.setattr(models, "load", lambda folder: object())
-    assert run(monkeypatch, "export", "flowers.keras") == 1
+    monkeypatch.setattr(export, "_nncf", lambda: None)
+    assert run(monkeypatch, "export", *arguments) == 1
     assert "export the model that it was made from" in capsys.readouterr().err
 
 
-def random_head(features: np.ndarray) -> dict[str, np.ndarray]:
-    """A head of one hidden layer and three classes that tells features (n, 2048) like these apart."""
-    random = np.random.default_rng(5)
-    shapes = {"head_dense1/kernel": (2048, 8), "head_dense1/bias": (8,), "head_logits/kernel": (8, 3)}
-    head = {name: random.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
-    head["head_dense1/kernel"] /= np.ptp(features, axis=0).mean() * 10
-    return head | {"head_logits/bias": np.array([0.1, 0.2, -0.3], np.float32)}
-
-
-@pytest.mark.slow
-def test_the_network_is_keras_network(tensors, pixels, keras_outputs):
-    pytest.importorskip("openvino")
-    features = keras_outputs["pooled"]
-    whole = tensors | random_head(features)
-    hidden = features @ whole["head_dense1/kernel"] + whole["head_dense1/bias"]
-    logits = (np.maximum(hidden, 0) @ whole["head_logits/kernel"] + whole["head_logits/bias"]) / 1.5
-    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    network = graph.build(whole, temperature=1.5)
-    compiled = exported.runtime().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    np.testing.assert_allclose(compiled(pixels)[0], expected, atol=1e-4)
-    assert np.ptp(expected, axis=0).max() > 0.01  # the two photos are told apart
-
-
-@pytest.mark.slow
-def test_normalization_mirror_images_and_another_size_are_part_of_the_network(tensors):
-    pytest.importorskip("openvino")
-    head = keras_model.head(3, (), 0.0, 5, "root", FeatureLayer(0, conv4=True).features)
+@pytest.fixture
+def whole(tensors):
+    """A Keras model with all that an export can hold: a hidden layer, roots, conv4, mirror images, another size."""
+    head = keras_model.head(3, (4,), 0.0, 5, "root", FeatureLayer(0, conv4=True).features)
     for variable in keras_model.named_variables(head).values():
-        variable.assign(variable / 4)  # answers that are neither 0 nor 1
-    whole = keras_model.whole(tensors, head, temperature=1.5, mirror=True, size=96, conv4=True)
-    subsets = np.random.default_rng(3).integers(0, 256, (2, 96, 96, 3), np.uint8)
-    expected = np.asarray(whole(subsets, training=False))
-    found = tensors | {name: np.asarray(variable) for name, variable in keras_model.named_variables(head).items()}
-    network = graph.build(found, 1.5, "root", mirror=True, size=96, conv4=True)
-    compiled = exported.runtime().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    np.testing.assert_allclose(compiled(subsets)[0], expected, atol=1e-4)
-    np.testing.assert_allclose(compiled(subsets[:, :, ::-1].copy())[0], expected, atol=1e-4)
+        variable.assign(variable / 2)  # probabilities that are neither 0 nor 1
+    return keras_model.whole(tensors, head, temperature=1.5, mirror=True, size=96, conv4=True)
+
+
+@pytest.mark.slow
+def test_the_converted_network_is_keras_network(whole):
+    pytest.importorskip("openvino")
+    images = np.random.default_rng(3).integers(0, 256, (3, 96, 96, 3), np.uint8)
+    images[1] //= 4
+    expected = np.asarray(whole(images, training=False))
+    compiled = exported.runtime().compile_model(export.converted(whole), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_allclose(compiled(images)[0], expected, atol=1e-4)
+    np.testing.assert_allclose(compiled(images[:1, :, ::-1].copy())[0], expected[:1], atol=1e-4)
     assert np.ptp(expected, axis=0).max() > 0.001 and expected.min() > 0.01
 
 
 @pytest.mark.slow
-def test_in_int8_the_head_stays_as_it_was(tensors):
+def test_in_int8_the_first_convolution_and_the_head_stay_float32(whole):
     """Pooled features near 0, of which a root is taken, would not survive 8 bits."""
     pytest.importorskip("nncf")
-    head = keras_model.head(3, (4,), 0.0, 5, "root", FeatureLayer(0, conv4=True).features)
-    found = tensors | {name: np.asarray(variable) for name, variable in keras_model.named_variables(head).items()}
-    network = graph.build(found, 1.5, "root", mirror=True, size=96, conv4=True)
-    after = graph.head_operations(network)
-    kinds = {op.get_friendly_name(): op.get_type_name() for op in network.get_ordered_ops()}
-    assert Counter(kinds[name] for name in after) >= Counter({"MatMul": 2, "Sqrt": 2, "Split": 1, "Softmax": 1})
-    subsets = np.random.default_rng(3).integers(0, 256, (2, 96, 96, 3), np.uint8)
-    made = export.quantised(network, list(subsets))
-    assert graph.head_operations(made) == after  # nothing was put between
-    assert any(op.get_type_name() == "FakeQuantize" for op in made.get_ordered_ops())
+    network = export.converted(whole)
+    head = export.head_operations(network)
+    kinds = Counter(op.get_type_name() for op in network.get_ordered_ops())
+    in_head = Counter(op.get_type_name() for op in network.get_ordered_ops() if op.get_friendly_name() in head)
+    assert in_head >= Counter({"MatMul": 2, "Softmax": 1, "Maximum": 1})
+    assert kinds["Convolution"] == 53 and not in_head["Convolution"]  # BatchNorm is folded, and mirror images share
+    assert kinds["Multiply"] < 5 and "ReverseSequence" not in kinds
+    made = export.quantised(network, list(np.random.default_rng(3).integers(0, 256, (2, 96, 96, 3), np.uint8)))
+    assert export.head_operations(made) == head  # nothing was put between
+    quantised = [
+        op.input(1).get_source_output().get_node().get_type_name() != "Constant"
+        for op in made.get_ordered_ops()
+        if op.get_type_name() == "Convolution"
+    ]
+    assert quantised == [False] + [True] * 52
 
 
 @pytest.mark.slow
@@ -224,7 +205,7 @@ def test_a_trained_model_goes_through_the_command_and_comes_back(real_world, mon
     capfd.readouterr()
     assert run(monkeypatch, "export", "--openvino", "int8") == 0
     out, err = capfd.readouterr()
-    assert out == "" and len(err.splitlines()) == 3  # nothing but what this project says
+    assert out == "" and len(err.splitlines()) == 3  # only the messages of this project
     model, trained = models.load(Path("int8")), models.load(paths.MODEL)
     assert isinstance(model, exported.Exported)
     assert (model.classes, model.threshold) == (trained.classes, trained.threshold)
@@ -237,16 +218,16 @@ def test_a_trained_model_goes_through_the_command_and_comes_back(real_world, mon
 
 
 @pytest.mark.slow
-def test_nothing_is_reported_to_the_makers(tmp_path):
-    """In a process of its own: NNCF reports nothing while pytest is loaded."""
+def test_no_telemetry_is_sent(tmp_path):
+    """In a process of its own: NNCF sends none while pytest is loaded."""
     pytest.importorskip("nncf")
     code = """if True:
         import socket, subprocess, sys
         def never(*arguments, **others):
             raise SystemExit("connects")
         socket.socket.connect = socket.create_connection = never
-        from flowers.serving import openvino_export
-        openvino_export._nncf()
+        from flowers.serving.openvino import export
+        export._nncf()
         import openvino.tools.ovc.telemetry_utils as used_by_openvino, nncf.telemetry as used_by_nncf
         print(used_by_openvino.tm.__name__, type(used_by_nncf.telemetry).__name__)
     """

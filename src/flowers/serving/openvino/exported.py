@@ -1,4 +1,4 @@
-"""An exported network at work: a folder that `flowers export --openvino` wrote, asked like any other model."""
+"""Inference with an exported network: a folder that `flowers export --openvino` wrote, used like any other model."""
 
 import hashlib
 import json
@@ -15,30 +15,30 @@ from flowers.config.architecture import INPUT_SIZE
 from flowers.serving.stream import BATCH
 
 DESCRIPTION = "model.json"
-NETWORK = "network.xml"  # the operations; the numbers lie beside it
-NUMBERS = "network.bin"
+NETWORK = "network.xml"  # the operations; the weights are in a file beside it
+WEIGHTS = "network.bin"
 
 MISSING = "needs OpenVINO and NNCF; type `make extras`, or pip install 'flowers[openvino]'"
 
-# What is not int8 is float32: else a processor that has bfloat16 would answer otherwise than one that has not.
-# The numbers are read, not mapped: the folder may be moved or removed while the network is at work.
+# What is not int8 is float32: with bfloat16 the predictions would depend on the processor.
+# The weights are read, not mapped: the folder may be moved or removed while the network is in use.
 _SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "ENABLE_MMAP": False}
 
 
 @dataclass(frozen=True)
 class Description:
-    """What model.json says."""
+    """The content of model.json."""
 
     classes: list[str]
     temperature: float  # is in the network already
-    threshold: float | None  # an answer of a lower probability is unsure; None where no photo was held out
+    threshold: float | None  # a prediction of a lower probability has low confidence; None without validation images
     precision: str
     input: str
     model_digest: str  # SHA-256 (flowers.model.weights.digest) over the tensors of the model it was made from
     files: dict[str, str]  # SHA-256 of network.xml and network.bin
     made_with: dict[str, str]  # versions of openvino and nncf
-    calibrated_on: int  # training photos
-    checked: dict[str, int]  # see openvino_check.Checked
+    calibrated_on: int  # training images
+    checked: dict[str, int]  # see flowers.serving.openvino.check.Checked
     size: int = INPUT_SIZE  # of the images, on each side
 
 
@@ -46,10 +46,10 @@ class Exported:
     """An exported network: `classes`, `threshold`, `size`, and `probabilities(images)`, from any number of threads."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises UserError where the folder is not whole, or OpenVINO is missing."""
+        """Raises UserError where the folder is incomplete, or OpenVINO is missing."""
         self.description = _description(folder)
-        said = self.description
-        self.classes, self.threshold, self.size = said.classes, said.threshold, said.size
+        self.classes, self.threshold = self.description.classes, self.description.threshold
+        self.size = self.description.size
         core = runtime().Core()
         try:
             self._network = core.compile_model(folder / NETWORK, "CPU", _SETTINGS)
@@ -60,7 +60,7 @@ class Exported:
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Calibrated probabilities (n, classes) float32 of RGB images (n, size, size, 3), computed 32 at a time."""
         found = np.empty((len(images), len(self.classes)), np.float32)
-        request = self._network.create_infer_request()  # one is no good to two threads, and making it costs nothing
+        request = self._network.create_infer_request()  # threads cannot share one, and creating it costs nothing
         for start in range(0, len(images), BATCH):
             request.infer([images[start : start + BATCH]])
             found[start : start + BATCH] = request.get_output_tensor().data
@@ -75,8 +75,7 @@ def is_export(folder: Path) -> bool:
 def runtime() -> Any:
     """The module `openvino`; raises UserError where it is not installed.
 
-    OpenVINO and NNCF report to their makers when they are imported and used, unless the user has forbidden it in a file
-    in the home folder, or the package that does it is not there. Here it is not there.
+    OpenVINO and NNCF send telemetry through the package `openvino_telemetry`, which is hidden from them here.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
@@ -88,15 +87,15 @@ def runtime() -> Any:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 (hex) of the network's two files."""
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (NETWORK, NUMBERS)}
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (NETWORK, WEIGHTS)}
 
 
 def _description(folder: Path) -> Description:
     try:
         found = Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
-        whole = digests(folder) == found.files
+        unchanged = digests(folder) == found.files
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder}: not a network that `flowers export --openvino` wrote: {error}") from None
-    if not whole:
-        raise UserError(f"{folder}: {NETWORK} or {NUMBERS} has changed since it was written; export it again")
+    if not unchanged:
+        raise UserError(f"{folder}: {NETWORK} or {WEIGHTS} has changed since it was written; export it again")
     return found

@@ -1,1 +1,1 @@
-"""Any number of photos through a model, into Parquet: on this machine, or with Spark on many."""
+"""Predictions for any number of images, written to Parquet: on this machine, or on a Spark cluster."""

@@ -1,18 +1,21 @@
-"""What one output is made of, so that a run that goes on with it makes the same one."""
+"""What one output is made from, so that a later run continues it only with the same images, model and options."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from flowers.common.errors import UserError
 
-PROGRESS = "_progress"  # Spark, Hive and Arrow read nothing whose name begins like this
+PROGRESS = "_progress"  # Spark, Hive and Arrow ignore names that begin with an underscore
 FILE = f"{PROGRESS}/job.json"
 DONE = "_SUCCESS"
+
+REMEDY = "choose another --output, or --force to begin it anew"
 
 
 @dataclass(frozen=True)
 class Job:
-    """Which photos are asked about, of which model, and how."""
+    """The images, the model and the options of one output."""
 
     engine: str
     input: str  # the folder, absolute
@@ -22,41 +25,35 @@ class Job:
     threshold: float | None  # the user's; None is the model's own
 
     def text(self) -> str:
-        """As `refuse_another` reads it."""
+        """The content of `FILE`."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
-def refuse_another(job: Job, before: str, output: str) -> None:
-    """Raise UserError if an output was begun by another job, of which `before` is the text."""
+def continues(job: Job, before: str | None, names: Iterable[str], output: str, force: bool) -> bool:
+    """Whether `output` is continued; else it is cleared and begun.
+
+    `before` is the text of its `FILE`, None where there is none; `names` are the files and folders in it. Raises
+    UserError where it belongs to another program, or, without `force`, to another job.
+    """
+    if before is None:
+        if any(names):
+            raise UserError(f"{output} holds files that are not of flowers score; choose a new or an empty --output")
+        return False
+    if force:
+        return False
     try:
-        found = json.loads(before)
-        changed = [name for name, value in asdict(job).items() if found[name] != value]
-    except (ValueError, KeyError, TypeError):
-        changed = ["version of this program"]
+        found = dict(json.loads(before))
+    except (ValueError, TypeError):
+        found = {}
+    changed = [
+        "another model" if name == "model" else f"{name.replace('_', '-')} {_shown(found.get(name))}, now {_shown(now)}"
+        for name, now in asdict(job).items()
+        if name not in found or found[name] != now
+    ]
     if changed:
-        listed = "".join(
-            f", {_change(name, found[name], getattr(job, name))}" for name in changed if name in asdict(job)
-        )
-        what = listed.removeprefix(", ") or changed[0]
-        raise UserError(f"{output} was begun otherwise ({what}); choose another --output, or --force to begin it anew")
-
-
-def refuse_foreign(output: str) -> None:
-    """Raise UserError about a folder that this program did not make."""
-    raise UserError(f"{output} holds files that are not of flowers score; choose a new or an empty --output")
-
-
-def refuse_changed(output: str, source: str) -> None:
-    """Raise UserError about an input with other photos than when it was begun."""
-    remedy = "choose another --output, or --force to begin it anew"
-    raise UserError(f"{source} holds other photos than when {output} was begun; {remedy}")
-
-
-def _change(name: str, before: object, now: object) -> str:
-    if name == "model":
-        return "another model"
-    return f"{name.replace('_', '-')} {_shown(before)}, now {_shown(now)}"
+        raise UserError(f"{output} was begun with other inputs ({', '.join(changed)}); {REMEDY}")
+    return True
 
 
 def _shown(value: object) -> str:
-    return f"{value:,}" if type(value) is int else "the model's own" if value is None else str(value).lower()
+    return "unset" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

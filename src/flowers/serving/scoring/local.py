@@ -1,8 +1,8 @@
-"""Scoring on this machine: shard after shard, each complete or not there.
+"""Scoring on this machine, shard by shard; a shard is either complete or absent.
 
-A shard is a fixed number of photos in the walk's order. Its files have names of its own, one in the folder of every
-label that it holds; a marker in `_progress`, written last, says that they are complete and holds a digest of the
-paths. A run that is killed loses the shard that it was at; the next one writes that again under the same names.
+A shard is a fixed number of images in the walk's order. It has one file in the folder of each label that occurs in it.
+A marker in `_progress`, written last, says that these files are complete, and holds a digest of the paths. A killed run
+loses its current shard; the next run writes that shard again under the same names.
 """
 
 import hashlib
@@ -11,11 +11,11 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowers.common import console, locks
+from flowers.common.errors import UserError
 from flowers.serving import stream
 from flowers.serving.scoring import files, schema
 from flowers.serving.scoring import job as jobs
@@ -24,35 +24,38 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import tqdm
 
-SHARD = 8192  # photos: as many can be lost at a kill, and a label has a file for each
+SHARD = 8192  # images: as many can be lost at a kill, and each label has a file for each shard
 _LOCK = ".lock"
 
 
 def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Counter[str]:
-    """Score the job's photos into `output`; returns counts: photos, unreadable and unsure in all, and new ones.
+    """Score the job's images into `output`; returns counts: photos, unreadable and unsure in all, and new ones.
 
-    Raises UserError where `output` belongs to something else, or the photos have changed since it was begun; with
-    `force` what flowers score has written there is removed first.
+    Raises UserError where `output` belongs to something else, or the images have changed since it was begun; with
+    `force` earlier output of flowers score is removed first.
     """
     output.mkdir(parents=True, exist_ok=True)
     with locks.held(output / _LOCK, f"Another flowers score writes into {output}; waiting for it"):
         _begin(job, output, force)
         counts: Counter[str] = Counter()
-        shards = sum(1 for _ in (output / jobs.PROGRESS).glob("[0-9]*.json"))
+        shards = sum(1 for _ in _markers(output))
         if shards and not (output / jobs.DONE).exists():
-            console.say(f"Going on after {shards * SHARD:,} photos that were scored before")
-        with console.progress_bar(job.photos, "Scoring", "photos") as bar:
-            for number, paths in enumerate(_shards(Path(job.input))):
+            console.say(f"Continuing after {shards * SHARD:,} images that were scored before")
+        names = files.walk(Path(job.input))
+        with console.progress_bar(job.photos, "Scoring", "images") as bar:
+            for number in itertools.count():
+                if not (paths := list(itertools.islice(names, SHARD))):
+                    break
                 marker = output / jobs.PROGRESS / f"{number:05d}.json"
-                done = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else None
-                if done is None:
+                if not marker.exists():
                     done = _score_shard(model, job, output, number, paths, bar)
                     _write_text(marker, json.dumps(done) + "\n")
                     counts["new"] += len(paths)
-                elif done["digest"] == _digest(paths):
-                    bar.update(len(paths))
                 else:
-                    jobs.refuse_changed(str(output), job.input)
+                    done = json.loads(marker.read_text(encoding="utf-8"))
+                    if done["digest"] != _digest(paths):
+                        raise UserError(f"{job.input} holds other images than when {output} was begun; {jobs.REMEDY}")
+                    bar.update(len(paths))
                 counts.update({name: done[name] for name in ("photos", "unreadable", "unsure")})
         _write_text(output / jobs.DONE, "")
     return counts
@@ -61,32 +64,22 @@ def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Coun
 def _begin(job: jobs.Job, output: Path, force: bool) -> None:
     """Make sure that the output is this job's."""
     file = output / jobs.FILE
-    if file.exists():
-        if force:
-            _remove(output)
-        else:
-            jobs.refuse_another(job, file.read_text(encoding="utf-8"), str(output))
-            return
-    elif any(path.name not in (_LOCK, jobs.PROGRESS) for path in output.iterdir()):
-        jobs.refuse_foreign(str(output))
+    before = file.read_text(encoding="utf-8") if file.exists() else None
+    names = (path.name for path in output.iterdir() if path.name not in (_LOCK, jobs.PROGRESS))
+    if jobs.continues(job, before, names, str(output), force):
+        return
+    # What marks something as complete goes first: a kill may end this, too.
+    (output / jobs.DONE).unlink(missing_ok=True)
+    for marker in _markers(output):
+        marker.unlink()
+    for folder in output.glob("label=*"):
+        shutil.rmtree(folder)
     file.parent.mkdir(exist_ok=True)
     _write_text(file, job.text())
 
 
-def _remove(output: Path) -> None:
-    """Remove what is there, what says that something is complete first: this, too, may be killed."""
-    (output / jobs.DONE).unlink(missing_ok=True)
-    for marker in (output / jobs.PROGRESS).iterdir():
-        if marker.name != Path(jobs.FILE).name:
-            marker.unlink()
-    for folder in output.glob("label=*"):
-        shutil.rmtree(folder)
-
-
-def _shards(folder: Path) -> Iterator[list[str]]:
-    names = files.walk(folder)
-    while shard := list(itertools.islice(names, SHARD)):
-        yield shard
+def _markers(output: Path) -> list[Path]:
+    return list((output / jobs.PROGRESS).glob("[0-9]*.json"))
 
 
 def _digest(paths: list[str]) -> str:
@@ -96,28 +89,28 @@ def _digest(paths: list[str]) -> str:
 def _score_shard(
     model: stream.Model, job: jobs.Job, output: Path, number: int, paths: list[str], bar: "tqdm.tqdm[Any]"
 ) -> dict[str, Any]:
-    """Write a shard's files; returns what its marker says."""
+    """Write a shard's files; returns the content of its marker."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     folder, found = Path(job.input), []
+    threshold = model.threshold if job.threshold is None else job.threshold
     for batch in stream.batches(model, paths, lambda path: folder / path):
-        shown = [files.shown(path) for path in batch.items]
-        threshold = model.threshold if job.threshold is None else job.threshold
+        shown = [files.printable(path) for path in batch.items]
         found.append(schema.rows(model.classes, threshold, job.every_class, shown, batch.errors, batch.probabilities))
         bar.update(len(shown))
     table = pa.concat_tables(found)
     _write_tables(table, output, f"part-{number:05d}.parquet")
-    unsure = pa.compute.sum(table["unsure"]).as_py() or 0
     return {
         "digest": _digest(paths),
         "photos": len(table),
         "unreadable": len(table) - table["error"].null_count,
-        "unsure": unsure,
+        "unsure": pc.sum(table["unsure"]).as_py() or 0,
     }
 
 
 def _write_tables(table: "pa.Table", output: Path, name: str) -> None:
-    """Write the rows of each label, in the place of all that a killed run may have left of this shard."""
+    """Write the rows of each label; files of this shard that a killed run left are removed first."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -129,17 +122,17 @@ def _write_tables(table: "pa.Table", output: Path, name: str) -> None:
         folder = output / schema.partition(label)
         folder.mkdir(exist_ok=True)
         pq.write_table(table.filter(chosen).drop_columns(["label"]), folder / f".{name}")
-        _settle(folder / f".{name}", folder / name)
+        _move_synced(folder / f".{name}", folder / name)
 
 
 def _write_text(file: Path, text: str) -> None:
-    unsettled = file.with_name(f".{file.name}")
-    unsettled.write_text(text, encoding="utf-8")
-    _settle(unsettled, file)
+    temporary = file.with_name(f".{file.name}")
+    temporary.write_text(text, encoding="utf-8")
+    _move_synced(temporary, file)
 
 
-def _settle(unsettled: Path, file: Path) -> None:
-    """Give a file its name once its content is on the disk: a marker must not outlive what it speaks of."""
-    with unsettled.open("rb+") as content:
+def _move_synced(temporary: Path, file: Path) -> None:
+    """Rename a file once its content is on the disk: a marker must not exist without the files it stands for."""
+    with temporary.open("rb+") as content:
         os.fsync(content.fileno())
-    unsettled.replace(file)
+    temporary.replace(file)

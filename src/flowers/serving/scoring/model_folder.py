@@ -1,4 +1,4 @@
-"""The folder of the model that scores: its digest, and an archive of it that can be loaded anywhere."""
+"""The folder of the model that scores: its digest, and an archive of it that can be loaded on any machine."""
 
 import hashlib
 import zipfile
@@ -7,12 +7,10 @@ from pathlib import Path
 from flowers.common import paths
 from flowers.serving import models
 
-_MLFLOW, _ARTIFACTS = "MLmodel", "artifacts"
-
 
 def digest(folder: Path) -> str:
-    """SHA-256 (hex) of names and content of the model's files; the ImageNet weights' digest is in one of them."""
-    root = folder / _ARTIFACTS / "model" if (folder / _MLFLOW).exists() else folder
+    """SHA-256 (hex) of names and content of the model's files; one of them holds the digest of the ImageNet weights."""
+    root = folder / "artifacts" / "model" if (folder / "MLmodel").exists() else folder
     found = hashlib.sha256()
     for file in sorted(path for path in root.rglob("*") if path.is_file()):
         found.update(f"{file.relative_to(root).as_posix()}:{file.stat().st_size}:".encode())
@@ -21,22 +19,19 @@ def digest(folder: Path) -> str:
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """Write a zip which, unpacked, is a folder that `flowers.serving.models.load` takes wherever it lies."""
+    """Write a zip with the folder as `model`, and beside it the ImageNet weights if they lie elsewhere."""
     from flowers.model import classifier
 
-    whole = not (folder / classifier.TRAINED).exists()
-    with zipfile.ZipFile(archive, "w") as zipped:  # stored: tensors hardly shrink
+    with zipfile.ZipFile(archive, "w") as zipped:  # stored: compression hardly shrinks tensors
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            name = file.relative_to(folder).as_posix()
-            zipped.write(file, name if whole else f"{_ARTIFACTS}/model/{name}")
-        if not whole:  # a folder of train, whose weights lie elsewhere: laid out as MLflow does
-            zipped.write(models.weights_of(folder), f"{_ARTIFACTS}/{paths.WEIGHTS.name}")
-            zipped.writestr(_MLFLOW, "")
+            zipped.write(file, Path("model", file.relative_to(folder)))
+        if (folder / classifier.TRAINED).exists():
+            zipped.write(models.weights_of(folder), paths.WEIGHTS.relative_to(paths.BUILD))
 
 
 def pack_code(archive: Path) -> None:
-    """Write a zip of this package, to import it from."""
+    """Write a zip from which this package can be imported."""
     root = Path(__file__).parents[2]
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
         for file in sorted(root.rglob("*.py")):
-            zipped.write(file, file.relative_to(root.parent).as_posix())
+            zipped.write(file, file.relative_to(root.parent))

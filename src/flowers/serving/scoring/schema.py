@@ -1,12 +1,12 @@
-"""The table that scoring writes: a row a photo, in Parquet files that are partitioned by label in Hive's way.
+"""The output of scoring: one row per image, in Parquet files that are partitioned by label as Hive does.
 
 Columns: path (relative to the input, with forward slashes), label, probability, unsure, best, error, and, if wanted,
-p(<class>) of each class; see `flowers.serving.results.table`. Of a photo that cannot be read all but path and error is
-null; of the others error is.
+p(<class>) of each class; see `flowers.serving.results.table`. For an image that cannot be read all columns but path and
+error are null; for the others error is null.
 
-Read it with the type of label given, `pandas.read_parquet(folder, partitioning=pyarrow.dataset.partitioning(
-pyarrow.schema([("label", pyarrow.string())]), flavor="hive"))`: else Arrow and Spark guess it from the folders' names,
-and take classes named 1, 2, 3 for numbers; and pandas stumbles where some label is null.
+Give the type of label when reading it, `pandas.read_parquet(folder, partitioning=pyarrow.dataset.partitioning(
+pyarrow.schema([("label", pyarrow.string())]), flavor="hive"))`: else Arrow and Spark guess it from the folders' names.
+Classes named 1, 2, 3 become numbers, and pandas raises an error where a label is null.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
-UNREADABLE = "__HIVE_DEFAULT_PARTITION__"  # where Hive, Spark and Arrow put rows whose label is null
-_ESCAPED = {chr(code) for code in (*range(1, 32), 127)} | set("\"#%'*/:=?\\{[]^")  # as Hive and Spark do, no others
+UNREADABLE = "__HIVE_DEFAULT_PARTITION__"  # the name that Hive, Spark and Arrow use for null
+_ESCAPED = {chr(code) for code in (*range(1, 32), 127)} | set("\"#%'*/:=?\\{[]^")  # by Hive and Spark, no others
 
 
 def columns(classes: Sequence[str], every_class: bool) -> "pa.Schema":
-    """Names and types of the columns; that of label is in the names of folders instead of in the files."""
+    """Names and types of the columns; label is in the names of folders instead of in the files."""
     import pyarrow as pa
 
     best = pa.list_(pa.field("element", pa.struct([("label", pa.string()), ("probability", pa.float64())])))
@@ -48,7 +48,7 @@ def rows(
     errors: Sequence[str | None],
     probabilities: NDArray[np.float32],
 ) -> "pa.Table":
-    """A row a photo, of its probabilities (n, classes); those of photos with an error are not looked at."""
+    """One row per image, from probabilities (n, classes); those of images with an error are ignored."""
     import pyarrow as pa
 
     from flowers.serving import results
@@ -57,7 +57,7 @@ def rows(
     good = np.array([error is None for error in errors], bool)
     found = results.table(classes, probabilities[good], threshold, every_class)
     known = [pa.Array.from_pandas(found[name], type=wanted.field(name).type) for name in found]
-    # Taking "row null" gives a row of nulls: that is how the unreadable ones come between the others.
+    # Taking the index null gives null: so the unreadable images get rows between the others.
     places = pa.array(np.cumsum(good) - 1, mask=~good)
     values = {name: column.take(places) for name, column in zip(found, known, strict=True)}
     values |= {"path": pa.array(paths, pa.string()), "error": pa.array(errors, pa.string())}

@@ -1,158 +1,175 @@
-"""Scoring with Spark: photos of any file system that Hadoop knows, on all cores of a cluster.
+"""Scoring with Spark: images on any file system that Hadoop supports, on all cores of a cluster.
 
-What a task has written stays when the run is killed; the next run reads which photos are there and leaves them out.
+The output of a finished task stays when the run is killed; the next run leaves out the images that have a row already.
 """
 
+import contextlib
+import functools
 import math
+import os
 import tempfile
 from collections import Counter
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
 from flowers.common import console
 from flowers.common.errors import UserError
-from flowers.serving import stream
-from flowers.serving.scoring import files, model_folder, schema, worker
+from flowers.serving import models, stream
+from flowers.serving.scoring import files, model_folder, schema
 from flowers.serving.scoring import job as jobs
-from flowers.serving.scoring.hadoop import Folder
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
 
-TASK = 2048  # photos at most: a task writes a file for each label it sees, and is lost whole
-LARGEST = 32 * 2**20  # bytes of a photo's file; Java holds several copies of it at once
+TASK = 2048  # images at most: a task writes a file for each label in it, and is lost whole
+LARGEST = 32 * 2**20  # bytes of an image file; Java holds several copies of it at once
 _MODEL = "flowers-model"
 
 
-class Photos:
-    """The photos below a folder: how many, and what Spark reads of them."""
+class Folder:
+    """A folder on any file system that Hadoop supports; `path` is its full address, scheme included."""
+
+    def __init__(self, session: "SparkSession", path: str) -> None:
+        self._java = cast(Any, session.sparkContext._jvm).org.apache
+        place = self._java.hadoop.fs.Path(path)
+        self._system = place.getFileSystem(session.sparkContext._jsc.hadoopConfiguration())
+        self.path: str = self._system.makeQualified(place).toString()
+
+    def _place(self, name: str) -> Any:
+        return self._java.hadoop.fs.Path(f"{self.path}/{name}")
+
+    def names(self) -> list[str] | None:
+        """The files and folders in it; None where there is no such folder."""
+        here = self._place("")
+        if not (self._system.exists(here) and self._system.getFileStatus(here).isDirectory()):
+            return None
+        return [entry.getPath().getName() for entry in self._system.listStatus(here)]
+
+    def read(self, name: str) -> str | None:
+        """A small file's text; None where there is none."""
+        if not self._system.exists(self._place(name)):
+            return None
+        return str(self._java.commons.io.IOUtils.toString(self._system.open(self._place(name)), "UTF-8"))
+
+    def write(self, name: str, text: str) -> None:
+        """Write a small file, replacing one of the same name."""
+        stream = self._system.create(self._place(name), True)
+        stream.write(bytearray(text.encode()))
+        stream.close()
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder and all in it."""
+        self._system.delete(self._place(name), True)
+
+
+class Images:
+    """The image files below a folder: `folder`, its full address, `paths`, relative to it, and a table of them."""
 
     def __init__(self, session: "SparkSession", folder: str) -> None:
         """Lists the folder. Raises UserError where there is none."""
-        self._session, self._folder = session, Folder(session, folder)
-        if not self._folder.exists():
+        place = Folder(session, folder)
+        if place.names() is None:
             raise UserError(f"{folder}: no such folder")
-        self.folder = self._folder.path
+        self.folder, start = place.path, len(place.path.rstrip("/")) + 1
         reader = session.read.format("binaryFile").option("recursiveFileLookup", True)
-        self._files = reader.option("pathGlobFilter", files.GLOB).load(_literally(self.folder))
-        self._listed: Any = self._files._jdf.inputFiles()  # names, encoded; they stay in Java
-        self.count = len(self._listed)
-        self._largest = min(LARGEST, int(session.conf.get("spark.sql.sources.binaryFile.maxLength") or LARGEST))
-
-    def content(self, tasks: int) -> "DataFrame":
-        """Path and content of all but the largest photos and the empty ones, in as many partitions of equal weight."""
-        # Spark fills a partition up to a share of all bytes, where opening a file counts as 4 MB.
-        self._session.conf.set("spark.sql.files.maxPartitionBytes", str(2**50))
-        self._session.conf.set("spark.sql.files.minPartitionNum", str(tasks))
-        readable = self._files.where(f"length <= {self._largest}").select(self._relative(), "content")
-        return readable.coalesce(tasks)  # a few files may be left over for one more
-
-    def missing(self, written: "DataFrame") -> list[tuple[str, str]]:
-        """Photos of which there is no row, and why."""
-        from pyspark.sql import Column, functions
-
-        # One array, because handing them to Python and back takes a call each.
-        names = Column(cast(Any, self._session._jvm).org.apache.spark.sql.functions.lit(self._listed))
-        plus = functions.replace("name", functions.lit("+"), functions.lit("%2B"))  # which is no space in a file's name
-        path = functions.regexp_replace(functions.url_decode(plus), "^file:///", "file:/").alias("path")
-        listed = self._session.range(1).select(functions.explode(names).alias("name")).select(path)
-        listed = listed.select(self._relative())
-        return [(row["path"], self._why(row["path"])) for row in listed.join(written, "path", "left_anti").collect()]
-
-    def _relative(self) -> Any:
-        from pyspark.sql import functions
-
-        prefix = self.folder.rstrip("/") + "/"
-        return functions.expr(f"substring(path, {len(prefix) + 1})").alias("path")
-
-    def _why(self, path: str) -> str:
-        size = self._folder.size(path)
-        if size is None:
-            return "cannot be read: No such file or directory"
-        if size > self._largest:
-            return f"larger than {self._largest:,} bytes"
-        return "cannot be read" if size else "empty file"
+        found = reader.option("pathGlobFilter", files.GLOB).load(_literally(place.path))
+        # One text, because to hand over an array from Java takes a call for each element.
+        text = cast(Any, session._jvm).org.apache.hadoop.util.StringUtils.join("\n", found._jdf.inputFiles())
+        self.paths = [unquote(address).replace("file:///", "file:/", 1)[start:] for address in text.splitlines()]
+        self.table = found.selectExpr(f"substring(path, {start + 1}) as path", "length", "content")
 
 
 def score(
-    session: "SparkSession", model: stream.Model, folder: Path, job: jobs.Job, source: Photos, output: str, force: bool
+    session: "SparkSession", model: stream.Model, folder: Path, job: jobs.Job, source: Images, output: str, force: bool
 ) -> Counter[str]:
     """As `flowers.serving.scoring.local.score`; `folder` is the model's."""
+    import pyarrow as pa
     from pyspark.sql import functions
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    place = Folder(session, output)
-    _begin(job, place, output, force)
-    columns = from_arrow_schema(schema.columns(model.classes, job.every_class))
-    begun = any(name.startswith("label=") for name in place.names())
-    before = _count(_written(session, place, columns)) if begun else Counter[str]()
+    place, columns = Folder(session, output), from_arrow_schema(schema.columns(model.classes, job.every_class))
+
+    def written() -> "DataFrame":
+        return session.read.schema(columns).parquet(_literally(place.path))
+
+    def write(rows: "DataFrame") -> None:
+        rows.write.mode("append").partitionBy("label").parquet(place.path)
+
+    names = place.names() or []
+    if not jobs.continues(job, place.read(jobs.FILE), names, output, force):
+        for name in (jobs.DONE, *(name for name in names if name.startswith("label="))):
+            place.remove(name)
+        place.write(jobs.FILE, job.text())
+    before = counts = _count(written())
     if before["photos"] < job.photos:
         if before["photos"]:
-            console.say(f"Going on after {before['photos']:,} photos that were scored before")
-        with tempfile.TemporaryDirectory(prefix="flowers-spark-") as packed:
-            _ship(session, folder, Path(packed))
-            content = source.content(_tasks(session, job.photos))
-            if begun:
-                done = functions.broadcast(_written(session, place, columns).select("path"))
-                content = content.join(done, "path", "left_anti")
-            # Batches of Arrow in and out: the rows are made by the same code as those of --engine local.
-            answer = partial(worker.answers, archive=_MODEL, threshold=job.threshold, every_class=job.every_class)
-            _write(content.mapInArrow(answer, columns), place)
-    counts = _count(_written(session, place, columns))
-    if counts["photos"] < job.photos:
-        rows = source.missing(_written(session, place, columns).select("path"))
-        errors = [dict.fromkeys(columns.names) | {"path": path, "error": why} for path, why in rows]
-        _write(session.createDataFrame(errors, columns).coalesce(1), place)
-        counts = _count(_written(session, place, columns))
+            console.say(f"Continuing after {before['photos']:,} images that were scored before")
+        # Spark fills a partition up to a share of all bytes, where opening a file counts as 4 MB.
+        cores = session.sparkContext.defaultParallelism
+        tasks = cores * math.ceil(job.photos / (cores * TASK))
+        session.conf.set("spark.sql.files.maxPartitionBytes", str(2**50))
+        session.conf.set("spark.sql.files.minPartitionNum", str(tasks))
+        content = source.table.where(f"length <= {LARGEST}").select("path", "content").coalesce(tasks)
+        left = content.join(functions.broadcast(written().select("path")), "path", "left_anti")
+        # Batches of Arrow in and out: the rows are made by the same code as those of --engine local.
+        predict = functools.partial(predictions, threshold=job.threshold, every_class=job.every_class)
+        with _shipped(session, folder):
+            write(left.mapInArrow(predict, columns))
+        # The rest gets rows of nulls with an error.
+        large = source.table.where(f"length > {LARGEST}").selectExpr("path", "true as large")
+        why = f"if(large, 'larger than {LARGEST:,} bytes', 'empty file, or cannot be read') as error"
+        rest = session.createDataFrame(pa.table({"path": source.paths})).join(written(), "path", "left_anti")
+        errors = rest.join(large, "path", "left").selectExpr("path", why).coalesce(1)
+        write(session.createDataFrame([], columns).unionByName(errors, allowMissingColumns=True))
+        counts = _count(written())
     place.write(jobs.DONE, "")
     return counts + Counter(new=counts["photos"] - before["photos"])
 
 
-def _begin(job: jobs.Job, place: Folder, output: str, force: bool) -> None:
-    """Make sure that the output is this job's; see `flowers.serving.scoring.local`."""
-    before = place.read(jobs.FILE)
-    if before is not None and not force:
-        jobs.refuse_another(job, before, output)
-        return
-    if before is None and place.names():
-        jobs.refuse_foreign(output)
-    for name in (jobs.DONE, *(name for name in place.names() if name.startswith("label="))):
-        place.remove(name)
-    place.write(jobs.FILE, job.text())
+@contextlib.contextmanager
+def _shipped(session: "SparkSession", folder: Path) -> Iterator[None]:
+    """The executors fetch model and code: only the packages must be installed there."""
+    with tempfile.TemporaryDirectory(prefix="flowers-spark-") as packed:
+        model_folder.pack(folder, Path(packed, f"{_MODEL}.zip"))
+        model_folder.pack_code(Path(packed, "flowers.zip"))
+        session.sparkContext.addArchive(f"{packed}/{_MODEL}.zip#{_MODEL}")
+        session.sparkContext.addPyFile(f"{packed}/flowers.zip")
+        yield
 
 
-def _tasks(session: "SparkSession", count: int) -> int:
-    """As many tasks as give each core the same number of photos, TASK at most at a time."""
-    cores = max(1, int(session.sparkContext.defaultParallelism) // int(session.conf.get("spark.task.cpus", "1") or 1))
-    return cores * math.ceil(count / (cores * TASK))
+def predictions(
+    batches: Iterator["pa.RecordBatch"], threshold: float | None, every_class: bool
+) -> Iterator["pa.RecordBatch"]:
+    """Batches of path and content to batches of `schema.columns`, in a Python worker of Spark."""
+    model = _model()
+    threshold = model.threshold if threshold is None else threshold
+    images = (image for batch in batches for image in zip(batch["path"], batch["content"], strict=True))
+    for batch in stream.batches(model, images, lambda image: image[1].as_py()):
+        paths = [path.as_py() for path, _ in batch.items]
+        rows = schema.rows(model.classes, threshold, every_class, paths, batch.errors, batch.probabilities)
+        yield from rows.combine_chunks().to_batches()
 
 
-def _ship(session: "SparkSession", folder: Path, packed: Path) -> None:
-    """Have every executor fetch model and code: nothing but the packages needs to be installed there."""
-    model_folder.pack(folder, packed / f"{_MODEL}.zip")
-    model_folder.pack_code(packed / "flowers.zip")
-    session.sparkContext.addArchive(f"{packed / _MODEL}.zip#{_MODEL}")
-    session.sparkContext.addPyFile(str(packed / "flowers.zip"))
+@functools.cache
+def _model() -> stream.Model:
+    """The shipped model, loaded once per process: Spark reuses its workers from task to task."""
+    from pyspark import SparkFiles, TaskContext
 
-
-def _write(rows: "DataFrame", place: Folder) -> None:
-    rows.write.mode("append").partitionBy("label").parquet(place.path)
-
-
-def _written(session: "SparkSession", place: Folder, columns: "StructType") -> "DataFrame":
-    return session.read.schema(columns).parquet(_literally(place.path))
+    context = TaskContext.get()
+    # An executor runs as many tasks at once as it has cores for. TensorFlow reads these when it is imported.
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(context.cpus() if context else 1)
+    os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    return models.load(Path(SparkFiles.get(_MODEL), "model"))
 
 
 def _literally(path: str) -> str:
-    """A path for Spark's readers, which take some letters for patterns."""
+    """A path for Spark's readers, in which some characters are patterns."""
     return "".join(f"\\{letter}" if letter in "\\{}[]*?" else letter for letter in path)
 
 
 def _count(rows: "DataFrame") -> Counter[str]:
-    from pyspark.sql import functions
-
-    unsure = functions.sum(functions.col("unsure").cast("long"))
-    found = rows.agg(functions.count("path"), functions.count("error"), unsure).first()
-    return Counter(dict(zip(("photos", "unreadable", "unsure"), (value or 0 for value in found or ()), strict=True)))
+    found = rows.selectExpr("count(path) photos", "count(error) unreadable", "count_if(unsure) unsure").first()
+    return Counter(found.asDict() if found else {})

@@ -35,7 +35,7 @@ def _pictures(chosen: subsets.Subset) -> list[str]:
     columns = ("pixels", "phash", "mirrored_phash")
     if lost := [name for name in columns if name not in chosen.table]:
         raise UserError(f"{paths.IMAGE_LIST}: column '{lost[0]}' is missing; run `dvc repro -f download`")
-    return near_duplicates.pictures(*(chosen.table[name].tolist() for name in columns))
+    return near_duplicates.groups(*(chosen.table[name].tolist() for name in columns))
 
 
 def _features(chosen: subsets.Subset, precision: str) -> np.ndarray:
