@@ -15,8 +15,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install extras repro tune dashboard ui experiments scores report serve demo lint test test-slow docs sample \
-  bench bench-recipes lock gc clean
+.PHONY: help install extras repro tune dashboard ui experiments scores report serve demo lint test test-slow docs sample bench bench-recipes lock gc clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,7 +81,7 @@ report: $(VENV)/.installed  ## write build/report.md for a pull request (make re
 ui: $(VENV)/.installed  ## open the MLflow UI on the local store (make ui PORT=5001)
 	@flowers ui --port $(PORT)
 
-serve: $(VENV)/.installed  ## answer photos over HTTP (make serve MODEL=champion PORT=8001)
+serve: $(VENV)/.installed  ## serve predictions over HTTP (make serve MODEL=champion PORT=8001)
 	@flowers serve $(if $(MODEL),--model "$(MODEL)") --port $(PORT)
 
 demo: $(VENV)/.installed  ## a web page that names the flower on a photo (make demo MODEL=champion PORT=8001)
@@ -130,11 +129,11 @@ sample: $(VENV)/.installed  ## draw a data set like the sample (make sample FOLD
 	@PYTHONPATH=tools python -m draw_sample "$(or $(FOLDER),drawn)" $(OPTIONS)
 
 # `dvc gc` does not know what queued experiments and a git stash refer to: see docs/disk.md.
-gc: $(VENV)/.installed  ## list what no commit or experiment refers to in DVC's cache (make gc YES=1: delete it, and deleted MLflow runs)
+gc: $(VENV)/.installed  ## list unreferenced files in DVC's cache (make gc YES=1: delete them, and purge deleted runs of the local MLflow store)
 	@dvc gc --workspace --all-commits --all-experiments $(if $(YES),--force,--dry) 2> >(grep -v "missing version info" >&2)
 	@$(if $(YES),mlflow gc --backend-store-uri "$$MLFLOW_TRACKING_URI",echo "make gc YES=1 deletes it, and what the MLflow store keeps of deleted runs")
 
-gc: export MLFLOW_TRACKING_URI := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/tracking/mlflow.db)
+gc: export MLFLOW_TRACKING_URI := sqlite:///$(CURDIR)/tracking/mlflow.db
 
 clean:  ## remove what the pipeline made (not the data, the cache or the tracking store)
 	@rm -rf build dvc_plots

@@ -82,7 +82,7 @@ def promote(
         str | None, typer.Option(metavar="REASON", help="Promote even if a check fails; the reason is kept.")
     ] = None,
 ) -> None:
-    """Register a run's model as champion if it is better than the champion on the validation images."""
+    """Register a run's model as champion if it is significantly better on the validation images."""
     from flowers.config import params
     from flowers.runs.promote import run as promotion
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def write(values: Mapping[str, Any], path: Path = paths.PARAMS) -> None:
-    """Set keys such as 'head.dropout' in a parameter file; comments, order and all other values stay.
+    """Set keys such as 'head.dropout' in a parameter file; order, other values and comments stay.
+
+    Comments between the items of a list that changes are the exception.
 
     A value is a bool, int, float, str, None, or a list or tuple of ints. The file is replaced in one step. Raises
     UserError, and leaves the file as it is, if it lacks a key or cannot be read or written.
@@ -31,13 +33,14 @@ def write(values: Mapping[str, Any], path: Path = paths.PARAMS) -> None:
         if key not in _section(document, section):
             raise UserError(f"{path}: key '{name}' is missing")
         new = list(value) if isinstance(value, tuple) else value
-        if document[section][key] != new:
+        if json.dumps(document[section][key]) != json.dumps(new):  # 1, 1.0 and true differ
             _set(document[section], key, new)
             changed = True
     if changed:
         stream = StringIO()
         yaml.dump(document, stream)
-        _replace(path, stream.getvalue())
+        newline = "\r\n" if b"\r\n" in path.read_bytes() else "\n"
+        _replace(path, stream.getvalue().replace("\n", newline))
 
 
 def uncommitted(names: Iterable[str], path: Path = paths.PARAMS) -> dict[str, tuple[Any, Any]]:

@@ -6,17 +6,22 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flowers.common import console
 from flowers.common.errors import UserError
+
+# The filter `data` is new in Python 3.11.4; Debian 12 has 3.11.2.
+_FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 def unpack(files: Sequence[Path], destination: Path) -> None:
     """Unpack every .tar, .tgz, .tar.* and .zip of `files` into `destination`, and copy the other files into it.
 
     `destination` must not exist, and appears when it is complete. Members outside of it, links and devices raise an
-    error (tarfile's filter `data`). Raises UserError that names the archive.
+    error. Raises UserError that names the archive.
     """
     staging = destination.with_name(f".{destination.name}.part")
     try:
@@ -38,20 +43,20 @@ def _unpack_one(file: Path, folder: Path) -> None:
         elif file.suffix == ".tgz" or ".tar" in file.suffixes:
             with tarfile.open(file, "r|*") as archive:
                 members = console.progress(archive, f"unpacking {file.name}", unit="files")
-                archive.extractall(folder, members=members, filter=_only_files)  # noqa: S202 - filtered
+                archive.extractall(folder, members=map(partial(_checked, file, folder), members), **_FILTER)  # noqa: S202
         else:
             shutil.copyfile(file, folder / file.name)
-    except tarfile.FilterError as error:
-        raise UserError(f"{file}: {error}; not unpacked") from None
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         detail = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{file}: not a whole archive ({detail}); delete it to fetch it again") from None
 
 
-def _only_files(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+def _checked(file: Path, folder: Path, member: tarfile.TarInfo) -> tarfile.TarInfo:
     if not (member.isreg() or member.isdir()):
-        raise tarfile.SpecialFileError(member)
-    return tarfile.data_filter(member, folder)
+        raise UserError(f"{file}: '{member.name}' is a link or a device; not unpacked")
+    if not (folder / member.name).resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{file}: '{member.name}' lies outside the folder; not unpacked")
+    return member
 
 
 def _unpack_zip(file: Path, folder: Path) -> None:

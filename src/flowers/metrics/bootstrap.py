@@ -75,9 +75,9 @@ def resampled(
                     scaled = times @ outcome.columns[stratum] * len(own) / few
                     total.add(present[stratum], outcome.kinds[stratum], scaled)
             for found, total in zip(drawn, sums, strict=True):
-                for name, values in total.scores(present, images).items():
-                    if name in found:
-                        found[name][part] = values
+                values = total.scores(present, images)
+                for name, of_samples in found.items():
+                    of_samples[part] = values[name]
     return drawn
 
 

@@ -48,7 +48,9 @@ def is_alive(trial: FrozenTrial) -> bool:
         return False
     where, process, began = trial.user_attrs[WORKER].rsplit(" ", 2)
     if where != machine():
-        return time.time() - float(trial.user_attrs.get(HEARTBEAT, 0)) < STALE_SECONDS
+        last = float(trial.user_attrs.get(HEARTBEAT, 0))
+        rebooted = where.partition("/")[0] == platform.node() and last < psutil.boot_time()
+        return not rebooted and time.time() - last < STALE_SECONDS
     try:
         found = psutil.Process(int(process))
         # The start is rounded, and the clock may have been set since.

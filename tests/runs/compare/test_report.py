@@ -113,7 +113,7 @@ def test_a_page_shows_the_images_that_flipped():
     found = report.document([predictions("main", wrong=[0]), predictions("mine", wrong=[30])], thumbnail)
     page = document.html(found)
     assert sorted(requested) == ["daisy/0.jpg", "rose/30.jpg"]
-    assert page.count("data:image/jpeg") == 1 and page.count("not here") == 1
+    assert page.count("data:image/jpeg") == 1 and page.count(">missing<") == 1
 
 
 def test_a_result_alone_has_its_scores_and_the_reason():

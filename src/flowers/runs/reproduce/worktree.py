@@ -15,7 +15,7 @@ from flowers.common import console, paths
 from flowers.common.errors import UserError
 
 # Variables with these prefixes tie a process to another repository, stage, experiment or run.
-_TIES = ("DVC_", "GIT_", "MLFLOW_")
+_TIES = ("DVC_EXP", "DVC_ROOT", "DVC_STAGE", "GIT_DIR", "GIT_INDEX", "GIT_OBJECT", "GIT_PREFIX", "GIT_WORK", "MLFLOW_")
 
 
 def git(*arguments: str, folder: Path | None = None, given: bytes = b"") -> str:

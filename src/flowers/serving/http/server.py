@@ -52,7 +52,8 @@ def _listen(host: str, port: int) -> socket.socket:
     """Listen before the model is loaded: a port that is taken is an error at once. Clients wait for the model."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
+        both = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise UserError(f"{host}:{port} cannot be served ({error.strerror}); try another --port") from None
 
