@@ -103,7 +103,7 @@ test: lint  ## lint, types and tests
 	@pytest $(PARALLEL)
 
 test-slow: $(VENV)/.extras  ## tests that take longer
-	@pytest -m slow $(PARALLEL)
+	@pytest -m slow -W default $(PARALLEL)  # other packages warn there
 
 bench: $(VENV)/.installed  ## measure against the usual way with Keras (make bench PHOTOS=/photos/oxford102 OPTIONS=--quick)
 	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)
