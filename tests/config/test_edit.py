@@ -235,3 +235,16 @@ def test_outside_a_repository_and_without_git_nothing_is_found(git, monkeypatch)
     shutil.rmtree(git.folder / ".git")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(git.folder.parent))
     assert edit.uncommitted(NAMES, git.path) == {}
+
+
+def test_line_ends_stay_as_they_are(path):
+    path.write_bytes(b"head:\r\n  dropout: 0.2  # rate\r\n")
+    edit.write({"head.dropout": 0.3}, path)
+    assert path.read_bytes() == b"head:\r\n  dropout: 0.3  # rate\r\n"
+
+
+@pytest.mark.parametrize("value", [True, 1.0])
+def test_a_value_of_another_kind_is_another_value(path, value):
+    path.write_text("a:\n  b: 1\n")
+    edit.write({"a.b": value}, path)
+    assert repr(YAML(typ="safe").load(path)["a"]["b"]) == repr(value)

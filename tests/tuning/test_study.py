@@ -414,3 +414,14 @@ def test_without_two_different_scores_there_are_no_importances(begin, n_trials, 
     study = begin()
     finish(study, n_trials, lambda params: score)
     assert study.importances() == {}
+
+
+def test_a_trial_from_before_a_reboot_of_its_machine_is_stale(begin, monkeypatch):
+    study = begin()
+    trial = study.next_trial(1)
+    name = heartbeat.machine().partition("/")[0]
+    trial.set_user_attr(heartbeat.WORKER, f"{name}/an earlier boot 1 1700000000")
+    trial.set_user_attr(heartbeat.HEARTBEAT, time.time())
+    assert heartbeat.is_alive(study.trials()[0])
+    monkeypatch.setattr(heartbeat.psutil, "boot_time", lambda: time.time() + 1)
+    assert not heartbeat.is_alive(study.trials()[0])
