@@ -47,6 +47,7 @@ ROOMS = (
 # Modules that a stage imports and does not depend on: a change there must not run it again.
 DECIDES_NOTHING = {
     "flowers.common": "console, errors, locks, paths and the limits of the cache: never what is computed",
+    "flowers.config.parameter_types": "checks values, as params does",
     "flowers.config.params": "checks values and has no defaults; DVC tracks the values themselves",
     "flowers.config.validation_errors": "explains what is wrong with a parameter file",
 }

@@ -8,7 +8,8 @@ from ruamel.yaml import YAML
 
 from flowers.common.errors import UserError
 from flowers.config import params
-from flowers.config.params import Dimension, Training
+from flowers.config.parameter_types import Dimension
+from flowers.config.params import Training
 from flowers.tuning.space import Space
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"

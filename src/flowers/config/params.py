@@ -4,36 +4,26 @@ No parameter of the pipeline has a default here. Every value is in params.yaml, 
 module checks values and never decides a result. docs/parameters.md is made from the descriptions.
 """
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config import validation_errors
-from flowers.config.architecture import CONV5_BLOCKS, RESIDUAL_BLOCKS, STRIDE
+from flowers.config.architecture import CONV5_BLOCKS, RESIDUAL_BLOCKS
+from flowers.config.parameter_types import Dimension, Fraction, NonNegative, Positive, Section, Seed, Side
 
 if TYPE_CHECKING:
     from ruamel.yaml import YAML
-
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Side = Annotated[int, Field(ge=96, le=640, multiple_of=STRIDE)]  # of an input image, in pixels
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
 DECIDE_NO_RESULT = ("promote", "tune")  # sections that no stage reads
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class DatasetParams(_Section):
+class DatasetParams(Section):
     """The images: a data set of the catalogue; for `local`, its folder; and another place to fetch archives from."""
 
     name: str = Field(description="a data set: `local`, `oxford_flowers102`, `flower_photos` or `flowers_recognition`")
@@ -49,7 +39,7 @@ class DatasetParams(_Section):
     )
 
 
-class SplitParams(_Section):
+class SplitParams(Section):
     """How images are assigned to train, val and test."""
 
     method: Literal["auto", "random", "official"] = Field(
@@ -72,7 +62,7 @@ class SplitParams(_Section):
         return self
 
 
-class ModelParams(_Section):
+class ModelParams(Section):
     """The ResNet50 backbone: its weights, how many residual blocks are unfrozen, its input and its precision."""
 
     weights: str = Field(description="`imagenet`, `random`, or a file with Keras's ImageNet weights (`.h5` or `.npz`)")
@@ -91,7 +81,7 @@ class ModelParams(_Section):
     )
 
 
-class HeadParams(_Section):
+class HeadParams(Section):
     """The classifier on the pooled features: hidden Dense layers with ReLU, each followed by dropout, then softmax.
 
     Features may be normalised first; the last kernel starts at random values, or from a regression with a penalty.
@@ -122,7 +112,7 @@ class HeadParams(_Section):
         return self
 
 
-class AugmentationParams(_Section):
+class AugmentationParams(Section):
     """Random augmented views of every training image, drawn once, all of one size; their features are cached."""
 
     views: int = Field(
@@ -134,7 +124,7 @@ class AugmentationParams(_Section):
     seed: Seed = Field(description="another seed gives other crops and flips")
 
 
-class TrainParams(_Section):
+class TrainParams(Section):
     """The two phases of training: the head alone, then head and unfrozen blocks at a rate of their own."""
 
     on: Literal["train", "train+val"] = Field(
@@ -156,7 +146,7 @@ class TrainParams(_Section):
     seed: Seed = Field(description="seed of initial weights, order, choice of views and dropout")
 
 
-class EvaluateParams(_Section):
+class EvaluateParams(Section):
     """The bootstrap behind the confidence intervals, and the size of the gallery in the report."""
 
     bootstrap_samples: int = Field(ge=100, le=1_000_000, description="resamples for the confidence intervals")
@@ -166,42 +156,7 @@ class EvaluateParams(_Section):
     seed: Seed = Field(description="seed of the resamples")
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("Input should be a number")
-    return value
-
-
-Number = Annotated[Any, AfterValidator(_number)]  # an int stays an int
-
-
-class Dimension(_Section):
-    """The range of one searched parameter: `low` to `high`, on a logarithmic scale or in steps; or `choices`."""
-
-    low: Number = None
-    high: Number = None
-    step: Annotated[Number, Field(gt=0)] = None
-    log: bool = False
-    choices: Annotated[tuple[Any, ...], Field(strict=False, min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "Dimension":
-        if self.choices is not None:
-            if self.model_fields_set != {"choices"}:
-                raise ValueError("choices cannot be combined with low, high, step and log")
-            if len({repr(choice) for choice in self.choices}) < len(self.choices):
-                raise ValueError("a choice is repeated")
-            return self
-        if self.low is None or self.high is None:
-            raise ValueError("needs low and high, or choices")
-        if self.low > self.high:
-            raise ValueError(f"low ({self.low}) is above high ({self.high})")
-        if self.log and (self.step is not None or self.low <= 0):
-            raise ValueError("log needs a low above 0, and no step")
-        return self
-
-
-class TuneParams(_Section):
+class TuneParams(Section):
     """The study: its length, its search space, and the comparison of its best trial with params.yaml."""
 
     n_trials: int = Field(ge=1, description="trials in total, on all machines")
@@ -228,7 +183,7 @@ class TuneParams(_Section):
         return value
 
 
-class PromoteParams(_Section):
+class PromoteParams(Section):
     """What a model needs to become champion, besides a better score: `flowers promote`."""
 
     floors: dict[str, Fraction] = Field(
@@ -248,7 +203,7 @@ def check_together(sections: Any) -> Any:
     return sections
 
 
-class Training(_Section):
+class Training(Section):
     """The sections that decide a training: a study searches them, a recipe sets them."""
 
     model: ModelParams
@@ -259,7 +214,7 @@ class Training(_Section):
     _together = model_validator(mode="after")(check_together)
 
 
-class Params(_Section):
+class Params(Section):
     """All of params.yaml."""
 
     dataset: DatasetParams

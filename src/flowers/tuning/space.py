@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config.edit import written
-from flowers.config.params import Dimension, Params, Training, check_together
+from flowers.config.parameter_types import Dimension
+from flowers.config.params import Params, Training, check_together
 from flowers.config.validation_errors import words
 
 SECTIONS = tuple(Training.model_fields)

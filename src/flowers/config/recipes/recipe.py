@@ -10,7 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config import params
-from flowers.config.params import Fraction, Positive, Training
+from flowers.config.parameter_types import Fraction, Positive
+from flowers.config.params import Training
 
 DEFAULTS = paths.RECIPES / "defaults.yaml"
 SHIPPED = "mlp-head"  # the recipe without changes
