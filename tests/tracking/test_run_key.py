@@ -42,7 +42,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
 
 
 def key() -> str:
-    return run_key.run_key(params.load(paths.PARAMS))
+    return run_key.compute(params.load(paths.PARAMS)).key
 
 
 def replace(name: str, old: str, new: str) -> None:

@@ -204,6 +204,9 @@ def test_all_metrics_of_a_step_are_in_one_batch():
     sent = []
 
     class Client:
+        def get_metric_history(self, run_id, name):
+            return []
+
         def log_batch(self, run_id, metrics, synchronous):
             sent.append([metric.step for metric in metrics])
 

@@ -368,7 +368,7 @@ def test_a_study_adopts_the_run_that_mlflow_run_opened(world, folder, monkeypatc
 
     with tracking.live_run(world.params):  # by the next command of the same `mlflow run`
         pass
-    key = run_key.run_key(world.params)
+    key = run_key.compute(world.params).key
     assert [each.info.run_id for each in runs.with_key(world.client(), key)] != [opened.info.run_id]
     assert runs.KEY not in world.client().get_run(opened.info.run_id).data.tags
 
@@ -461,7 +461,7 @@ def test_runs_of_the_pipeline_and_of_a_study_are_independent(world, folder):
         for row in HISTORY:
             on_epoch(row)
     published = tracking.publish(world.params)
-    key = run_key.run_key(world.params)
+    key = run_key.compute(world.params).key
     assert [run.info.run_id for run in runs.with_key(world.client(), key)] == [published.run_id]
     after = held(world)
     assert {name: after[name] for name in before} == before

@@ -37,7 +37,7 @@ def train() -> None:
     from flowers.training.checkpoint import Checkpoint
 
     settings = params.load()
-    checkpoint = Checkpoint(paths.CHECKPOINT, run_key.run_key(settings))
+    checkpoint = Checkpoint(paths.CHECKPOINT, run_key.compute(settings).key)
     with tracking.live_run(settings) as on_epoch:
         stage.run(settings.model, settings.head, settings.augmentation, settings.train, on_epoch, checkpoint)
 

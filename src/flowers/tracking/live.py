@@ -96,15 +96,7 @@ class Stream:
             console.warn(f"MLflow tracking is off for this training: {store.reason(error)}. {self._later}")
 
     def _write(self, client: "MlflowClient", run: "Run") -> None:
-        """Write the waiting epochs that the store lacks: MLflow keeps a point that is logged twice as two points."""
-        rows, self._waiting = [row for row in self._waiting if row[1]], []
+        rows, self._waiting = self._waiting, []
         self._written = time.monotonic()
-        if not rows:
-            return
-        run_id = run.info.run_id
         with store.lock():  # another process may stream the same run, from an experiment with equal inputs
-            # An epoch is written in one transaction, so one of its metrics is enough to look for.
-            first = {next(iter(values)) for _, values in rows}
-            there = {(name, metric.step) for name in first for metric in client.get_metric_history(run_id, name)}
-            missing = [row for row in rows if (next(iter(row[1])), row[0]) not in there]
-            runs.log_points(client, run_id, missing)
+            runs.log_points(client, run.info.run_id, rows)

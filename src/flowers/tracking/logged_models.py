@@ -4,15 +4,10 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.tracking import lookup, registry, store
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 
 @contextlib.contextmanager
@@ -22,34 +17,25 @@ def model(reference: str, params: Params) -> Iterator[tuple[Path, str] | None]:
     `reference` is as in `lookup.find_anywhere`; None if there is no such run. Raises UserError if the run has no model,
     and StoreUnreachable.
     """
-    if not store.exists():
-        yield None
-        return
-    client, run = lookup.find_anywhere(reference, params)
+    run = None
+    if store.exists():
+        client, run = lookup.find_anywhere(reference, params)
     if run is None:
         yield None
         return
-    with _folder(client, run) as folder:
-        yield folder, f"run {lookup.described(run)}"
-
-
-@contextlib.contextmanager
-def _folder(client: "MlflowClient", run: "Run") -> Iterator[Path]:
-    from mlflow.artifacts import download_artifacts
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
+    name = f"run {lookup.described(run)}"
     with store.explained("looking for the model in"):
         location = client.get_logged_model(registry.logged_model(client, run)).artifact_location
-    if location.startswith("file:"):
-        folder = Path(local_file_uri_to_path(location))
+    if folder := store.local_path(location):
         if not folder.is_dir():
             raise UserError(
-                f"{folder}: the model of run {lookup.described(run)} is missing; "
-                "`flowers track --force` in its checkout logs it again"
+                f"{folder}: the model of {name} is missing; `flowers track --force` in its checkout logs it again"
             )
-        yield folder
+        yield folder, name
         return
+    from mlflow.artifacts import download_artifacts
+
     with tempfile.TemporaryDirectory(prefix="flowers-model-") as temporary:
         with store.explained("fetching the model from"):
             fetched = download_artifacts(location, dst_path=temporary, tracking_uri=store.uri())
-        yield Path(fetched)
+        yield Path(fetched), name

@@ -24,11 +24,6 @@ def registered_model(dataset: str, path: str) -> str:
     return re.sub(r"[^\w.-]+", "-", store.experiment_of(dataset, path))
 
 
-def model_of(params: Params) -> str:
-    """The registered model of the data set in `params`."""
-    return registered_model(params.dataset.name, params.dataset.path)
-
-
 def find(client: "MlflowClient", reference: str, model: str) -> "Run | None":
     """The run with this id, alias, name or DVC experiment, or None.
 
@@ -50,7 +45,7 @@ def find_anywhere(reference: str, params: Params) -> tuple["MlflowClient", "Run 
     """
     with store.lock():
         client = store.connect()
-    run = find(client, reference, model_of(params))
+    run = find(client, reference, registered_model(params.dataset.name, params.dataset.path))
     if run is not None and (holder := run.data.tags.get(runs.HOLDER)):
         run = client.get_run(holder)
     return client, run
@@ -93,23 +88,16 @@ def _active(run: "Run") -> "Run":
 
 
 def _by_alias(client: "MlflowClient", reference: str, model: str) -> "Run | None":
-    from mlflow.exceptions import MlflowException
-
     name, _, alias = reference.removeprefix("models:/").rpartition("@")
     if not re.fullmatch(r"[\w.-]+", alias):
         return None
-    try:
-        version = client.get_model_version_by_alias(name or model, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    try:
-        return _active(client.get_run(version.run_id))
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise UserError(f"'{reference}' is version {version.version} of a run that is gone for good") from None
-        raise
+    version = store.found(client.get_model_version_by_alias, name or model, alias)
+    if version is None:
+        return None
+    run = store.found(client.get_run, version.run_id)
+    if run is None:
+        raise UserError(f"'{reference}' is version {version.version} of a run that is gone for good")
+    return _active(run)
 
 
 def _by_text(client: "MlflowClient", condition: str, text: str, reference: str) -> "Run | None":

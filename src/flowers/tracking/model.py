@@ -67,11 +67,10 @@ def _share_weights(location: str) -> None:
     The weights are nearly all bytes of a model. Logged models are never changed, and deleting one leaves the others
     whole. Where links are impossible the copy stays.
     """
-    if not location.startswith("file:"):
+    folder = store.local_path(location)
+    if folder is None:
         return
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
-    new = Path(local_file_uri_to_path(location)) / "artifacts" / paths.WEIGHTS.name
+    new = folder / "artifacts" / paths.WEIGHTS.name
     other = new.with_name(f".{new.name}")
     with contextlib.suppress(OSError):
         for earlier in store.artifact_folder().glob(f"*/models/*/artifacts/artifacts/{new.name}"):

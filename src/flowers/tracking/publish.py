@@ -68,49 +68,28 @@ def _run_for(client: "MlflowClient", result: Result) -> "Run":
     return runs.obtain(client, result.params, result.key, chosen)
 
 
-def _logged(client: "MlflowClient", run: "Run", names: set[str]) -> dict[tuple[str, int], float]:
-    present = names & set(client.get_run(run.info.run_id).data.metrics)
-    return {(name, m.step): m.value for name in present for m in client.get_metric_history(run.info.run_id, name)}
-
-
 def _contradicts(client: "MlflowClient", run: "Run", result: Result) -> bool:
     """Whether a streamed point is missing from the result or has another value there."""
     expected = {(name, step): value for step, values in result.points for name, value in values.items()}
-    logged = _logged(client, run, {name for name, _ in expected})
-    return any(place not in expected or not same_value(value, expected[place]) for place, value in logged.items())
+    names = {name for name, _ in expected} & run.data.metrics.keys()
+    logged = [metric for name in names for metric in client.get_metric_history(run.info.run_id, name)]
+    places = [((each.key, each.step), each.value) for each in logged]
+    return any(place not in expected or not same_value(value, expected[place]) for place, value in places)
 
 
 def _complete(client: "MlflowClient", run: "Run", result: Result) -> None:
     """Add to the run what it lacks of the result; the tag that marks it as complete comes last."""
     run_id = run.info.run_id
-    _log_params(client, run, result)
+    runs.log_params(client, run, flattened(result.params))  # one that decides nothing may differ: that logged stays
     model_id = model.log(client, run, result)
     with store.lock():  # another process may be streaming the same run
-        _log_metrics(client, run, result, model_id)
+        runs.log_points(client, run_id, result.epochs)
+        # The test scores belong to the model too, so that models can be compared by them.
+        runs.log_points(client, run_id, [(0, result.test_metrics)], model_id)
     _log_files(client, run_id, result)
     client.log_inputs(run_id, datasets=[_dataset(result)])
     _log_tags(client, run, result)
     client.set_tag(run_id, runs.RESULT, result.digest)
-
-
-def _log_params(client: "MlflowClient", run: "Run", result: Result) -> None:
-    """Log params.yaml. Logged values stay: one that decides nothing (the seed of an official split) may differ."""
-    from mlflow.entities import Param
-
-    there = run.data.params
-    missing = [Param(name, value) for name, value in flattened(result.params).items() if name not in there]
-    client.log_batch(run.info.run_id, params=missing, synchronous=True)
-
-
-def _log_metrics(client: "MlflowClient", run: "Run", result: Result, model_id: str) -> None:
-    there = _logged(client, run, {name for _, values in result.points for name in values})
-    missing = [
-        (step, {name: value for name, value in values.items() if (name, step) not in there})
-        for step, values in result.points
-    ]
-    runs.log_points(client, run.info.run_id, missing[:-1])
-    # The test scores belong to the model too, so that models can be compared by them.
-    runs.log_points(client, run.info.run_id, missing[-1:], model_id)
 
 
 def _log_files(client: "MlflowClient", run_id: str, result: Result) -> None:
@@ -145,10 +124,7 @@ def _dataset(result: Result) -> object:
 def _log_tags(client: "MlflowClient", run: "Run", result: Result) -> None:
     there = client.get_run(run.info.run_id).data.tags
     tags = {
-        "flowers.data_digest": result.key.data,
-        "flowers.split_digest": result.key.split,
-        "flowers.weights_digest": result.key.weights,
-        "flowers.code_digest": result.key.code,
+        **result.key.tags,
         "flowers.model_digest": result.model_digest,
         "flowers.precision": result.precision,
     }

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ from flowers.tracking import lookup, model, store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion
 
 DECISION = "flowers.promotion"  # on a version: every decision to promote it, with its reasons
 READINGS = "flowers.test_readings"  # on a run: when its test scores were read for a promotion
@@ -23,23 +22,13 @@ class Champion:
     """The version that holds the alias, and its run; None if that was deleted permanently."""
 
     version: str
-    run: "Run | None"
+    run: "Run | None" = field(compare=False)
 
 
 def champion(client: "MlflowClient", name: str) -> Champion | None:
     """The champion of a registered model; None before the first one."""
-    from mlflow.exceptions import MlflowException
-
-    version = _champion_version(client, name)
-    if version is None:
-        return None
-    try:
-        run = client.get_run(version.run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        run = None
-    return Champion(str(version.version), run)
+    version = store.found(client.get_model_version_by_alias, name, lookup.CHAMPION)
+    return Champion(str(version.version), store.found(client.get_run, version.run_id)) if version else None
 
 
 def logged_model(client: "MlflowClient", run: "Run") -> str:
@@ -60,8 +49,8 @@ def promote(
     machines that get here within the same moment, the later one wins.)
     """
     version = _registered(client, name, run)
-    now = _champion_version(client, name)
-    if (str(now.version) if now else None) != (before.version if before else None):
+    now = champion(client, name)
+    if now != before:
         raise UserError(f"{name}: version {now.version if now else 'none'} became champion meanwhile; promote again")
     kept = json.loads(client.get_model_version(name, version).tags.get(DECISION, "[]"))
     client.set_model_version_tag(name, version, DECISION, json.dumps([*kept, decision], ensure_ascii=False))
@@ -74,17 +63,6 @@ def note_reading(client: "MlflowClient", run: "Run", purpose: str) -> None:
     listed = json.loads(client.get_run(run.info.run_id).data.tags.get(READINGS, "[]"))
     entry = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {purpose}"
     client.set_tag(run.info.run_id, READINGS, json.dumps([*listed, entry], ensure_ascii=False))
-
-
-def _champion_version(client: "MlflowClient", name: str) -> "ModelVersion | None":
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version_by_alias(name, lookup.CHAMPION)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
 
 
 def _registered(client: "MlflowClient", name: str, run: "Run") -> str:

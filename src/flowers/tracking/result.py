@@ -4,9 +4,9 @@ import csv
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -21,62 +21,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Result:
-    """The result in the files of this checkout. Its properties raise UserError if one is missing or broken."""
+    """The result in the files of this checkout."""
 
     params: Params
     key: run_key.RunKey
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of what is published, except params.yaml and dvc.lock, which may differ between equal runs."""
-        return run_key.files_digest([paths.HISTORY, paths.SPLIT, *_files(paths.EVALUATION), *_files(paths.MODEL)])
-
-    @cached_property
-    def model_digest(self) -> str:
-        """SHA-256 of the model folder and of the weights below it."""
-        return hashlib.sha256(f"{run_key.files_digest(_files(paths.MODEL))} {self.key.weights}".encode()).hexdigest()
-
-    @cached_property
-    def model(self) -> dict[str, Any]:
-        """The content of model.json."""
-        return _read(paths.MODEL / "model.json", _object)
-
-    @property
-    def classes(self) -> list[str]:
-        """Class names, in the order of the network's outputs."""
-        return [str(name) for name in self.model.get("classes", [])]
-
-    @property
-    def precision(self) -> str:
-        """The precision of the backbone."""
-        return str(self.model.get("precision", "unknown"))
-
-    @cached_property
-    def epochs(self) -> list[Point]:
-        """The metrics of every epoch."""
-        return [point(row) for row in _read(paths.HISTORY, _rows)]
-
-    @cached_property
-    def phases(self) -> dict[str, int]:
-        """The number of epochs of each phase."""
-        names = [row.get("phase", "") for row in _read(paths.HISTORY, _rows)]
-        return {name: names.count(name) for name in dict.fromkeys(names)}
-
-    @cached_property
-    def scores(self) -> dict[str, float]:
-        """The test scores by name."""
-        return {name: float(value) for name, value in _read(paths.METRICS, _object).items() if value is not None}
-
-    @cached_property
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """The 95 % intervals of the scores that have one."""
-        return {name: (float(low), float(high)) for name, (low, high) in _read(paths.INTERVALS, _object).items()}
-
-    @cached_property
-    def counts(self) -> dict[str, int]:
-        """The number of images in each subset."""
-        subsets = [row["subset"] for row in _read(paths.SPLIT, _rows)]
-        return {name: subsets.count(name) for name in dict.fromkeys(subsets)}
+    digest: str  # SHA-256 of what is published, except params.yaml and dvc.lock, which may differ between equal runs
+    model_digest: str  # SHA-256 of the model folder and of the weights below it
+    classes: list[str]  # in the order of the network's outputs
+    precision: str  # of the backbone
+    epochs: list[Point]
+    phases: dict[str, int]  # the number of epochs of each
+    scores: dict[str, float]  # of the test
+    intervals: dict[str, tuple[float, float]]  # 95 % intervals of the scores that have one
+    counts: dict[str, int]  # of the images in each subset
+    test_images: list[Path]
 
     @property
     def test_metrics(self) -> dict[str, float]:
@@ -93,17 +51,33 @@ class Result:
 
     def example_image(self) -> Path | None:
         """The smallest test image that exists: an input to try a served model on."""
-        candidates = [Path(row["path"]) for row in _read(paths.SPLIT, _rows) if row["subset"] == "test"]
-        there = [path if path.is_file() else paths.IMAGES / path for path in candidates]
+        there = [path if path.is_file() else paths.IMAGES / path for path in self.test_images]
         return min((path for path in there if path.is_file()), key=lambda path: path.stat().st_size, default=None)
 
 
 def read(params: Params) -> Result:
-    """The result of `params` in the current directory. Raises UserError if the stages before track have not run."""
-    result = Result(params, run_key.compute(params))
-    # Read everything now: an error must come before anything is published.
-    _ = result.epochs, result.phases, result.scores, result.intervals, result.counts, result.model, result.digest
-    return result
+    """The result of `params` in the current directory.
+
+    Raises UserError if a file is missing or broken: the stages before track come first.
+    """
+    key = run_key.compute(params)
+    history, split = _read(paths.HISTORY, _rows), _read(paths.SPLIT, _rows)
+    model, model_files = _read(paths.MODEL / "model.json", _object), _files(paths.MODEL)
+    model_digest = f"{run_key.files_digest(model_files)} {key.weights}"
+    return Result(
+        params=params,
+        key=key,
+        digest=run_key.files_digest([paths.HISTORY, paths.SPLIT, *_files(paths.EVALUATION), *model_files]),
+        model_digest=hashlib.sha256(model_digest.encode()).hexdigest(),
+        classes=[str(name) for name in model.get("classes", [])],
+        precision=str(model.get("precision", "unknown")),
+        epochs=[point(row) for row in history],
+        phases=Counter(row.get("phase", "") for row in history),
+        scores={name: float(value) for name, value in _read(paths.METRICS, _object).items() if value is not None},
+        intervals={name: (float(low), float(high)) for name, (low, high) in _read(paths.INTERVALS, _object).items()},
+        counts=Counter(row["subset"] for row in split),
+        test_images=[Path(row["path"]) for row in split if row["subset"] == "test"],
+    )
 
 
 def fingerprint(params: Params) -> dict[str, str]:

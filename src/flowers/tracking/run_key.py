@@ -9,11 +9,10 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flowers.common import paths
 from flowers.common.errors import UserError
-from flowers.config.params import Params
+from flowers.config.params import Params, read
 
 PIPELINE = Path("dvc.yaml")
 PROJECT = Path("pyproject.toml")
@@ -35,10 +34,10 @@ class RunKey:
     weights: str
     code: str
 
-
-def run_key(params: Params) -> str:
-    """The key of the run that `params` and the files of this checkout describe. Raises UserError, as `compute` does."""
-    return compute(params).key
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of a run with these inputs."""
+        return {f"flowers.{name}_digest": getattr(self, name) for name in ("data", "split", "weights", "code")}
 
 
 def compute(params: Params) -> RunKey:
@@ -84,36 +83,18 @@ def code_digest() -> str:
 
 def source_files() -> list[Path]:
     """The source files among the dependencies of train and evaluate, also those in folders. Raises UserError."""
-    stages = _pipeline().get("stages", {})
+    document = read(PIPELINE)
+    stages = document.get("stages", {}) if isinstance(document, dict) else {}
+    if lost := [name for name in _STAGES if name not in stages]:
+        raise UserError(f"{PIPELINE}: stage '{lost[0]}' is missing; restore it with `git checkout {PIPELINE}`")
     found: set[Path] = set()
-    for name in _STAGES:
-        if name not in stages:
-            raise UserError(f"{PIPELINE}: stage '{name}' is missing; restore it with `git checkout {PIPELINE}`")
-        for dependency in stages[name].get("deps", []):
-            path = Path(str(dependency))
-            if path.suffix in _SOURCES:
-                found.add(path)
-            # The outputs of earlier stages are thousands of images and no code.
-            elif path.is_dir() and not path.is_relative_to(paths.BUILD):
-                found.update(file for file in path.rglob("*") if file.suffix in _SOURCES)
+    for path in (Path(str(dependency)) for name in _STAGES for dependency in stages[name].get("deps", [])):
+        # The outputs of earlier stages are thousands of images and no code.
+        inside = () if path.is_relative_to(paths.BUILD) else path.rglob("*")
+        found.update(file for file in (path, *inside) if file.suffix in _SOURCES)
     if not found:
         raise UserError(f"{PIPELINE}: train and evaluate have no source file in their deps")
     return sorted(found)
-
-
-def _pipeline() -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        document = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{PIPELINE}: cannot be read ({error}); run this from the root of the checkout") from None
-    except YAMLError as error:
-        raise UserError(f"{PIPELINE}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{PIPELINE}: holds no stages; restore it with `git checkout {PIPELINE}`")
-    return document
 
 
 def versions() -> dict[str, str]:

@@ -31,6 +31,7 @@ STUDY = "flowers.study"  # the id of a study, on its run and on those of its tri
 
 CHANGES = "changes"  # the folder of artifacts with the uncommitted changes
 
+_MOST_RUNS = 10_000  # of a study, say
 _BATCH = 1000  # metrics at a time, MLflow's limit
 _CHANGES_LIMIT = 5_000_000  # bytes
 
@@ -42,7 +43,7 @@ def search(client: "MlflowClient", condition: str, deleted: bool = False) -> lis
     view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
     # Every experiment is searched: `mlflow run` opens runs in the one that its caller names.
     experiments = [each.experiment_id for each in client.search_experiments(view, max_results=1000)]
-    return list(client.search_runs(experiments, condition, view, order_by=["attributes.start_time ASC"]))
+    return list(client.search_runs(experiments, condition, view, _MOST_RUNS, ["attributes.start_time ASC"]))
 
 
 def with_key(client: "MlflowClient", key: str) -> list["Run"]:
@@ -130,12 +131,20 @@ def end(client: "MlflowClient", run: "Run", status: str) -> None:
 
 
 def log_points(client: "MlflowClient", run_id: str, points: list[Point], model_id: str | None = None) -> None:
-    """Write metrics step by step, and wait until they are written."""
+    """Write the metrics of the steps that the run lacks, and wait until they are written.
+
+    MLflow keeps a point that is logged twice as two points. A step is written in one transaction, so its first metric
+    tells whether it is there.
+    """
     from mlflow.entities import Metric
 
+    first = {next(iter(values)) for _, values in points if values}
+    there = {(name, metric.step) for name in first for metric in client.get_metric_history(run_id, name)}
     now = int(time.time() * 1000)
     batch: list[Metric] = []
     for step, values in points:
+        if not values or (next(iter(values)), step) in there:
+            continue
         metrics = [Metric(name, value, now, step, model_id=model_id) for name, value in values.items()]
         if len(batch) + len(metrics) > _BATCH:  # all metrics of a step are in one batch
             client.log_batch(run_id, metrics=batch, synchronous=True)
@@ -143,6 +152,15 @@ def log_points(client: "MlflowClient", run_id: str, points: list[Point], model_i
         batch += metrics
     if batch:
         client.log_batch(run_id, metrics=batch, synchronous=True)
+
+
+def log_params(client: "MlflowClient", run: "Run", values: Mapping[str, str]) -> None:
+    """Log the parameters that a run lacks; logged ones stay."""
+    from mlflow.entities import Param
+
+    missing = [Param(name, value) for name, value in values.items() if name not in run.data.params]
+    if missing:
+        client.log_batch(run.info.run_id, params=missing, synchronous=True)
 
 
 def log_table(client: "MlflowClient", run_id: str, name: str, table: Any) -> None:
@@ -157,14 +175,9 @@ def log_table(client: "MlflowClient", run_id: str, name: str, table: Any) -> Non
 
 def _opened_by_mlflow_run(client: "MlflowClient") -> "Run | None":
     """The run that `mlflow run` opened for this process, unless a result or a study has it already."""
-    from mlflow.exceptions import MlflowException
-
     run_id = os.environ.get("MLFLOW_RUN_ID")
-    if not run_id:
-        return None
-    try:
-        run = client.get_run(run_id)
-    except MlflowException:  # of another store
+    run = store.found(client.get_run, run_id) if run_id else None
+    if run is None:  # it may be of another store
         return None
     taken = {KEY, STUDY} & run.data.tags.keys()
     return run if run.info.lifecycle_stage == "active" and not taken else None

@@ -5,9 +5,9 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flowers.common import paths
 from flowers.common.errors import UserError
@@ -15,6 +15,8 @@ from flowers.config.params import Params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+T = TypeVar("T")
 
 _CHECK_SECONDS = 3.0  # for one response to the health check
 _CHECK_SECONDS_IN_ALL = 6.0  # with name look-up and slow responses, which no socket timeout bounds
@@ -61,6 +63,13 @@ def exists() -> bool:
 def is_server(address: str) -> bool:
     """Whether the store is reached over the network and keeps artifacts itself."""
     return address.startswith(("http://", "https://", "databricks", "uc:"))
+
+
+def local_path(location: str) -> Path | None:
+    """The path of an artifact's location; None if it is on a server."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    return Path(local_file_uri_to_path(location)) if location.startswith("file:") else None
 
 
 def artifact_folder() -> Path:
@@ -187,6 +196,18 @@ def explained(doing: str) -> Iterator[None]:
             raise
         kind = StoreUnreachable if is_server(uri()) else UserError
         raise kind(f"{doing} {without_password(uri())} failed: {reason(error)}") from error
+
+
+def found(find: Callable[..., T], *arguments: object) -> T | None:
+    """What a method of MLflow's client returns; None if there is no such thing in the store."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return find(*arguments)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 def silence() -> None:

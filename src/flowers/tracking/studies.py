@@ -42,17 +42,14 @@ class StudyFacts:
 
 @dataclass(frozen=True)
 class TrialFacts:
-    """What a child run holds of a trial; `state` is completed, pruned, failed or interrupted.
-
-    `scores` holds the intermediate scores by epoch.
-    """
+    """What a child run holds of a trial; `state` is completed, pruned, failed or interrupted."""
 
     number: int
     params: Params
     state: str
     detail: str
     value: float  # the score of a completed one
-    scores: Mapping[int, float] = field(default_factory=dict)
+    scores: Mapping[int, float] = field(default_factory=dict)  # by epoch
 
 
 def ending(state: str, detail: str = "") -> tuple[str, dict[str, str]]:
@@ -73,7 +70,13 @@ class StudyRuns:
 
     def trial(self, number: int, params: Params) -> Stream:
         """The stream of a trial's epochs into its child run; the caller closes it."""
-        return Stream(lambda: self._child(number, params) if self._parent else None, LATER)
+
+        def child() -> tuple["MlflowClient", "Run"] | None:
+            # Only the process that owns the trial opens its run, so there is no race.
+            found = self._search(f" AND tags.`{TRIAL}` = '{number}'") if self._parent else []
+            return (self._client, self._child(number, params, *found[:1])) if self._parent else None
+
+        return Stream(child, LATER)
 
     def note_score(self, number: int, value: float) -> None:
         """Add a trial's score to the curve of the parent; to be called before the trial is completed in the study.
@@ -82,9 +85,7 @@ class StudyRuns:
         """
         if self._parent is not None:
             with self._attempted():
-                run_id = self._parent.info.run_id
-                if number not in self._steps(run_id, "score"):
-                    self._client.log_metric(run_id, "score", value, step=number)
+                runs.log_points(self._client, self._parent.info.run_id, [(number, {"score": value})])
 
     def finish(
         self,
@@ -120,97 +121,61 @@ class StudyRuns:
                 yield
         except Exception as error:
             self._parent = None
-            reason = store.without_password(" ".join(str(error).split()))[:200]
-            console.warn(f"the study is not in MLflow: {reason}. {LATER}")
+            console.warn(f"the study is not in MLflow: {store.reason(error)}. {LATER}")
+
+    def _search(self, condition: str = "") -> list["Run"]:
+        """The runs of the study that meet another condition, too."""
+        return runs.search(self._client, f"tags.`{runs.STUDY}` = '{self._facts.uid}'{condition}")
 
     def _open(self) -> None:
         with self._exclusive(), store.lock():
-            client = store.connect()
-            found = _search(client, f"tags.`{runs.STUDY}` = '{self._facts.uid}'")
-            parent = next((run for run in found if TRIAL not in run.data.tags), None)
-            if parent is not None:
+            self._client = client = store.connect()
+            parent = next((run for run in self._search() if TRIAL not in run.data.tags), None)
+            if parent is None:
+                tags = {"mlflow.source.name": "flowers tune", **self._tags(), **self._facts.key.tags}
+                parent = runs.create(client, self._settings, f"study: {self._facts.name}", tags)
+            else:
                 runs.link(client, parent)
-            self._client, self._parent = client, parent or self._create_parent(client)
-            self._log_missing(self._parent, self._facts.described)
-            runs.note_origin(client, self._parent)
-        if self._parent.info.status != "RUNNING":
-            client.update_run(self._parent.info.run_id, status="RUNNING")
+            self._parent = parent
+            runs.log_params(client, parent, self._facts.described)
+            runs.note_origin(client, parent)
+        if parent.info.status != "RUNNING":
+            client.update_run(parent.info.run_id, status="RUNNING")
 
-    def _create_parent(self, client: "MlflowClient") -> "Run":
-        key = self._facts.key
-        tags = {
-            runs.STUDY: self._facts.uid,
-            "flowers.data_digest": key.data,
-            "flowers.split_digest": key.split,
-            "flowers.weights_digest": key.weights,
-            "flowers.code_digest": key.code,
-            runs.PROCESSOR: provenance.processor(),
-            "mlflow.source.name": "flowers tune",
-        }
-        return runs.create(client, self._settings, f"study: {self._facts.name}", tags)
+    def _tags(self) -> dict[str, str]:
+        return {runs.STUDY: self._facts.uid, runs.PROCESSOR: provenance.processor()}
 
-    def _child(self, number: int, params: Params) -> tuple["MlflowClient", "Run"]:
-        """The child run of a trial; only the process that owns the trial opens it, so there is no race."""
-        found = _search(self._client, f"tags.`{runs.STUDY}` = '{self._facts.uid}' AND tags.`{TRIAL}` = '{number}'")
-        run = found[0] if found else self._create_child(number)
-        self._log_missing(run, flattened(params))
-        return self._client, run
-
-    def _create_child(self, number: int) -> "Run":
-        tags = {
-            "mlflow.parentRunId": self._parent.info.run_id,
-            runs.STUDY: self._facts.uid,
-            TRIAL: str(number),
-            runs.PROCESSOR: provenance.processor(),
-        }
-        experiment = self._parent.info.experiment_id
-        return self._client.create_run(experiment, run_name=f"trial {number}", tags=tags)
-
-    def _log_missing(self, run: "Run", values: Mapping[str, str]) -> None:
-        """Log parameters that a run lacks: the process that created it may have died before it logged them."""
-        from mlflow.entities import Param
-
-        missing = [Param(name, value) for name, value in values.items() if name not in run.data.params]
-        if missing:
-            self._client.log_batch(run.info.run_id, params=missing, synchronous=True)
+    def _child(self, number: int, params: Params, run: "Run | None" = None) -> "Run":
+        """The child run of a trial, created if there is none, with its parameters."""
+        if run is None:
+            tags = {"mlflow.parentRunId": self._parent.info.run_id, TRIAL: str(number), **self._tags()}
+            run = self._client.create_run(self._parent.info.experiment_id, run_name=f"trial {number}", tags=tags)
+        # The process that created it may have died before it logged them.
+        runs.log_params(self._client, run, flattened(params))
+        return run
 
     def _finish_trials(self, trials: Sequence[TrialFacts]) -> None:
         """Complete the runs of trials that ended while the store was unreachable, or whose process died."""
-        found = _search(self._client, f"tags.`{runs.STUDY}` = '{self._facts.uid}'")
-        there = {run.data.tags[TRIAL]: run for run in found if TRIAL in run.data.tags}
+        there = {run.data.tags[TRIAL]: run for run in self._search() if TRIAL in run.data.tags}
         for trial in trials:
             run = there.get(str(trial.number))
             status, tags = ending(trial.state, trial.detail)
             if run is not None and run.info.status == status and run.data.tags.get(STATE) == tags[STATE]:
                 continue
-            if run is None:
-                run = self._create_child(trial.number)
-            self._log_missing(run, flattened(trial.params))
-            run_id = run.info.run_id
-            steps = self._steps(run_id, SCORE)
-            points = [(step, {SCORE: value}) for step, value in sorted(trial.scores.items()) if step not in steps]
-            runs.log_points(self._client, run_id, points)
-            for name, value in tags.items():
-                self._client.set_tag(run_id, name, value)
+            run = self._child(trial.number, trial.params, run)
+            scores = [(step, {SCORE: value}) for step, value in sorted(trial.scores.items())]
+            runs.log_points(self._client, run.info.run_id, scores)
+            self._client.set_tag(run.info.run_id, STATE, tags[STATE])
             runs.end(self._client, run, status)
 
     def _finish_scores(self, trials: Sequence[TrialFacts], importances: Mapping[str, float]) -> None:
         """Log scores at the number of their trial, and the best score and importances at the count of ended trials."""
         run_id = self._parent.info.run_id
         scored = {trial.number: trial.value for trial in trials if trial.state == "completed"}
-        for number in sorted(scored.keys() - self._steps(run_id, "score")):
-            self._client.log_metric(run_id, "score", scored[number], step=number)
-        ended = sum(trial.state != "interrupted" for trial in trials)
-        if scored and ended not in self._steps(run_id, "best_score"):
+        runs.log_points(self._client, run_id, [(number, {"score": scored[number]}) for number in sorted(scored)])
+        if scored:
+            ended = sum(trial.state != "interrupted" for trial in trials)
             best = max(scored, key=lambda number: (scored[number], -number))
             shares = {f"importance/{name}": share for name, share in importances.items()}
             runs.log_points(self._client, run_id, [(ended, {"best_score": scored[best]} | shares)])
             self._client.set_tag(run_id, "flowers.best_trial", str(best))
-
-    def _steps(self, run_id: str, metric: str) -> set[int]:
-        return {point.step for point in self._client.get_metric_history(run_id, metric)}
-
-
-def _search(client: "MlflowClient", condition: str) -> list["Run"]:
-    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=1000)]
-    return list(client.search_runs(experiments, condition, order_by=["attributes.start_time ASC"], max_results=10_000))
