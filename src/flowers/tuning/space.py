@@ -8,16 +8,15 @@ from decimal import Decimal
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config.edit import written
 from flowers.config.parameter_types import Dimension
-from flowers.config.params import Params, Training, check_together
+from flowers.config.params import Params, check_together, training_values
 from flowers.config.validation_errors import words
 
-SECTIONS = tuple(Training.model_fields)
 _FIXED = {
     "model.mirror": "epochs are scored without it",
     "model.weights": "the download stage decides it",
@@ -31,15 +30,14 @@ class Space:
 
     def __init__(self, settings: Params) -> None:
         """Raises UserError if a name is not a parameter of the training, or does not accept a value of its range."""
-        self.settings = settings
+        self.settings, self._values = settings, training_values(settings)
         self.dimensions = settings.tune.space
         self.names = list(self.dimensions)
-        for name in self.names:
-            _check_name(name)
-        ends = {name: list(_ends(name, dimension)) for name, dimension in self.dimensions.items()}
+        ends = {name: list(self._ends(name)) for name in self.names}
         first = {name: values[0] for name, values in ends.items()}
-        for name, value in ((name, value) for name, values in ends.items() for value in values):
-            self._check({name: value}, first)
+        for name, values in ends.items():
+            for value in values:
+                self._check({name: value}, first)
         # No rule of params.yaml concerns more than two keys.
         for (one, values), (other, others) in itertools.combinations(ends.items(), 2):
             for value, beside in itertools.product(values, others):
@@ -48,7 +46,7 @@ class Space:
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distribution of every parameter; a choice that is a list is its JSON text there."""
-        return {name: _distribution(name, dimension) for name, dimension in self.dimensions.items()}
+        return {name: _distribution(each, self._values[name]) for name, each in self.dimensions.items()}
 
     def apply(self, values: Mapping[str, Any]) -> Params:
         """The settings with the values that Optuna holds for a trial."""
@@ -56,7 +54,7 @@ class Space:
 
     def current(self) -> dict[str, Any]:
         """The values of the settings, encoded as for Optuna."""
-        return {name: _encoded(_value(self.settings, name)) for name in self.names}
+        return {name: _encoded(self._values[name]) for name in self.names}
 
     def holds_current(self) -> bool:
         """Whether a trial could have the values of the settings."""
@@ -82,6 +80,36 @@ class Space:
     def described(self) -> dict[str, str]:
         """Each dimension in words, for tables and tags: '0.0 … 0.6', '0.001 … 0.1 (log)', '0 | 1 | 3'."""
         return {name: _words(dimension) for name, dimension in self.dimensions.items()}
+
+    def _ends(self, name: str) -> Iterator[Any]:
+        """The values of a dimension to check: all choices, or both ends of a range and the first step of integers."""
+        self._check_name(name)
+        dimension, kind = self.dimensions[name], type(self._values[name])
+        if dimension.choices is not None:
+            yield from dimension.choices
+            return
+        place = f"{paths.PARAMS}: tune.space: {name}"
+        numbers = [value for value in (dimension.low, dimension.high, dimension.step) if value is not None]
+        if kind not in (int, float):
+            raise UserError(f"{place}: takes no range; use choices")
+        if kind is int and not all(isinstance(value, int) for value in numbers):
+            raise UserError(f"{place}: takes integers only")
+        if dimension.step is not None:
+            low, high, step = (Decimal(str(value)) for value in numbers)
+            if (high - low) % step:
+                raise UserError(f"{place}: the range from {low} to {high} is not a multiple of its step {step}")
+        yield from map(kind, numbers[:2])
+        if kind is int and numbers[0] < numbers[1]:
+            yield numbers[0] + (dimension.step or 1)
+
+    def _check_name(self, name: str) -> None:
+        tunable = [each for each in self._values if each not in _FIXED]
+        if name in _FIXED:
+            raise UserError(f"{paths.PARAMS}: tune.space: {name} cannot be searched: {_FIXED[name]}")
+        if name not in tunable:
+            close = difflib.get_close_matches(name, tunable, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(tunable)}"
+            raise UserError(f"{paths.PARAMS}: tune.space: '{name}' is not a parameter of the training; {hint}")
 
     def _check(self, values: Mapping[str, Any], first: Mapping[str, Any]) -> None:
         """Raise UserError if values fit neither with those of the settings nor with the `first` ones of the space."""
@@ -117,64 +145,16 @@ def _encoded(value: Any) -> Any:
     return json.dumps(list(value)) if isinstance(value, list | tuple) else value
 
 
-def _distribution(name: str, dimension: Dimension) -> BaseDistribution:
+def _distribution(dimension: Dimension, current: Any) -> BaseDistribution:
+    """The distribution of a parameter with this current value."""
     if dimension.choices is not None:
         return CategoricalDistribution([_encoded(choice) for choice in dimension.choices])
     low, high, step = dimension.low, dimension.high, dimension.step
     assert low is not None
     assert high is not None
-    if _kind(name) is int:
+    if type(current) is int:
         return IntDistribution(int(low), int(high), log=dimension.log, step=int(step or 1))
     return FloatDistribution(float(low), float(high), log=dimension.log, step=None if step is None else float(step))
-
-
-def _check_name(name: str) -> None:
-    names = [f"{section}.{key}" for section in SECTIONS for key in _section(section).model_fields]
-    tunable = [each for each in names if each not in _FIXED]
-    if name in _FIXED:
-        raise UserError(f"{paths.PARAMS}: tune.space: {name} cannot be searched: {_FIXED[name]}")
-    if name not in tunable:
-        close = difflib.get_close_matches(name, tunable, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(tunable)}"
-        raise UserError(f"{paths.PARAMS}: tune.space: '{name}' is not a parameter of the training; {hint}")
-
-
-def _ends(name: str, dimension: Dimension) -> Iterator[Any]:
-    """The values of a dimension to check: all choices, or both ends of a range and the first step of integers."""
-    if dimension.choices is not None:
-        yield from dimension.choices
-        return
-    place, kind = f"{paths.PARAMS}: tune.space: {name}", _kind(name)
-    numbers = [value for value in (dimension.low, dimension.high, dimension.step) if value is not None]
-    if kind not in (int, float):
-        raise UserError(f"{place}: takes no range; use choices")
-    if kind is int and not all(isinstance(value, int) for value in numbers):
-        raise UserError(f"{place}: takes integers only")
-    if dimension.step is not None:
-        low, high, step = (Decimal(str(value)) for value in numbers)
-        if (high - low) % step:
-            raise UserError(f"{place}: the range from {low} to {high} is not a multiple of its step {step}")
-    for value in (dimension.low, dimension.high):
-        yield value if kind is int else float(value or 0)
-    if kind is int and dimension.low < dimension.high:
-        yield dimension.low + (dimension.step or 1)
-
-
-def _kind(name: str) -> Any:
-    section, key = name.split(".")
-    return _section(section).model_fields[key].annotation
-
-
-def _section(name: str) -> type[BaseModel]:
-    annotation = Params.model_fields[name].annotation
-    assert isinstance(annotation, type)
-    assert issubclass(annotation, BaseModel)
-    return annotation
-
-
-def _value(settings: Params, name: str) -> Any:
-    section, key = name.split(".")
-    return getattr(getattr(settings, section), key)
 
 
 def _changed(settings: Params, values: Mapping[str, Any]) -> Params:
@@ -183,7 +163,7 @@ def _changed(settings: Params, values: Mapping[str, Any]) -> Params:
     for name, value in values.items():
         section, key = name.split(".")
         sections.setdefault(section, getattr(settings, section).model_dump())[key] = value
-    changed = {section: _section(section).model_validate(content) for section, content in sections.items()}
+    changed = {name: type(getattr(settings, name)).model_validate(content) for name, content in sections.items()}
     together = settings.model_copy(update=changed)
     check_together(together)
     return together

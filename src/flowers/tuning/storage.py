@@ -47,8 +47,8 @@ class Storage:
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the lock. When a process dies, the database or the operating system releases its lock."""
-        lock = self._row_locked() if self._is_server else _file_locked(self._lock_file())
         with self.explained():
+            lock = self._row_locked() if self._is_server else self._file_locked()
             lock.__enter__()
         try:
             yield
@@ -107,10 +107,10 @@ class Storage:
             connection.execute(sqlalchemy.text("SELECT version_info_id FROM version_info FOR UPDATE"))
             yield
 
-    def _lock_file(self) -> Path:
-        """Not `<file>.lock`, which is Optuna's own, and which its programs remove when it is old."""
+    def _file_locked(self) -> contextlib.AbstractContextManager[object]:
+        """Lock a file; `<file>.lock` is Optuna's own, which its programs remove when it is old."""
         file = self.address.partition(":///")[2] or self.address
-        return Path(f"{file}.turn.lock")
+        return filelock.FileLock(f"{file}.turn.lock").acquire(poll_interval=0.02)
 
     def _reason(self, error: BaseException) -> str:
         """The first line of an error's text, or of its cause if Optuna wraps it, without passwords."""
@@ -175,9 +175,3 @@ class _AppendLock:
             if stream.read() not in (b"", b"\n"):
                 stream.seek(0)
                 stream.truncate(stream.read().rfind(b"\n") + 1)
-
-
-@contextlib.contextmanager
-def _file_locked(file: Path) -> Iterator[None]:
-    with filelock.FileLock(file).acquire(poll_interval=0.02):
-        yield

@@ -17,11 +17,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from flowers.common.errors import UserError
 from flowers.config.edit import written
+from flowers.config.params import training_values
 from flowers.model.backbone import best_precision
 from flowers.tracking import experiment_name, run_key
 from flowers.tuning import heartbeat
 from flowers.tuning.pruner import pruner
-from flowers.tuning.space import SECTIONS, Space
+from flowers.tuning.space import Space
 from flowers.tuning.storage import Storage
 
 # Attributes of a trial
@@ -82,7 +83,7 @@ class Study:
                 return None
             # A sampler of its own for every number: a resumed study samples what an uninterrupted one would have.
             seed = np.random.SeedSequence([self._tune.seed, number]).generate_state(1)[0]
-            self._study.sampler = _sampler(int(seed))
+            self._study.sampler = optuna.samplers.TPESampler(seed=int(seed), multivariate=True, constant_liar=True)
             trial = self._study.ask(self.space.distributions)
             trial.set_user_attr(ATTEMPT, trial.user_attrs.get(ATTEMPT, 0) + 1)
             trial.set_user_attr(heartbeat.HEARTBEAT, time.time())
@@ -174,9 +175,8 @@ class Study:
     def _identity(self) -> dict[str, str]:
         """Everything that makes the scores of trials comparable, by name: inputs, fixed parameters and the space."""
         settings = self.space.settings
-        sections = settings.model_dump(mode="json", include=set(SECTIONS))
         identity = {words: str(getattr(self.key, name)) for name, words in _INPUTS.items()}
-        identity |= {f"{name}.{key}": written(value) for name, of in sections.items() for key, value in of.items()}
+        identity |= {name: written(value) for name, value in training_values(settings).items()}
         if settings.model.precision == "auto":
             identity["model.precision"] = f"auto ({best_precision()} on this machine)"
         identity |= {"tune.repeats": str(self._tune.repeats), **run_key.versions()}
@@ -206,7 +206,3 @@ class Study:
 
     def _wait(self, trial: Trial | FrozenTrial) -> None:
         self.storage.optuna.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-
-
-def _sampler(seed: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)

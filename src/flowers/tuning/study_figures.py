@@ -63,22 +63,18 @@ def draw(trials: Sequence[FrozenTrial], importances: Mapping[str, float], folder
     holds a sentence instead.
     """
     study = _Study(trials, importances)
-    no_trial = "" if study.done else "no completed trial"
     # Of equal scores, Optuna returns equal shares.
     unknown = not importances or len({trial.value for trial in study.done}) < 2
-    _write(folder / "history.png", study, _history, no_trial)
-    _write(folder / "importances.png", study, _importances, no_trial or "too few different scores" * unknown)
-    _write(folder / "parallel_coordinates.png", study, _parallel_coordinates, no_trial)
-    _write(folder / "slices.png", study, _slices, no_trial)
-
-
-def _write(path: Path, study: _Study, draw_figure: Callable[[_Study, Path], None], lack: str) -> None:
-    """Draw the figure, or write what it lacks."""
-    if not lack:
-        draw_figure(study, path)
-        return
-    with figures.page(path, 5, 1.2) as figure:
-        figure.text(0.5, 0.5, lack, ha="center", va="center", fontsize=10)
+    for draw_figure in (_history, _importances, _parallel_coordinates, _slices):
+        path = folder / f"{draw_figure.__name__[1:]}.png"
+        lack = "" if study.done else "no completed trial"
+        if draw_figure is _importances and unknown:
+            lack = lack or "too few different scores"
+        if not lack:
+            draw_figure(study, path)
+            continue
+        with figures.page(path, 5, 1.2) as figure:
+            figure.text(0.5, 0.5, lack, ha="center", va="center", fontsize=10)
 
 
 def _history(study: _Study, path: Path) -> None:
