@@ -12,7 +12,8 @@ import pytest
 from tracking_world import HISTORY
 
 from flowers import tracking
-from flowers.tracking import StudyFacts, StudyRuns, TrialFacts, ending, live, run_key, runs, store
+from flowers.tracking import live, run_key, runs, store
+from flowers.tracking.studies import StudyRuns, TrialFacts, ending
 
 UID = "5eed5eed5eed5eed"
 DESCRIBED = {"space.head.dropout": "0.0 … 0.6", "space.head.units": "[] | [256, 128]", "repeats": "1"}
@@ -37,8 +38,8 @@ def folder(tmp_path) -> Path:
 
 def open_study(world, uid: str = UID) -> StudyRuns:
     """What a command does when it begins or resumes a study, on this machine or another."""
-    facts = StudyFacts(uid, "flowers photos", run_key.compute(world.params), DESCRIBED)
-    return StudyRuns(facts, world.params, lambda: store.lock("study"))
+    key = run_key.compute(world.params)
+    return StudyRuns(uid, "flowers photos", key, DESCRIBED, world.params, lambda: store.lock("study"))
 
 
 def settings(world, number: int):
@@ -390,7 +391,7 @@ def test_a_second_mlflow_run_of_a_study_links_to_the_first(world, monkeypatch):
 def test_machines_that_share_only_the_storage_create_each_run_once(world, folder, monkeypatch):
     """In threads: the lock of this repository's store is no help between machines, so it is taken away."""
     monkeypatch.setattr(store, "lock", lambda: contextlib.nullcontext())
-    facts = StudyFacts(UID, "flowers photos", run_key.compute(world.params), DESCRIBED)
+    key = run_key.compute(world.params)
     storage, together, errors = threading.Lock(), threading.Barrier(3), []
 
     @contextlib.contextmanager
@@ -401,7 +402,7 @@ def test_machines_that_share_only_the_storage_create_each_run_once(world, folder
     def machine(first: int) -> None:
         try:
             together.wait(timeout=30)
-            study = StudyRuns(facts, world.params, exclusive)
+            study = StudyRuns(UID, "flowers photos", key, DESCRIBED, world.params, exclusive)
             for number in (first, first + 3):
                 stream(study, world, number)
                 study.note_score(number, number / 10)

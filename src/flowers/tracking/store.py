@@ -95,20 +95,19 @@ def check_reachable(address: str) -> None:
     """
     if not address.startswith(("http://", "https://")):
         return
-    problem: list[str] = [f"no answer within {_CHECK_SECONDS_IN_ALL:g} s"]
+    problem = [f"no answer within {_CHECK_SECONDS_IN_ALL:g} s"]
 
     def check() -> None:
         import requests
 
         try:
             status = requests.get(f"{address.rstrip('/')}/health", timeout=_CHECK_SECONDS, stream=True).status_code
+            # Any status but those of a proxy without its server will do: hosted servers may not have this page.
+            problem[:] = [f"status {status}"] if status in (502, 503, 504) else []
         except requests.exceptions.SSLError:
             problem.clear()  # the server is there; MLflow has the certificates to trust
         except Exception as error:
             problem[:] = [_root_cause(error)]
-        else:
-            # Any status but those of a proxy without its server will do: hosted servers may not have this page.
-            problem[:] = [f"status {status}"] if status in (502, 503, 504) else []
 
     thread = threading.Thread(target=check, daemon=True)
     thread.start()

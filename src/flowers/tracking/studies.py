@@ -31,16 +31,6 @@ Exclusive = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class StudyFacts:
-    """What the parent run holds of a study; `described` becomes its parameters."""
-
-    uid: str
-    name: str
-    key: run_key.RunKey
-    described: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class TrialFacts:
     """What a child run holds of a trial; `state` is completed, pruned, failed or interrupted."""
 
@@ -57,14 +47,20 @@ def ending(state: str, detail: str = "") -> tuple[str, dict[str, str]]:
     return _STATUS[state], {STATE: f"{state}: {detail}"[:500] if detail else state}
 
 
+@dataclass
 class StudyRuns:
     """The runs of a study. Errors of the store are warnings, and never end the study."""
 
-    def __init__(self, facts: StudyFacts, settings: Params, exclusive: Exclusive) -> None:
-        """`exclusive` is the lock of the study's storage, so that machines that share it create each run once."""
-        self._facts, self._settings, self._exclusive = facts, settings, exclusive
-        self._client: Any = None
-        self._parent: Any = None
+    uid: str
+    name: str
+    key: run_key.RunKey
+    described: Mapping[str, str]  # the parameters of the parent run
+    settings: Params
+    exclusive: Exclusive  # the lock of the study's storage, so that machines that share it create each run once
+    _client: Any = None
+    _parent: Any = None
+
+    def __post_init__(self) -> None:
         with self._attempted():
             self._open()
 
@@ -102,7 +98,7 @@ class StudyRuns:
         with self._attempted():
             if self._parent is None:  # the store was unreachable when the study began
                 self._open()
-            with self._exclusive():
+            with self.exclusive():
                 self._finish_trials(trials)
                 self._finish_scores(trials, importances or {})
         with self._attempted(store.LONG):
@@ -125,25 +121,25 @@ class StudyRuns:
 
     def _search(self, condition: str = "") -> list["Run"]:
         """The runs of the study that meet another condition, too."""
-        return runs.search(self._client, f"tags.`{runs.STUDY}` = '{self._facts.uid}'{condition}")
+        return runs.search(self._client, f"tags.`{runs.STUDY}` = '{self.uid}'{condition}")
 
     def _open(self) -> None:
-        with self._exclusive(), store.lock():
+        with self.exclusive(), store.lock():
             self._client = client = store.connect()
             parent = next((run for run in self._search() if TRIAL not in run.data.tags), None)
             if parent is None:
-                tags = {"mlflow.source.name": "flowers tune", **self._tags(), **self._facts.key.tags}
-                parent = runs.create(client, self._settings, f"study: {self._facts.name}", tags)
+                tags = {"mlflow.source.name": "flowers tune", **self._tags(), **self.key.tags}
+                parent = runs.create(client, self.settings, f"study: {self.name}", tags)
             else:
                 runs.link(client, parent)
             self._parent = parent
-            runs.log_params(client, parent, self._facts.described)
+            runs.log_params(client, parent, self.described)
             runs.note_origin(client, parent)
         if parent.info.status != "RUNNING":
             client.update_run(parent.info.run_id, status="RUNNING")
 
     def _tags(self) -> dict[str, str]:
-        return {runs.STUDY: self._facts.uid, runs.PROCESSOR: provenance.processor()}
+        return {runs.STUDY: self.uid, runs.PROCESSOR: provenance.processor()}
 
     def _child(self, number: int, params: Params, run: "Run | None" = None) -> "Run":
         """The child run of a trial, created if there is none, with its parameters."""

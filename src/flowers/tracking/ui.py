@@ -39,16 +39,11 @@ def serve_ui(host: str = "127.0.0.1", port: int = 5000) -> int:
         "--workers": "1",
     }
     command = [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)]
-    server = subprocess.Popen(command, env=environment())
+    # Without processes for MLflow's background jobs; `connect` has switched telemetry off in this environment.
+    server = subprocess.Popen(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())  # else it would outlive this process
     try:
         return server.wait()
     except KeyboardInterrupt:  # the server got it too
         server.wait()
         return 0
-
-
-def environment() -> dict[str, str]:
-    """The server's environment: no telemetry, and no processes for MLflow's background jobs."""
-    store.silence()
-    return {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

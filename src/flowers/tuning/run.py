@@ -7,7 +7,7 @@ from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.config import edit
 from flowers.config.params import Params
-from flowers.tracking import StudyFacts, StudyRuns
+from flowers.tracking.studies import StudyRuns
 from flowers.tuning import screen, study_figures, summary, trial_table, verdict, worker
 from flowers.tuning.options import Options
 from flowers.tuning.space import Space, decoded
@@ -58,8 +58,7 @@ def study_runs(study: Study) -> StudyRuns:
     tune = study.space.settings.tune
     described = {f"space.{name}": words for name, words in study.space.described().items()}
     described |= {"pruner": tune.pruner, "repeats": str(tune.repeats), "seed": str(tune.seed)}
-    facts = StudyFacts(study.uid, study.name, study.key, described)
-    return StudyRuns(facts, study.space.settings, study.storage.exclusive)
+    return StudyRuns(study.uid, study.name, study.key, described, study.space.settings, study.storage.exclusive)
 
 
 def _publish(study: Study, n_trials: int) -> None:

@@ -19,7 +19,8 @@ from flowers.common.errors import UserError
 from flowers.config.edit import written
 from flowers.config.params import training_values
 from flowers.model.backbone import best_precision
-from flowers.tracking import experiment_name, run_key
+from flowers.tracking import run_key
+from flowers.tracking.store import experiment_name
 from flowers.tuning import heartbeat
 from flowers.tuning.pruner import pruner
 from flowers.tuning.space import Space

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from optuna.trial import FrozenTrial
 
-from flowers.tracking import TrialFacts
+from flowers.tracking.studies import TrialFacts
 from flowers.tuning.space import Space, decoded
 from flowers.tuning.study import ATTEMPT, BEST_EPOCH, ERROR
 

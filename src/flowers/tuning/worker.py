@@ -15,7 +15,8 @@ from optuna.trial import Trial
 from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.config.params import Params
-from flowers.tracking import Stream, StudyRuns, ending
+from flowers.tracking.live import Stream
+from flowers.tracking.studies import StudyRuns, ending
 from flowers.training import fitting, phases
 from flowers.tuning import heartbeat, trial_table
 from flowers.tuning.space import Space
@@ -31,7 +32,7 @@ class Interrupted(Exception):
 
 
 # Not caused by the trial: with a full disk, say, all trials would fail.
-_NOT_THE_TRIAL = (Interrupted, UserError, OSError, MemoryError)
+_NOT_THE_TRIAL = (Interrupted, UserError, OSError, MemoryError, KeyboardInterrupt, SystemExit)
 
 
 class Stop:
@@ -135,9 +136,7 @@ def _train(study: Study, trainer: Trainer, runs: StudyRuns, trial: Trial, stop: 
         elif isinstance(error, optuna.TrialPruned):
             stream.close(*ending("pruned", trial_table.pruned(study.trials()[trial.number])))
             study.prune(trial)
-        elif isinstance(error, phases.Diverged) or (
-            isinstance(error, Exception) and not isinstance(error, _NOT_THE_TRIAL)
-        ):
+        elif isinstance(error, phases.Diverged) or not isinstance(error, _NOT_THE_TRIAL):
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             stream.close(*ending("failed", reason))
             study.fail(trial, reason)
