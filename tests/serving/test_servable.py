@@ -146,12 +146,10 @@ def test_a_saved_model_works_alone_and_its_requirements_are_complete(tmp_path, m
     from importlib.metadata import packages_distributions
 
     from flowers.common import paths
-    from flowers.config import params
     from flowers.model import keras_model, weights
     from flowers.model.feature_layer import FeatureLayer
     from flowers.model.trainable import TrainablePart
     from flowers.tracking import model
-    from flowers.tracking.result import Result
 
     monkeypatch.chdir(tmp_path)
     tensors = weights.random_tensors()
@@ -160,11 +158,9 @@ def test_a_saved_model_works_alone_and_its_requirements_are_complete(tmp_path, m
     head = keras_model.head(3, (4,), 0.0, seed=0)
     description = classifier.Description(["NA", "rose", "tulip"], [4], 0.0, 0, "float32", weights.digest(tensors))
     classifier.save(paths.MODEL, description, TrainablePart(FeatureLayer(0), {}, head).get_tensors())
-    paths.SPLIT.write_text("path,label,subset\nred.png,rose,test\n")
     paths.IMAGES.mkdir()
     (paths.IMAGES / "red.png").write_bytes(RED)
-    settings = params.load(CHECKOUT / "params.yaml")
-    model.save(tmp_path / "saved", Result(settings, None))  # type: ignore[arg-type]
+    model.save(tmp_path / "saved", paths.IMAGES / "red.png")
 
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     elsewhere = tmp_path / "elsewhere"

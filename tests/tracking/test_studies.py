@@ -113,7 +113,7 @@ def test_the_parent_has_the_space_and_the_digests_of_its_inputs(world):
     files = {"data": "build/images.csv", "split": "build/split.csv", "weights": "build/weights/resnet50.npz"}
     for name, file in files.items():
         assert tags[f"flowers.{name}_digest"] == hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    assert tags["flowers.code_digest"] == run_key.code_digest()
+    assert tags["flowers.code_digest"] == run_key.compute(world.params).code
     assert world.client().get_experiment(run.info.experiment_id).name == "flowers local"
 
 

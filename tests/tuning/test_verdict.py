@@ -58,12 +58,12 @@ def test_the_margin_is_half_of_scipys_interval():
     for counts in ((2, 2), (3, 5), (6, 2)):
         one, other = (random.normal(0.8, 0.1, count).tolist() for count in counts)
         interval = scipy.stats.ttest_ind(one, other).confidence_interval(0.95)
-        assert verdict.margin(one, other) == pytest.approx((interval.high - interval.low) / 2)
+        assert verdict.Verdict(None, {}, None, one, other).margin == pytest.approx((interval.high - interval.low) / 2)
 
 
 @pytest.mark.parametrize("scores", [([0.5], [0.5, 0.6, 0.7]), ([], [])])
 def test_the_margin_needs_two_seeds_of_each(scores):
-    assert verdict.margin(*scores) is None
+    assert verdict.Verdict(None, {}, None, *scores).margin is None
 
 
 def test_best_and_current_parameters_are_trained_from_the_same_fresh_seeds(study):

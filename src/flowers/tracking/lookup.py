@@ -24,28 +24,20 @@ def registered_model(dataset: str, path: str) -> str:
     return re.sub(r"[^\w.-]+", "-", store.experiment_of(dataset, path))
 
 
-def find(client: "MlflowClient", reference: str, model: str) -> "Run | None":
-    """The run with this id, alias, name or DVC experiment, or None.
-
-    `model` is the registered model that an alias without a model belongs to. Raises UserError if several runs match,
-    or a deleted one.
-    """
-    return (
-        _by_id(client, reference)
-        or _by_alias(client, reference, model)
-        or _by_text(client, "attributes.run_name = {}", reference, reference)
-        or _by_text(client, f"tags.`{runs.EXPERIMENTS}` LIKE {{}}", f'%"{reference}"%', reference)
-    )
-
-
 def find_anywhere(reference: str, params: Params) -> tuple["MlflowClient", "Run | None"]:
-    """Connect to the store, and find a run as `find` does; a run of `mlflow run` leads to the run it links to.
+    """Connect to the store, and find the run with this id, alias, name or DVC experiment, or None.
 
-    Raises UserError as `find` does, and StoreUnreachable.
+    A run of `mlflow run` leads to the run it links to. An alias without a model belongs to the data set's registered
+    model. Raises UserError if several runs match, or a deleted one, and StoreUnreachable.
     """
     with store.lock():
         client = store.connect()
-    run = find(client, reference, registered_model(params.dataset.name, params.dataset.path))
+    run = (
+        _by_id(client, reference)
+        or _by_alias(client, reference, registered_model(params.dataset.name, params.dataset.path))
+        or _by_text(client, "attributes.run_name = {}", reference, reference)
+        or _by_text(client, f"tags.`{runs.EXPERIMENTS}` LIKE {{}}", f'%"{reference}"%', reference)
+    )
     if run is not None and (holder := run.data.tags.get(runs.HOLDER)):
         run = client.get_run(holder)
     return client, run

@@ -47,7 +47,7 @@ def log(client: "MlflowClient", run: "Run", result: Result) -> str:
         experiment, NAME, run_id, tags={DIGEST: result.model_digest}, params=flattened(result.params)
     )
     with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder) / "model", result, logged=made, run_id=run_id)
+        save(Path(folder) / "model", result.example_image(), made, run_id)
         client.log_model_artifacts(made.model_id, str(Path(folder) / "model"))
     _share_weights(made.artifact_location)
     client.finalize_logged_model(made.model_id, "READY")
@@ -81,9 +81,13 @@ def _share_weights(location: str) -> None:
                 return
 
 
-def save(folder: Path, result: Result, logged: Any = None, run_id: str | None = None) -> None:
-    """Write the servable model to a new folder: the running code, the trained model and the weights."""
+def save(folder: Path, example: Path | None, logged: Any = None, run_id: str | None = None) -> None:
+    """Write the servable model to a new folder: the running code, the trained model and the weights.
+
+    `example` is an image to try it on.
+    """
     import mlflow.pyfunc
+    import pandas as pd
     from mlflow.models import Model
 
     identity = {"model_id": logged.model_id, "artifact_path": logged.artifact_location} if logged else {}
@@ -94,7 +98,7 @@ def save(folder: Path, result: Result, logged: Any = None, run_id: str | None = 
         code_paths=[str(code)],
         artifacts={"model": str(paths.MODEL.resolve()), "weights": str(paths.WEIGHTS.resolve())},
         signature=_signature(),
-        input_example=_example(result),
+        input_example=pd.DataFrame({"image": [example.read_bytes()]}) if example else None,
         pip_requirements=requirements(),
         mlflow_model=Model(run_id=run_id, **identity),
     )
@@ -110,26 +114,11 @@ def requirements() -> list[str]:
 
 
 def _signature() -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import Array, ColSpec, Object, ParamSchema, ParamSpec, Property, Schema
-
-    inputs = Schema([ColSpec("binary", "image")])
-    probability = Object([Property("label", "string"), Property("probability", "double")])
-    outputs = Schema(
-        [
-            ColSpec("string", "label"),
-            ColSpec("double", "probability"),
-            ColSpec("boolean", "unsure"),
-            ColSpec(Array(probability), "best"),
-        ]
-    )
-    # MLflow wants a default of the parameter's type: -1 stands for the model's own threshold.
-    params = ParamSchema([ParamSpec("every_class", "boolean", False), ParamSpec("threshold", "double", -1.0)])
-    return ModelSignature(inputs=inputs, outputs=outputs, params=params)
-
-
-def _example(result: Result) -> Any:
     import pandas as pd
+    from mlflow.models import infer_signature
 
-    image = result.example_image()
-    return None if image is None else pd.DataFrame({"image": [image.read_bytes()]})
+    inputs = pd.DataFrame({"image": [b""]})
+    best = [{"label": "rose", "probability": 0.9}]
+    outputs = pd.DataFrame({"label": ["rose"], "probability": [0.9], "unsure": [False], "best": [best]})
+    # MLflow wants a default of the parameter's type: -1 stands for the model's own threshold.
+    return infer_signature(inputs, outputs, {"every_class": False, "threshold": -1.0})

@@ -70,7 +70,8 @@ def _run_for(client: "MlflowClient", result: Result) -> "Run":
 
 def _contradicts(client: "MlflowClient", run: "Run", result: Result) -> bool:
     """Whether a streamed point is missing from the result or has another value there."""
-    expected = {(name, step): value for step, values in result.points for name, value in values.items()}
+    points = [*result.epochs, (0, result.test_metrics)]
+    expected = {(name, step): value for step, values in points for name, value in values.items()}
     names = {name for name, _ in expected} & run.data.metrics.keys()
     logged = [metric for name in names for metric in client.get_metric_history(run.info.run_id, name)]
     places = [((each.key, each.step), each.value) for each in logged]
@@ -122,17 +123,11 @@ def _dataset(result: Result) -> object:
 
 
 def _log_tags(client: "MlflowClient", run: "Run", result: Result) -> None:
-    there = client.get_run(run.info.run_id).data.tags
-    tags = {
-        **result.key.tags,
-        "flowers.model_digest": result.model_digest,
-        "flowers.precision": result.precision,
-    }
-    tags = {name: value for name, value in tags.items() if there.get(name) != value}
+    tags = {**result.key.tags, "flowers.model_digest": result.model_digest, "flowers.precision": result.precision}
     # A person may have edited the note; the training has logged its own processor.
-    if "mlflow.note.content" not in there:
+    if "mlflow.note.content" not in run.data.tags:
         tags["mlflow.note.content"] = note.text(result)
-    if runs.PROCESSOR not in there:
+    if runs.PROCESSOR not in run.data.tags:
         tags[runs.PROCESSOR] = f"{provenance.processor()}, published there from files"
     for name, value in tags.items():
         client.set_tag(run.info.run_id, name, value)

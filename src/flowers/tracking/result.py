@@ -38,16 +38,11 @@ class Result:
 
     @property
     def test_metrics(self) -> dict[str, float]:
-        """Scores and the ends of their intervals under their names in the store."""
+        """Scores and the ends of their intervals under their names in the store, where they are step 0."""
         metrics = {f"test_{name}": value for name, value in self.scores.items()}
         for name, (low, high) in self.intervals.items():
             metrics |= {f"test_{name}_low": low, f"test_{name}_high": high}
         return metrics
-
-    @property
-    def points(self) -> list[Point]:
-        """All metrics: those of every epoch, and last the test metrics as step 0."""
-        return [*self.epochs, (0, self.test_metrics)]
 
     def example_image(self) -> Path | None:
         """The smallest test image that exists: an input to try a served model on."""

@@ -46,7 +46,7 @@ def compute(params: Params) -> RunKey:
     Raises UserError if a file is missing (download and split come first) or dvc.yaml or pyproject.toml lacks a part.
     """
     data, split, weights = file_digest(paths.IMAGE_LIST), file_digest(paths.SPLIT), file_digest(paths.WEIGHTS)
-    code = code_digest()
+    code = files_digest(source_files())
     document = {
         "params": params.model_dump(mode="json", include={*_SECTIONS}),
         "data": data,
@@ -74,11 +74,6 @@ def files_digest(files: list[Path]) -> str:
     """One SHA-256 over the names and bytes of several files, in any order. Raises UserError if one cannot be read."""
     lines = sorted(f"{path.as_posix()}\0{file_digest(path)}\n" for path in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def code_digest() -> str:
-    """One SHA-256 over the source files that train and evaluate depend on in dvc.yaml. Raises UserError."""
-    return files_digest(source_files())
 
 
 def source_files() -> list[Path]:

@@ -37,10 +37,11 @@ def tune(settings: Params, options: Options) -> int:
         console.say(f"{verb} study '{study.name}' in {study.storage.shown}")
         trainer.data(settings)  # outside of `listening`: Ctrl-C ends the extraction at once
     with stop.listening(_STOPPING):
+        runs = _runs(study)
         if not study.finished(options.n_trials):
             with screen.showing(study, options.n_trials):
-                worker.work(study, trainer, study_runs(study), options.n_trials, stop)
-        _publish(study, options.n_trials)
+                worker.work(study, trainer, runs, options.n_trials, stop)
+        _publish(study, runs, options.n_trials)
         found = verdict.read(study) if stop.requested else verdict.reach(study, trainer, stop)
     summary.show(study, found, options)
     if stop.requested:
@@ -53,7 +54,7 @@ def tune(settings: Params, options: Options) -> int:
     return 0
 
 
-def study_runs(study: Study) -> StudyRuns:
+def _runs(study: Study) -> StudyRuns:
     """The study's runs in MLflow."""
     tune = study.space.settings.tune
     described = {f"space.{name}": words for name, words in study.space.described().items()}
@@ -61,7 +62,7 @@ def study_runs(study: Study) -> StudyRuns:
     return StudyRuns(study.uid, study.name, study.key, described, study.space.settings, study.storage.exclusive)
 
 
-def _publish(study: Study, n_trials: int) -> None:
+def _publish(study: Study, runs: StudyRuns, n_trials: int) -> None:
     """Write the table of trials and the figures, and put them and all trials on the study's runs in MLflow."""
     trials, importances = study.trials(), study.importances()
     with tempfile.TemporaryDirectory() as place:
@@ -70,4 +71,4 @@ def _publish(study: Study, n_trials: int) -> None:
         table.to_csv(folder / "trials.csv", index=False)
         study_figures.draw(trials, importances, folder)
         status = "FINISHED" if study.finished(n_trials) else "KILLED"
-        study_runs(study).finish(trial_table.facts(trials, study.space), {"trials": table}, folder, status, importances)
+        runs.finish(trial_table.facts(trials, study.space), {"trials": table}, folder, status, importances)

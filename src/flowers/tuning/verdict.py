@@ -1,8 +1,7 @@
 """Whether the best trial of a study is better than params.yaml, or its score is luck.
 
 The score of the best of many trials is biased upwards by the selection. So its values and the current ones are trained
-again, from seeds that no trial started from, and the difference of the means gets a 95 % confidence interval (Student's
-t with the pooled variance of both).
+again, from seeds that no trial started from, and the difference of the means gets a 95 % confidence interval.
 """
 
 import json
@@ -44,18 +43,17 @@ class Verdict:
 
     @property
     def margin(self) -> float | None:
-        """Half the width of the difference's 95 % confidence interval; None with fewer than two seeds."""
-        return margin(self.best_scores, self.current_scores)
+        """Half the width of the difference's 95 % confidence interval; None with fewer than two seeds.
 
-
-def margin(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Half the width of the 95 % interval of the difference of two means, by Student's t with pooled variance."""
-    freedom = len(one) + len(other) - 2
-    if min(len(one), len(other)) < 2:
-        return None
-    squares = sum(np.var(scores) * len(scores) for scores in (one, other))
-    error = np.sqrt(squares / freedom * (1 / len(one) + 1 / len(other)))
-    return float(scipy.stats.t.ppf(0.975, freedom) * error)
+        By Student's t with the pooled variance of both.
+        """
+        counts = len(self.best_scores), len(self.current_scores)
+        if min(counts) < 2:
+            return None
+        freedom = sum(counts) - 2
+        squares = sum(np.var(scores) * len(scores) for scores in (self.best_scores, self.current_scores))
+        error = np.sqrt(squares / freedom * (1 / counts[0] + 1 / counts[1]))
+        return float(scipy.stats.t.ppf(0.975, freedom) * error)
 
 
 def reach(study: Study, trainer: Trainer, stop: Stop) -> Verdict | None:
