@@ -10,11 +10,4 @@ from flowers.tracking.result import fingerprint
 from flowers.tracking.store import StoreUnreachable
 from flowers.tracking.ui import serve_ui
 
-__all__ = [
-    "PublishResult",
-    "StoreUnreachable",
-    "fingerprint",
-    "live_run",
-    "publish",
-    "serve_ui",
-]
+__all__ = ["PublishResult", "StoreUnreachable", "fingerprint", "live_run", "publish", "serve_ui"]

@@ -68,9 +68,11 @@ class StudyRuns:
         """The stream of a trial's epochs into its child run; the caller closes it."""
 
         def child() -> tuple["MlflowClient", "Run"] | None:
+            if self._parent is None:
+                return None
             # Only the process that owns the trial opens its run, so there is no race.
-            found = self._search(f" AND tags.`{TRIAL}` = '{number}'") if self._parent else []
-            return (self._client, self._child(number, params, *found[:1])) if self._parent else None
+            found = self._search(f" AND tags.`{TRIAL}` = '{number}'")
+            return self._client, self._child(number, params, *found[:1])
 
         return Stream(child, LATER)
 

@@ -14,7 +14,7 @@ from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config.edit import written
 from flowers.config.parameter_types import Dimension
-from flowers.config.params import Params, check_together, training_values
+from flowers.config.params import Params, Training, training_values
 from flowers.config.validation_errors import words
 
 _FIXED = {
@@ -123,16 +123,13 @@ class Space:
             _changed(self.settings, values)
         except ValidationError as error:
             details = error.errors()[0]
-            if details["type"] != "value_error":
-                name, value = next(iter(values.items()))
-                return f"{name}: {words(details)}, not {value!r}"
-            rule = words(details)
-        except ValueError as error:
-            rule = str(error)
         else:
             return None
+        if details["type"] != "value_error":
+            name, value = next(iter(values.items()))
+            return f"{name}: {words(details)}, not {value!r}"
         trial = " with ".join(f"{name}: {written(value)}" for name, value in values.items())
-        return f"{rule}; a trial could have {trial}"
+        return f"{words(details)}; a trial could have {trial}"
 
 
 def decoded(value: Any) -> Any:
@@ -158,15 +155,12 @@ def _distribution(dimension: Dimension, current: Any) -> BaseDistribution:
 
 
 def _changed(settings: Params, values: Mapping[str, Any]) -> Params:
-    """The settings with other values, checked like params.yaml. Raises ValueError, or pydantic's ValidationError."""
-    sections: dict[str, dict[str, Any]] = {}
+    """The settings with other values, checked like params.yaml. Raises pydantic's ValidationError."""
+    sections = {name: getattr(settings, name).model_dump() for name in Training.model_fields}
     for name, value in values.items():
         section, key = name.split(".")
-        sections.setdefault(section, getattr(settings, section).model_dump())[key] = value
-    changed = {name: type(getattr(settings, name)).model_validate(content) for name, content in sections.items()}
-    together = settings.model_copy(update=changed)
-    check_together(together)
-    return together
+        sections[section][key] = value
+    return settings.model_copy(update=dict(Training.model_validate(sections)))
 
 
 def _words(dimension: Dimension) -> str:
