@@ -85,12 +85,11 @@ def _lead(tested: Tested, written: Written, table: pd.DataFrame, pairs: Sequence
 
 
 def _scores(written: Written) -> Section:
-    rows = measures.rows(written.scores, written.intervals)
     text = (
         f"The intervals come from {written.resamples:,} resamples of the images of each class. They are for this one "
         "model on other images of the same kind; another training may differ by more."
     )
-    return Section("Scores", [Table(["measure", "score", "95 % interval"], rows), text])
+    return Section("Scores", [measures.table(written.scores, written.intervals), text])
 
 
 def _confusion(

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from flowers.metrics import bootstrap, classification, paired
+from flowers.reporting import measures
 from flowers.reporting.document import Card, Document, Gallery, Part, Section, Table
 from flowers.reporting.measures import NAMES, PLAIN, number
-from flowers.reporting.measures import rows as measure_rows
 from flowers.runs.predictions import Predictions
 
 Thumbnail = Callable[[str, str], bytes | None]  # of an image's path and hash; None where the image is not here
@@ -51,8 +51,7 @@ def alone(result: Predictions, lead: str) -> Document:
     """The scores of one result that is compared with nothing."""
     scores = classification.scores(result.labels, result.probabilities)
     limits = bootstrap.intervals(result.labels, result.probabilities, paired.SAMPLES, seed=0)
-    table = Table(["measure", "score", "95 % interval"], measure_rows(scores, limits))
-    section = Section(f"Scores on {_images(len(result.labels))}", [table])
+    section = Section(f"Scores on {_images(len(result.labels))}", [measures.table(scores, limits)])
     return Document(f"'{result.name}'", [lead], [section])
 
 

@@ -24,9 +24,7 @@ def compare(names: list[str], markdown: bool, html: Path | None) -> None:
     if markdown:
         print(document.markdown(found), end="")
     else:
-        from rich.console import Console
-
-        document.show(found, Console())
+        document.show(found)
     if html:
         try:
             html.parent.mkdir(parents=True, exist_ok=True)

@@ -24,9 +24,7 @@ def check(precision: str, with_test: bool) -> None:
         paths.CHECK_PAGE.write_text(document.html(report.page(found, thumbnails.of)), encoding="utf-8", newline="\n")
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
-    from rich.console import Console
-
-    document.show(report.summary(found), Console())
+    document.show(report.summary(found))
     console.say(f"Page with the images: {paths.CHECK_PAGE}. All doubtful labels: {paths.DOUBTFUL}.")
 
 
