@@ -13,6 +13,7 @@ from pathlib import Path
 
 from flowers.common import console, paths
 from flowers.common.errors import UserError
+from flowers.tracking import provenance
 
 # Variables with these prefixes tie a process to another repository, stage, experiment or run.
 _TIES = ("DVC_EXP", "DVC_ROOT", "DVC_STAGE", "GIT_DIR", "GIT_INDEX", "GIT_OBJECT", "GIT_PREFIX", "GIT_WORK", "MLFLOW_")
@@ -33,8 +34,7 @@ def git(*arguments: str, folder: Path | None = None, given: bytes = b"") -> str:
 
 def has(commit: str) -> bool:
     """Whether this clone has a commit."""
-    command = ["git", "cat-file", "-e", f"{commit}^{{commit}}"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return provenance.git("cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
 @contextlib.contextmanager
@@ -56,8 +56,7 @@ def checkout(commit: str, patch: bytes | None, keep: bool) -> Iterator[Path]:
         if keep:
             console.say(f"Kept: {folder / prefix}. To remove it: git worktree remove --force {folder}")
         else:
-            command = ["git", "worktree", "remove", "--force", str(folder)]
-            subprocess.run(command, capture_output=True, check=False)
+            provenance.git("worktree", "remove", "--force", str(folder))
             shutil.rmtree(above, ignore_errors=True)
 
 
