@@ -54,19 +54,16 @@ def run(dataset: DatasetParams, weights: str) -> None:
     from flowers.model.weights import provide
 
     source = catalogue.find(dataset.name)
-    try:
-        with _workshop() as workshop:
-            root = _root(source, dataset, workshop)
-            files = readers.read(source.reader, root, source.class_names)
-            listed, skipped = _verify(files, root, workshop / "images")
-            _write(workshop / "skipped.csv", pd.DataFrame(skipped, columns=_Skipped._fields))
-            if skipped:
-                _report_bad_images(dataset.bad_images, skipped, workshop)
-            _require_two_classes(root, files, listed)
-            _write(workshop / "images.csv", pd.DataFrame(listed, columns=_Listed._fields))
-            _install(workshop)
-    except OSError as error:
-        raise UserError(f"{error.filename or paths.BUILD}: {error.strerror or error}") from None
+    with _workshop() as workshop:
+        root = _root(source, dataset, workshop)
+        files = readers.read(source.reader, root, source.class_names)
+        listed, skipped = _verify(files, root, workshop / "images")
+        _write(workshop / "skipped.csv", pd.DataFrame(skipped, columns=_Skipped._fields))
+        if skipped:
+            _report_bad_images(dataset.bad_images, skipped, workshop)
+        _require_two_classes(root, files, listed)
+        _write(workshop / "images.csv", pd.DataFrame(listed, columns=_Listed._fields))
+        _install(workshop)
     say(f"{len(listed):,} images of {len({row.label for row in listed})} classes in {paths.IMAGES}")
     provide(weights, paths.WEIGHTS)
 

@@ -37,8 +37,8 @@ def use(name: str, force: bool) -> None:
 
 def _edits(names: Iterable[str], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Of these keys, the values that neither the last commit nor the most similar recipe holds: they would be lost."""
-    kept = [{name: (values[name], now[name]) for name in names} for values in _values_of_all()]
-    besides = [{name: pair for name, pair in pairs.items() if pair[0] != pair[1]} for pairs in kept]
+    every = _values_of_all()
+    besides = [{name: (kept[name], now[name]) for name in names if kept[name] != now[name]} for kept in every]
     return min(edit.uncommitted(names), *besides, key=len)
 
 

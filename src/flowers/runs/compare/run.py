@@ -26,9 +26,6 @@ def compare(names: list[str], markdown: bool, html: Path | None) -> None:
     else:
         document.show(found)
     if html:
-        try:
-            html.parent.mkdir(parents=True, exist_ok=True)
-            html.write_text(document.html(found), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{html}: cannot be written ({error.strerror})") from None
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(document.html(found), encoding="utf-8")
         console.say(f"wrote {html}")
