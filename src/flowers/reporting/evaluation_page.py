@@ -62,8 +62,8 @@ def document(
         _calibration(written),
         _slices(tested),
     ]
-    images = _count(len(tested.images), "test image")
-    classes = _count(len(tested.images.classes), "class", "classes")
+    images = measures.count(len(tested.images), "test image")
+    classes = measures.count(len(tested.images.classes), "class", "classes")
     return Document(f"Evaluation on {images} of {classes}", _lead(tested, written, table, pairs), sections)
 
 
@@ -98,7 +98,7 @@ def _confusion(
     parts: list[Part] = [Picture(written.pictures["confusion"], alt, "confusion.png")]
     if not pairs:
         return Section("Confusions", [*parts, "No image is predicted as another class."])
-    total = np.bincount(tested.images.labels, minlength=len(tested.images.classes))
+    total = np.bincount(tested.images.labels).tolist()
     for pair in pairs[:PAIRS]:
         label, predicted = tested.images.classes[pair.label], tested.images.classes[pair.predicted]
         cards = [
@@ -108,7 +108,7 @@ def _confusion(
             )
             for row in pair.rows[:IMAGES_OF_A_PAIR].tolist()
         ]
-        title = f"{label} predicted as {predicted}: {len(pair.rows)} of {_count(int(total[pair.label]), 'image')}"
+        title = f"{label} predicted as {predicted}: {len(pair.rows)} of {measures.count(total[pair.label], 'image')}"
         parts.append(Gallery(cards, title))
     return Section("Confusions", parts)
 
@@ -215,7 +215,3 @@ def _span(row: pd.Series, scale: float, unit: str) -> str:
 
 def _share(value: float) -> str:
     return f"{100 * value:.1f}\u00a0%"  # a non-breaking space
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -28,6 +28,11 @@ def table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, flo
     return Table(["measure", "score", "95 % interval"], rows)
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """A number of things as text: 1 image, 1,434 images."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def number(key: str, value: float) -> str:
     """A score as text: shares in percent, others with three digits."""
     return f"{value:.3f}" if key in PLAIN or key not in NAMES else f"{100 * value:.1f} %"

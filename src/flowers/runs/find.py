@@ -27,8 +27,8 @@ _PRECISION = "precision of the backbone"
 def find(names: list[str]) -> list[Predictions]:
     """The results of these names: `workspace`, the folder of a checkout, or a DVC experiment, git revision or run.
 
-    MLflow comes last, because it takes seconds. Raises UserError where a name fits none or several, or the result has
-    no predictions; StoreUnreachable where the tracking server is needed and does not answer.
+    MLflow comes last, because it takes seconds. Raises UserError where a name fits none or several results, or one has
+    no predictions, and StoreUnreachable.
     """
     found = [_find(name) for name in names]
     # Results keep the name that was typed where it tells them apart: two checkouts in folders of one name.

@@ -72,8 +72,7 @@ def run(dataset: DatasetParams, weights: str) -> None:
 def _workshop() -> Iterator[Path]:
     """A temporary folder. Its place is fixed, so that the next run clears what a killed run left."""
     folder = paths.BUILD / ".download"
-    if folder.exists():
-        shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         yield folder

@@ -19,8 +19,7 @@ _PLAIN = re.compile(r"(?!(?:true|false|null|inf|nan)$)[a-z_/][\w/.+-]*", re.IGNO
 def use(name: str, force: bool) -> None:
     """Write a recipe's values into params.yaml, and print what changed.
 
-    Raises UserError if the recipe or params.yaml cannot be used, and, without `force`, if a value would be lost that no
-    commit and no recipe holds.
+    Raises UserError if one of them cannot be used, or, without `force`, a value in no commit or recipe would be lost.
     """
     now = params.training_values(params.load())
     changes = _changes(recipes.load(name), now)

@@ -39,8 +39,7 @@ class Recorded:
 def reproduce(reference: str, keep: bool, fresh: bool) -> int:
     """Run the pipeline of a run's commit in a temporary worktree, and print which outputs differ from the run's.
 
-    Returns 0 where all outputs are the same bytes, else 1. Raises UserError where the run cannot be found or made
-    again, and StoreUnreachable.
+    Returns 0 where all are the same bytes, else 1. Raises UserError where the run cannot be made again.
     """
     worktree.git("rev-parse", "--git-dir")  # nothing can be done outside of a repository
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # cleans up, as Ctrl-C does
@@ -70,11 +69,12 @@ def find(reference: str) -> Recorded:
         if not listed:
             raise UserError(f"run {named} has no commit in its tag {runs.COMMITS}: it was made without git")
         changed = [commit for commit, clean in listed if not clean]
-        patches = {commit: lookup.artifact(client, run, runs.changes_file(commit)) for commit in changed}
+        found = {commit: lookup.artifact(client, run, runs.changes_file(commit)) for commit in changed}
+        patches = {commit: patch for commit, patch in found.items() if patch is not None}
         files = {path: artifact(client, run, path.removeprefix("build/")) for path in _COMPARED}
         params, lock = (artifact(client, run, name) for name in ("params.yaml", "dvc.lock"))
-    commit, clean = choose(listed, worktree.has, {commit for commit, patch in patches.items() if patch is not None})
-    patch = None if clean else patches[commit]
+    commit, clean = choose(listed, worktree.has, {*patches})
+    patch = None if clean else patches.get(commit)
     result = Result(dvc_lock.read(lock), files, tags.get("flowers.precision", ""))
     processor = tags.get(runs.PROCESSOR, "").partition(", published")[0]  # there from files
     return Recorded(named, commit, patch, not clean and patch is None, params, processor, result)

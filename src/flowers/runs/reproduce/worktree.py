@@ -41,8 +41,7 @@ def has(commit: str) -> bool:
 def checkout(commit: str, patch: bytes | None, keep: bool) -> Iterator[Path]:
     """Check a commit out into a temporary folder, and apply a patch; yields the project's folder there.
 
-    The worktree is removed at the end, also after an error, unless `keep`. Raises UserError where the patch does not
-    fit.
+    The worktree is removed at the end unless `keep`. Raises UserError where the patch does not fit.
     """
     prefix = git("rev-parse", "--show-prefix")  # the project may be a folder of a larger repository
     above = Path(tempfile.mkdtemp(prefix="flowers-reproduce-")).resolve()
@@ -109,8 +108,7 @@ def fetch_data(folder: Path, variables: Mapping[str, str]) -> None:
 def repro(stages: tuple[str, ...], folder: Path, variables: Mapping[str, str]) -> None:
     """Run these stages whether or not they are up to date; their output goes to standard error.
 
-    Nothing enters DVC's cache, where a different output would be offered to this repository. Raises UserError where a
-    stage fails.
+    Nothing enters DVC's cache, which is that of this repository. Raises UserError where a stage fails.
     """
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-commit", "--single-item", *stages]
     # A process group, so that an interrupt ends the stage with it before the worktree is removed.

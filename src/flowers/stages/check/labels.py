@@ -17,7 +17,6 @@ def probabilities(features: np.ndarray, labels: np.ndarray, pictures: np.ndarray
     """Out-of-sample probabilities (n, classes), by stratified cross-validation that keeps equal `pictures` together.
 
     `features` (n, d), `labels` (n,) class numbers. A row is NaN if the model of its fold was not fitted on its class.
-    Deterministic.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
