@@ -1,10 +1,8 @@
 """A document on a terminal, in Markdown and as a page."""
 
-import io
 import re
 
 import pytest
-from rich.console import Console
 
 from flowers.reporting import document, figures
 from flowers.reporting.document import Card, Document, Gallery, Picture, Section, Table
@@ -29,21 +27,27 @@ WHOLE = Document(
 )
 
 
-def shown() -> str:
-    out = io.StringIO()
-    document.show(WHOLE, Console(file=out, width=100))
-    return out.getvalue()
+@pytest.fixture
+def shown(capsys, monkeypatch):
+    """Show a document on a terminal of 100 columns; returns its text."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def show(whole: Document) -> str:
+        document.show(whole)
+        return capsys.readouterr().out
+
+    return show
 
 
-def test_a_terminal_shows_text_literally_and_leaves_pictures_out():
-    text = shown()
+def test_a_terminal_shows_text_literally_and_leaves_pictures_out(shown):
+    text = shown(WHOLE)
     assert text.count(NASTY) == 2
     assert "rose · tulip 90 %" in text and "lost one" in text
     assert "Curves" not in text
 
 
-def test_numbers_are_aligned_right_on_a_terminal():
-    one, other = (line.rstrip() for line in shown().splitlines() if line.rstrip().endswith((" 3", "12")))
+def test_numbers_are_aligned_right_on_a_terminal(shown):
+    one, other = (line.rstrip() for line in shown(WHOLE).splitlines() if line.rstrip().endswith((" 3", "12")))
     assert len(one) == len(other)
 
 
@@ -87,12 +91,10 @@ def test_a_card_holds_one_picture_or_two():
     assert 'class="gallery"' in one and 'class="gallery pairs"' in two
 
 
-def test_the_title_of_a_gallery_stands_above_its_cards_everywhere():
+def test_the_title_of_a_gallery_stands_above_its_cards_everywhere(shown):
     gallery = Gallery([Card(None, ["rose", "1.jpg"])], "rose taken for tulip")
-    shown = Document("A title", [], [Section("Mistakes", [gallery])])
-    terminal = io.StringIO()
-    document.show(shown, Console(file=terminal, width=80))
-    for text in (document.html(shown), document.markdown(shown), terminal.getvalue()):
+    whole = Document("A title", [], [Section("Mistakes", [gallery])])
+    for text in (document.html(whole), document.markdown(whole), shown(whole)):
         assert text.index("Mistakes") < text.index("rose taken for tulip") < text.index("1.jpg")
 
 

@@ -3,12 +3,14 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from reporting_world import world
 
 from flowers.metrics import classification
 from flowers.reporting import document, evaluation_page
 from flowers.reporting.document import Gallery, Table
+from flowers.training.subsets import Subset
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (900).to_bytes(4) + bytes(8)
 FIGURES = dict.fromkeys(("curves", "confusion", "per_class", "reliability"), PNG)
@@ -28,22 +30,23 @@ def evaluated(n_classes=5, images=120, sharpness=2.0, right=False, **changes) ->
     if right:
         labels = probabilities.argmax(axis=1)
     values = {
-        "files": [f"{label}/{number}.jpg" for number, label in enumerate(labels)],
         "labels": labels,
         "probabilities": probabilities,
-        "brightness": np.linspace(0.1, 0.9, images),
         "short_side": np.full(images, 227),
         "classes": [f"flower {number}" for number in range(n_classes)],
-        "training_images": 10 + np.arange(n_classes),
-    }
-    return evaluation_page.Tested(**values | changes)
+    } | changes
+    files = [f"{label}/{number}.jpg" for number, label in enumerate(labels)]
+    table = pd.DataFrame({"path": files, "width": "900", "height": values["short_side"].astype(str)})
+    test = Subset(table, values["labels"], values["classes"])
+    brightness, training_images = np.linspace(0.1, 0.9, images), 10 + np.arange(n_classes)
+    return evaluation_page.Tested(test, values["probabilities"], brightness, training_images)
 
 
 def page_of(found: evaluation_page.Tested, gallery=3, **calibration) -> document.Document:
-    scores = classification.scores(found.labels, found.probabilities)
+    scores = classification.scores(found.images.labels, found.probabilities)
     intervals = {name: (0.9 * value, 1.1 * value) for name, value in scores.items()}
     written = evaluation_page.Written(scores, intervals, 1000, CALIBRATION | calibration, FIGURES)
-    surest, shown = evaluation_page.shown(found.labels, found.probabilities, gallery)
+    surest, shown = evaluation_page.shown(found.images.labels, found.probabilities, gallery)
     pixels = {row: np.full((224, 224, 3), row % 256, np.uint8) for row in shown}
     return evaluation_page.document(found, written, pixels, {row: np.eye(7, dtype=np.float32) for row in surest})
 
@@ -59,8 +62,8 @@ def texts(page: document.Document, title: str) -> str:
 
 def test_the_first_lines_are_the_accuracy_and_the_lowest_recall():
     found = evaluated()
-    right = found.probabilities.argmax(axis=1) == found.labels
-    recalls = [right[found.labels == number].mean() for number in range(5)]
+    right = found.probabilities.argmax(axis=1) == found.images.labels
+    recalls = [right[found.images.labels == number].mean() for number in range(5)]
     first, second = (line.replace("\u00a0", " ") for line in page_of(found).lead)
     assert f"{right.mean():.1%}".replace("%", " %") in first
     assert second.startswith(f"Lowest recall: flower {np.argmin(recalls)} (")
@@ -78,7 +81,7 @@ def test_every_class_has_a_row_in_order_of_recall_and_a_long_table_is_folded():
     found = evaluated(n_classes=8, images=300, sharpness=1.0)
     table = next(part for part in parts(page_of(found), "Classes") if isinstance(part, Table))
     predicted = found.probabilities.argmax(axis=1)
-    expected = classification.per_class(found.labels, predicted, found.classes).set_index("class")
+    expected = classification.per_class(found.images.labels, predicted, found.images.classes).set_index("class")
     recalls = [float(row[3].removesuffix("\u00a0%")) for row in table.rows]
     assert recalls == sorted(recalls) and not table.folded
     for name, images, correct, *_, confusion in table.rows:
@@ -104,10 +107,10 @@ def test_confused_pairs_are_shown_by_their_most_confident_images():
     assert len(galleries) == 6  # all pairs of three classes
     for gallery in galleries:
         label, named, count = re.match(r"flower (\d) predicted as flower (\d): (\d+) of", gallery.title).groups()
-        rows = np.flatnonzero((found.labels == int(label)) & (predicted == int(named)))
+        rows = np.flatnonzero((found.images.labels == int(label)) & (predicted == int(named)))
         assert len(rows) == int(count) > 4 == len(gallery.cards)
         surest = rows[np.argsort(-found.probabilities[rows].max(axis=1))][:4]
-        assert [card.lines[1] for card in gallery.cards] == [found.files[row] for row in surest]
+        assert [card.lines[1] for card in gallery.cards] == [found.images.table["path"][row] for row in surest]
 
 
 def test_an_error_is_shown_with_its_overlay_and_both_classes():
@@ -115,9 +118,9 @@ def test_an_error_is_shown_with_its_overlay_and_both_classes():
     (gallery,) = [part for part in parts(page_of(found), "Most confident errors") if isinstance(part, Gallery)]
     assert len(gallery.cards) == 3
     for card in gallery.cards:
-        row = found.files.index(card.lines[2])
+        row = found.images.table["path"].tolist().index(card.lines[2])
         named = found.probabilities[row].argmax()
-        assert card.lines[0] == f"flower {found.labels[row]}"
+        assert card.lines[0] == f"flower {found.images.labels[row]}"
         assert card.lines[1].startswith(f"predicted flower {named}, {100 * found.probabilities[row].max():.1f}")
         assert card.image and card.beside and card.image != card.beside
 

@@ -4,12 +4,12 @@ import io
 
 from rich.console import Console
 
-from flowers.runs.scores import scores_table
+from flowers.reporting import document, measures
 
 
-def shown(table, width=80):
+def shown(metrics, intervals, width=80):
     out = io.StringIO()
-    Console(file=out, width=width).print(table)
+    Console(file=out, width=width).print(document.grid(measures.table(metrics, intervals)))
     return out.getvalue().splitlines()
 
 
@@ -20,7 +20,7 @@ def line(lines, start):
 def test_shares_are_in_percent_and_the_log_loss_is_a_plain_number():
     scores = {"accuracy": 0.8791, "log_loss": 0.41234, "macro_f1": 0.9}
     intervals = {"accuracy": (0.8512, 0.9049), "log_loss": (0.39, 0.44), "macro_f1": (0.88, 1.0)}
-    lines = shown(scores_table(scores, intervals))
+    lines = shown(scores, intervals)
     assert "87.9 %" in line(lines, "accuracy") and "85.1 % – 90.5 %" in line(lines, "accuracy")
     assert "0.412" in line(lines, "log-loss") and "0.390 – 0.440" in line(lines, "log-loss")
     assert "%" not in line(lines, "log-loss")
@@ -29,7 +29,7 @@ def test_shares_are_in_percent_and_the_log_loss_is_a_plain_number():
 
 def test_the_table_fits_eighty_columns():
     names = ["accuracy", "mean_per_class_accuracy", "top5_accuracy", "log_loss", "macro_f1"]
-    lines = shown(scores_table(dict.fromkeys(names, 1.0), dict.fromkeys(names, (1.0, 1.0))))
+    lines = shown(dict.fromkeys(names, 1.0), dict.fromkeys(names, (1.0, 1.0)))
     assert max(map(len, lines)) <= 80
     assert "100.0 %" in line(lines, "mean per-class accuracy")
     assert sum("100.0 % – 100.0 %" in text for text in lines) == 4
@@ -37,11 +37,11 @@ def test_the_table_fits_eighty_columns():
 
 def test_measures_have_a_fixed_order():
     scores = {"log_loss": 0.4, "accuracy": 0.9}
-    lines = shown(scores_table(scores, {}))
+    lines = shown(scores, {})
     assert lines.index(line(lines, "accuracy")) < lines.index(line(lines, "log-loss"))
 
 
 def test_a_measure_without_interval_or_with_an_unknown_name_is_shown():
-    lines = shown(scores_table({"some_new_score": 12.5, "accuracy": 0.5}, {}))
+    lines = shown({"some_new_score": 12.5, "accuracy": 0.5}, {})
     assert "12.500" in line(lines, "some new score")
     assert "–" not in line(lines, "accuracy")

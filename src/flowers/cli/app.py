@@ -9,6 +9,23 @@ EXPERIMENTS = "Experiments"
 INFERENCE = "Inference"
 MAINTENANCE = "Maintenance"
 
+# Arguments and options of several commands.
+Run = Annotated[str, typer.Argument(help="A run's name, id or alias.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REFERENCE", help="A run's name, id or alias, or a model's folder (the champion, else build/model)."
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="Less probable predictions have low confidence (default: the model's own).", min=0, max=1),
+]
+EveryClass = Annotated[bool, typer.Option("--every-class", help="Add the probability of each class.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
+Overwrite = Annotated[bool, typer.Option("--force", help="Overwrite values that no commit holds.")]
+
 app = typer.Typer(
     name="flowers",
     help="Train a Keras ResNet50 to recognise flowers. `dvc repro` runs the pipeline with the values of params.yaml.",

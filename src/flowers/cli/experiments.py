@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flowers.cli.app import EXPERIMENTS, app
+from flowers.cli.app import EXPERIMENTS, Host, Overwrite, Port, Run, app
 
 
 @app.command(rich_help_panel=EXPERIMENTS)
@@ -36,7 +36,7 @@ def tune(
     study: Annotated[str | None, typer.Option(help="The study's name (default: the latest of the data set).")] = None,
     new: Annotated[bool, typer.Option("--new", help="Begin another study.")] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Write the best trial's values into params.yaml.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite values that no commit holds.")] = False,
+    force: Overwrite = False,
 ) -> None:
     """Search for better parameters with Optuna; the same command resumes a study, or shares it in another terminal."""
     from flowers.config import params
@@ -77,7 +77,7 @@ def report(
 
 @app.command(rich_help_panel=EXPERIMENTS)
 def promote(
-    run: Annotated[str, typer.Argument(help="A run's name, id or alias.")],
+    run: Run,
     force: Annotated[
         str | None, typer.Option(metavar="REASON", help="Promote even if a check fails; the reason is kept.")
     ] = None,
@@ -91,7 +91,7 @@ def promote(
 
 @app.command(rich_help_panel=EXPERIMENTS)
 def reproduce(
-    run: Annotated[str, typer.Argument(help="A run's name, id or alias.")],
+    run: Run,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary worktree, and print where it is.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Also compute the activations anew.")] = False,
 ) -> None:
@@ -110,10 +110,7 @@ def scores() -> None:
 
 
 @app.command(rich_help_panel=EXPERIMENTS)
-def ui(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
-) -> None:
+def ui(host: Host = "127.0.0.1", port: Port = 5000) -> None:
     """Serve the MLflow UI of the store that the pipeline publishes to."""
     from flowers import tracking
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flowers.cli.app import INFERENCE, app
+from flowers.cli.app import INFERENCE, EveryClass, Host, Model, Port, Threshold, app
 
 
 @app.command(rich_help_panel=INFERENCE)
@@ -13,23 +13,13 @@ def predict(
     images: Annotated[
         list[str], typer.Argument(help="Images, folders of images, or - for one image on standard input.")
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REFERENCE", help="A run's name, id or alias, or a model's folder (the champion, else build/model)."
-        ),
-    ] = None,
+    model: Model = None,
     format: Annotated[
         Literal["table", "csv", "jsonl"] | None,
         typer.Option(help="Form of the output (default: a table on a terminal, else CSV)."),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="Less probable predictions have low confidence (default: the model's own).", min=0, max=1),
-    ] = None,
-    every_class: Annotated[
-        bool, typer.Option("--every-class", help="Add the probability of each class (CSV and JSON lines).")
-    ] = False,
+    threshold: Threshold = None,
+    every_class: EveryClass = False,
     explain: Annotated[
         Path | None,
         typer.Option(
@@ -49,12 +39,9 @@ def predict(
 
 @app.command(rich_help_panel=INFERENCE)
 def serve(
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="REFERENCE", help="A run's name, id or alias, or a model's folder (else the champion)."),
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    model: Model = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     examples: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Images, <class>/<file>; the page offers ten of them as examples."),
@@ -72,14 +59,9 @@ def score(
     input: Annotated[str, typer.Option(help="A folder of images; with Spark on any Hadoop file system (s3a://...).")],
     output: Annotated[str, typer.Option(help="A new folder for the predictions, or one to continue.")],
     engine: Annotated[Literal["local", "spark"], typer.Option(help="This machine, or Spark.")] = "local",
-    model: Annotated[
-        str | None,
-        typer.Option(help="A run's name, id or alias, or a model's folder (the champion, else build/model)."),
-    ] = None,
-    every_class: Annotated[bool, typer.Option("--every-class", help="Each class's probability, too.")] = False,
-    threshold: Annotated[
-        float | None, typer.Option(help="Probabilities below it are low confidence (the model's own).", min=0, max=1)
-    ] = None,
+    model: Model = None,
+    every_class: EveryClass = False,
+    threshold: Threshold = None,
     master: Annotated[
         str | None, typer.Option(help="Spark's: local[2], spark://..., yarn, k8s://... (its configuration's).")
     ] = None,
@@ -99,13 +81,9 @@ def export(
     openvino: Annotated[
         bool, typer.Option("--openvino", help="Write int8 for OpenVINO on a CPU, checked on validation images.")
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(help="A run's name, id or alias, or a model's folder (build/model)."),
-    ] = None,
+    model: Annotated[str, typer.Option(help="A run's name, id or alias, or a model's folder.")] = "build/model",
 ) -> None:
     """Write the trained model as one .keras file that takes raw uint8 images (n, size, size, 3), or for OpenVINO."""
-    from flowers.common import paths
     from flowers.common.errors import UserError
     from flowers.config import params
     from flowers.model import classifier
@@ -113,7 +91,7 @@ def export(
 
     if not openvino:
         classifier.check_name(to)  # before a model is loaded
-    chosen = models.choose(model or str(paths.MODEL), params.load)
+    chosen = models.choose(model, params.load)
     if openvino:
         from flowers.serving.openvino import export
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flowers.cli.app import EXPERIMENTS, app
+from flowers.cli.app import EXPERIMENTS, Overwrite, app
 
 recipe = typer.Typer(
     help="Values of params.yaml that go together, from recipes/, with their measured scores: list, show, use.",
@@ -38,7 +38,7 @@ def show_one(
 @recipe.command("use")
 def use_one(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite values that no commit holds.")] = False,
+    force: Overwrite = False,
 ) -> None:
     """Write a recipe's values into params.yaml; all other parameters are reset to their defaults."""
     from flowers.config.recipes import use

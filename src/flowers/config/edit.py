@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 def write(values: Mapping[str, Any], path: Path = paths.PARAMS) -> None:
-    """Set keys such as 'head.dropout' in a parameter file; order, other values and comments stay.
-
-    Comments between the items of a list that changes are the exception.
+    """Set keys such as 'head.dropout' in a file; all else stays, except comments inside a list that changes.
 
     A value is a bool, int, float, str, None, or a list or tuple of ints. The file is replaced in one step. Raises
     UserError, and leaves the file as it is, if it lacks a key or cannot be read or written.

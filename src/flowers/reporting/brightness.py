@@ -17,8 +17,7 @@ def measure(
 ) -> tuple[NDArray[np.float64], dict[int, NDArray[np.uint8]]]:
     """The mean luma of every item, (n,), 0 (black) ... 1 (white); and the pixels of the rows in `shown`.
 
-    Each image is decoded once, and only pixels that are shown are kept. Raises UserError if an image cannot be read or
-    has changed.
+    Only pixels that are shown are kept. Raises UserError if an image cannot be read or has changed.
     """
 
     def of_row(row: int) -> tuple[float, NDArray[np.uint8] | None]:

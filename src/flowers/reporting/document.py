@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    import jinja2
-    from rich.console import Console
+import jinja2
+import rich.box
+import rich.table
+from rich.console import Console
+from rich.text import Text
 
 TEMPLATES = Path(__file__).parent / "templates"
 DPI = 150  # of pictures, as `figures` draws them
@@ -83,39 +85,37 @@ class Document:
     sections: Sequence[Section] = field(default_factory=tuple)
 
 
-def show(document: Document, console: "Console") -> None:
-    """Print it to a terminal."""
-    from rich.markup import escape
-
-    console.print(escape(document.title), style="bold")
+def show(document: Document) -> None:
+    """Print it to standard output."""
+    console = Console(markup=False, emoji=False, highlight=False)  # text is printed as it is
+    console.print(document.title, style="bold")
     for line in document.lead:
-        console.print(escape(line), highlight=False)
+        console.print(line)
     for section in document.sections:
         console.print()
-        console.print(escape(section.title), style="bold")
+        console.print(section.title, style="bold")
         for part in section.parts:
             if isinstance(part, str):
-                console.print(escape(part), highlight=False)
+                console.print(part)
             elif isinstance(part, Table):
-                _print_table(part, console)
+                console.print(grid(part, box=rich.box.SIMPLE_HEAD, pad_edge=False))
             elif isinstance(part, Gallery):
                 if part.title:
-                    console.print(escape(part.title), highlight=False)
+                    console.print(part.title)
                 for card in part.cards:
-                    console.print(f"  {escape(' · '.join(card.lines))}", highlight=False, soft_wrap=True)
+                    console.print(f"  {' · '.join(card.lines)}", soft_wrap=True)
 
 
-def _print_table(table: Table, console: "Console") -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table as Grid
-
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
+def grid(table: Table, **style: Any) -> rich.table.Table:
+    """The table for a terminal. A cell of the first column is not wrapped; a word wider than its column is folded."""
+    drawn = rich.table.Table(**style)
     for number, name in enumerate(table.header):
-        grid.add_column(escape(name), justify="left" if number < table.left else "right")
+        drawn.add_column(
+            Text(name), justify="left" if number < table.left else "right", no_wrap=not number, overflow="fold"
+        )
     for row in table.rows:
-        grid.add_row(*(escape(cell) for cell in row))
-    console.print(grid)
+        drawn.add_row(*map(Text, row))
+    return drawn
 
 
 def markdown(document: Document) -> str:
@@ -156,15 +156,12 @@ def html(document: Document) -> str:
 
 
 @cache
-def _template() -> "jinja2.Template":
-    import jinja2
-
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    kinds = {"table": Table, "picture": Picture, "gallery": Gallery}
-    for name, kind in kinds.items():
-        environment.tests[name] = lambda part, kind=kind: isinstance(part, kind)
+    for kind in (Table, Picture, Gallery):
+        environment.tests[kind.__name__.lower()] = lambda part, kind=kind: isinstance(part, kind)
     environment.filters["data"] = _data_address
     return environment.get_template("document.html")
 

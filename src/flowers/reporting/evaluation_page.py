@@ -11,6 +11,7 @@ from flowers.metrics import classification, confusions, slices
 from flowers.metrics.classification import Labels, Probabilities
 from flowers.reporting import measures, thumbnails
 from flowers.reporting.document import Card, Document, Gallery, Part, Picture, Section, Table
+from flowers.training.subsets import Subset
 
 PAIRS, IMAGES_OF_A_PAIR = 6, 4
 LOWEST = 3  # classes of low recall in the first lines
@@ -20,14 +21,11 @@ FOLDED_FROM = 21  # classes
 
 @dataclass(frozen=True)
 class Tested:
-    """The predictions for the test images and properties of these images, (n,) each, and of their classes, (c,)."""
+    """The test images, their probabilities (n, c) and brightness (n,), and the training images of each class (c,)."""
 
-    files: Sequence[str]
-    labels: Labels
-    probabilities: Probabilities  # (n, c)
+    images: Subset
+    probabilities: Probabilities
     brightness: NDArray[np.float64]  # 0 ... 1
-    short_side: NDArray[np.int64]  # pixels
-    classes: Sequence[str]
     training_images: NDArray[np.int64]
 
 
@@ -53,8 +51,8 @@ def document(
     tested: Tested, written: Written, pixels: Mapping[int, np.ndarray], heat: Mapping[int, np.ndarray]
 ) -> Document:
     """The page. `pixels` are those of the rows that `shown` names, `heat` the Grad-CAM of its most confident errors."""
-    table = classification.per_class(tested.labels, tested.probabilities.argmax(axis=1), tested.classes)
-    pairs = confusions.pairs(tested.labels, tested.probabilities)
+    table = classification.per_class(tested.images.labels, tested.probabilities.argmax(axis=1), tested.images.classes)
+    pairs = confusions.pairs(tested.images.labels, tested.probabilities)
     sections = [
         _scores(written),
         Section("Training", [Picture(written.pictures["curves"], "loss and accuracy of each epoch", "curves.png")]),
@@ -64,7 +62,8 @@ def document(
         _calibration(written),
         _slices(tested),
     ]
-    images, classes = _count(len(tested.labels), "test image"), _count(len(tested.classes), "class", "classes")
+    images = measures.count(len(tested.images), "test image")
+    classes = measures.count(len(tested.images.classes), "class", "classes")
     return Document(f"Evaluation on {images} of {classes}", _lead(tested, written, table, pairs), sections)
 
 
@@ -78,19 +77,18 @@ def _lead(tested: Tested, written: Written, table: pd.DataFrame, pairs: Sequence
         return [accuracy, "All images are classified correctly."]
     missed = table[table["correct"] < table["photos"]].sort_values(["recall", "photos"], ascending=[True, False])
     lowest = [f"{row['class']} ({row['correct']} of {row['photos']})" for _, row in missed.head(LOWEST).iterrows()]
-    worst = pairs[0]
-    pair = f"{tested.classes[worst.label]} predicted as {tested.classes[worst.predicted]} ({len(worst.rows)} times)"
+    worst, classes = pairs[0], tested.images.classes
+    pair = f"{classes[worst.label]} predicted as {classes[worst.predicted]} ({len(worst.rows)} times)"
     most = f" Most frequent confusion: {pair}." if len(worst.rows) > 1 else ""
     return [accuracy, f"Lowest recall: {', '.join(lowest)}.{most}"]
 
 
 def _scores(written: Written) -> Section:
-    rows = measures.rows(written.scores, written.intervals)
     text = (
         f"The intervals come from {written.resamples:,} resamples of the images of each class. They are for this one "
         "model on other images of the same kind; another training may differ by more."
     )
-    return Section("Scores", [Table(["measure", "score", "95 % interval"], rows), text])
+    return Section("Scores", [measures.table(written.scores, written.intervals), text])
 
 
 def _confusion(
@@ -100,17 +98,17 @@ def _confusion(
     parts: list[Part] = [Picture(written.pictures["confusion"], alt, "confusion.png")]
     if not pairs:
         return Section("Confusions", [*parts, "No image is predicted as another class."])
-    total = np.bincount(tested.labels, minlength=len(tested.classes))
+    total = np.bincount(tested.images.labels).tolist()
     for pair in pairs[:PAIRS]:
-        label, predicted = tested.classes[pair.label], tested.classes[pair.predicted]
+        label, predicted = tested.images.classes[pair.label], tested.images.classes[pair.predicted]
         cards = [
             Card(
                 thumbnails.jpeg(pixels[row]),
-                [f"probability {_share(tested.probabilities[row].max())}", tested.files[row]],
+                [f"probability {_share(tested.probabilities[row].max())}", tested.images.table["path"][row]],
             )
             for row in pair.rows[:IMAGES_OF_A_PAIR].tolist()
         ]
-        title = f"{label} predicted as {predicted}: {len(pair.rows)} of {_count(int(total[pair.label]), 'image')}"
+        title = f"{label} predicted as {predicted}: {len(pair.rows)} of {measures.count(total[pair.label], 'image')}"
         parts.append(Gallery(cards, title))
     return Section("Confusions", parts)
 
@@ -118,12 +116,12 @@ def _confusion(
 def _surest(tested: Tested, pixels: Mapping[int, np.ndarray], heat: Mapping[int, np.ndarray]) -> Section:
     cards = []
     for row, places in heat.items():
-        label, predicted = int(tested.labels[row]), int(tested.probabilities[row].argmax())
+        label, predicted = int(tested.images.labels[row]), int(tested.probabilities[row].argmax())
         wrong, right = tested.probabilities[row][[predicted, label]].tolist()
         lines = [
-            tested.classes[label],
-            f"predicted {tested.classes[predicted]}, {_share(wrong)}; {_share(right)} for the true class",
-            tested.files[row],
+            tested.images.classes[label],
+            f"predicted {tested.images.classes[predicted]}, {_share(wrong)}; {_share(right)} for the true class",
+            tested.images.table["path"][row],
         ]
         overlay = thumbnails.jpeg(thumbnails.overlay(pixels[row], places))
         cards.append(Card(thumbnails.jpeg(pixels[row]), lines, "bad", beside=overlay))
@@ -184,12 +182,13 @@ def _confident(found: Mapping[str, float | bool | None]) -> str:
 
 
 def _slices(tested: Tested) -> Section:
-    right = tested.probabilities.argmax(axis=1) == tested.labels
+    right = tested.probabilities.argmax(axis=1) == tested.images.labels
+    short_side = tested.images.table[["width", "height"]].astype(int).min(axis=1).to_numpy()
     parts: list[Part] = []
     for name, values, scale, unit in (
-        ("training images of the class", tested.training_images[tested.labels], 1, ""),
+        ("training images of the class", tested.training_images[tested.images.labels], 1, ""),
         ("brightness", tested.brightness, 100, "\u00a0%"),
-        ("short side in pixels", tested.short_side, 1, ""),
+        ("short side in pixels", short_side, 1, ""),
     ):
         found = slices.accuracy(values, right)
         if len(found) == 1:
@@ -216,7 +215,3 @@ def _span(row: pd.Series, scale: float, unit: str) -> str:
 
 def _share(value: float) -> str:
     return f"{100 * value:.1f}\u00a0%"  # a non-breaking space
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from flowers.reporting.document import Table
+
 NAMES = {  # every known measure, in the order of a table
     "accuracy": "accuracy",
     "mean_per_class_accuracy": "mean per-class accuracy",
@@ -12,16 +14,23 @@ NAMES = {  # every known measure, in the order of a table
 PLAIN = {"log_loss"}  # not shares of 1
 
 
-def rows(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> list[tuple[str, str, str]]:
+def table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> Table:
     """Name, score and interval of each measure; unknown ones come last, under their keys, as plain numbers."""
-    return [
+    rows = [
         (
             NAMES.get(key, key.replace("_", " ")),
             number(key, metrics[key]),
             " – ".join(number(key, limit) for limit in intervals.get(key, ())),
         )
-        for key in [*(key for key in NAMES if key in metrics), *(key for key in metrics if key not in NAMES)]
+        for key in dict.fromkeys([*NAMES, *metrics])
+        if key in metrics
     ]
+    return Table(["measure", "score", "95 % interval"], rows)
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """A number of things as text: 1 image, 1,434 images."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def number(key: str, value: float) -> str:

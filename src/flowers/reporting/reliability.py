@@ -29,9 +29,8 @@ def diagrams(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
             left, wide = place * (WIDE + GAP) / width, WIDE / width
             diagram = figure.add_axes((left, (STRIP + 0.15) / height, wide, WIDE / height))
             diagram.set_title(title)
-            _draw_bins(diagram, table)
             strip = figure.add_axes((left, 0, wide, STRIP / height), sharex=diagram)
-            _draw_shares(strip, table)
+            _draw(diagram, strip, table)
             if place == 0:
                 diagram.set_ylabel("accuracy")
                 strip.set_ylabel("images")
@@ -39,34 +38,23 @@ def diagrams(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
                 figure.legend(*entries, loc="upper left", bbox_to_anchor=(0, -0.08), ncols=3)
 
 
-def _draw_bins(axes: Axes, table: pd.DataFrame) -> None:
-    low, wide, accuracy, confidence = _columns(table)
-    axes.bar(low, accuracy, wide, color=SKY, label="accuracy", **BARS)
-    bottom, gap = np.minimum(accuracy, confidence), np.abs(accuracy - confidence)
-    axes.bar(low, gap, wide, bottom, color=GAP_COLOUR, label="gap to the mean probability", **BARS)
-    images = table["photos"].to_numpy()
-    correct = np.rint(accuracy * images).astype(int)
-    axes.vlines(low + wide / 2, *classification.wilson_interval(correct, images), color=INK, linewidth=1)
-    axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=1, label="perfect calibration")
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axes.tick_params(length=0, labelbottom=False)
-    axes.grid(color=PALE)
-
-
-def _draw_shares(axes: Axes, table: pd.DataFrame) -> None:
-    low, wide, _, _ = _columns(table)
-    images = table["photos"].to_numpy(np.float64)
-    axes.bar(low, images / images.sum(), wide, color=GREY, **BARS)
-    axes.set(ylim=(0, 1), yticks=[0, 0.5, 1], xlabel="predicted probability")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axes.tick_params(length=0)
-    axes.grid(axis="y", color=PALE)
-
-
-def _columns(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    low, high, accuracy, confidence = (
-        table[name].to_numpy(np.float64) for name in ("low", "high", "accuracy", "confidence")
+def _draw(diagram: Axes, strip: Axes, table: pd.DataFrame) -> None:
+    low, high, accuracy, confidence, images = (
+        table[name].to_numpy(np.float64) for name in ("low", "high", "accuracy", "confidence", "photos")
     )
-    return low, high - low, accuracy, confidence
+    wide = high - low
+    diagram.bar(low, accuracy, wide, color=SKY, label="accuracy", **BARS)
+    bottom, gap = np.minimum(accuracy, confidence), np.abs(accuracy - confidence)
+    diagram.bar(low, gap, wide, bottom, color=GAP_COLOUR, label="gap to the mean probability", **BARS)
+    limits = classification.wilson_interval(np.rint(accuracy * images).astype(int), images.astype(int))
+    diagram.vlines(low + wide / 2, *limits, color=INK, linewidth=1)
+    diagram.plot([0, 1], [0, 1], "--", color=INK, linewidth=1, label="perfect calibration")
+    strip.bar(low, images / images.sum(), wide, color=GREY, **BARS)
+    diagram.set(xlim=(0, 1), ylim=(0, 1))
+    strip.set(ylim=(0, 1), yticks=[0, 0.5, 1], xlabel="predicted probability")
+    for axis in (diagram.yaxis, strip.xaxis, strip.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    diagram.tick_params(length=0, labelbottom=False)
+    strip.tick_params(length=0)
+    diagram.grid(color=PALE)
+    strip.grid(axis="y", color=PALE)

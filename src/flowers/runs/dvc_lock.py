@@ -16,8 +16,7 @@ _TRAINED = (paths.MODEL.as_posix(), paths.HISTORY.as_posix())
 class Lock:
     """MD5 hashes by path, flat parameters (head.dropout: 0.2) and the versions that pyproject.toml pinned.
 
-    `inputs` are dependencies of the stages and the outputs of download and split; `outputs` are those of every stage
-    in the order of the pipeline.
+    `inputs` are dependencies of the stages and outputs of download and split; `outputs` are in order of the pipeline.
     """
 
     inputs: dict[str, str] = field(default_factory=dict)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from flowers.common import console, paths
 from flowers.common.errors import UserError
+from flowers.config import params
 from flowers.runs import dvc_lock
 from flowers.runs.predictions import Predictions, read
-from flowers.tracking import provenance
+from flowers.tracking import lookup, provenance, runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,8 +27,8 @@ _PRECISION = "precision of the backbone"
 def find(names: list[str]) -> list[Predictions]:
     """The results of these names: `workspace`, the folder of a checkout, or a DVC experiment, git revision or run.
 
-    MLflow comes last, because it takes seconds. Raises UserError where a name fits none or several, or the result has
-    no predictions; StoreUnreachable where the tracking server is needed and does not answer.
+    MLflow comes last, because it takes seconds. Raises UserError where a name fits none or several results, or one has
+    no predictions, and StoreUnreachable.
     """
     found = [_find(name) for name in names]
     # Results keep the name that was typed where it tells them apart: two checkouts in folders of one name.
@@ -43,9 +44,6 @@ def pipeline_run(name: str, elsewhere: str = "; `make ui` shows which there are"
 
     Raises UserError where there is none, or it is not complete; `elsewhere` ends the message for an unknown name.
     """
-    from flowers.config import params
-    from flowers.tracking import lookup, runs
-
     client, run = lookup.find_anywhere(name, params.load())
     if run is None:
         raise UserError(f"'{name}' is no run in MLflow (id, name or alias){elsewhere}")
@@ -59,6 +57,15 @@ def pipeline_run(name: str, elsewhere: str = "; `make ui` shows which there are"
     return client, run
 
 
+def artifact(client: "MlflowClient", run: "Run", path: str) -> bytes:
+    """The content of an artifact of a run. Raises UserError where the run has lost it."""
+    content = lookup.artifact(client, run, path)
+    if content is None:
+        lost = f"run {lookup.described(run)} has lost its artifact {path}"
+        raise UserError(f"{lost}; `flowers track --force` in its checkout puts it back")
+    return content
+
+
 def _find(name: str) -> Predictions:
     if name == WORKSPACE:
         return _checkout(name, Path())
@@ -69,16 +76,11 @@ def _find(name: str) -> Predictions:
 
 def _in_store(name: str) -> Predictions:
     """The run of this name. Raises UserError where there is none."""
-    from flowers.tracking import lookup, runs, store
-
     kinds = "DVC experiment, git revision or folder of a checkout"
     shown = "`make ui`, `dvc exp list` and `git log` show which there are"
     with store.explained("looking for a run in"), store.patience(*store.SHORT):
         client, run = pipeline_run(name, f", {kinds}; {shown}")
-        content = lookup.artifact(client, run, _PREDICTIONS)
-        if content is None:
-            lost = f"run {lookup.described(run)} has lost its artifact {_PREDICTIONS}"
-            raise UserError(f"{lost}; `flowers track --force` in its checkout puts it back")
+        content = artifact(client, run, _PREDICTIONS)
         lock = lookup.artifact(client, run, "dvc.lock") or b""
     tags = run.data.tags
     known = {_PRECISION: tags.get("flowers.precision", ""), "processor": tags.get(runs.PROCESSOR, "")}
@@ -158,8 +160,7 @@ def _output(revision: str, path: Path, named: str) -> bytes:
     from dvc.exceptions import DvcException
 
     try:
-        with dvc.api.open(path.as_posix(), rev=revision, mode="rb") as file:
-            content: bytes = file.read()
+        content: bytes = dvc.api.read(path.as_posix(), rev=revision, mode="rb")
         return content
     except (DvcException, OSError):
         raise UserError(

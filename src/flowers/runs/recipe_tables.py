@@ -1,18 +1,18 @@
 """Recipes on the terminal: the list with what was measured, or one recipe in full."""
 
 import shlex
-from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.text import Text
 
 from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.config.edit import written
 from flowers.config.recipes import recipe as recipes
-from flowers.config.recipes.recipe import Measured, Recipe
+from flowers.config.recipes.recipe import Measured
 from flowers.reporting import measures
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from flowers.reporting.document import Table, grid
 
 _LEGEND = (
     "score: the mean over seeds; gain: points over a plain logistic regression on the same images; time: a whole "
@@ -25,8 +25,6 @@ def show_all() -> None:
 
     A file with validation errors is named in a warning at the end.
     """
-    from rich.text import Text
-
     out = _console()
     found, errors = [], []
     for name in recipes.names():
@@ -34,17 +32,14 @@ def show_all() -> None:
             found.append(recipes.load(name))
         except UserError as error:
             errors.append(str(error))
-    table = _table("recipe", "what it is", left=2)
-    for recipe in found:
-        table.add_row(recipe.name, recipe.description)
-    out.print(table)
+    _print(Table(["recipe", "what it is"], [[recipe.name, recipe.description] for recipe in found], left=2))
     tables: dict[str, list[tuple[str, Measured]]] = {}
     for recipe in found:
         for measured in recipe.measured:
             tables.setdefault(_title(measured), []).append((recipe.name, measured))
     for title, results in tables.items():
         out.print(Text(f"\n{title}", "bold"))
-        out.print(_measurements(sorted(results, key=lambda pair: pair[1].score, reverse=True)))
+        _print(_measurements(sorted(results, key=lambda pair: pair[1].score, reverse=True)))
     if tables:
         out.print(f"\n{_LEGEND} Machine, date and command: flowers recipe show NAME")
     for message in errors:
@@ -53,18 +48,21 @@ def show_all() -> None:
 
 def show(name: str) -> None:
     """Print a recipe: description, measurements and how they were made, the keys it changes, and what to type next."""
-    from rich.text import Text
-
     recipe, out = recipes.load(name), _console()
     out.print(Text(recipe.name, "bold"))
     out.print(recipe.description)
     for measured in recipe.measured:
         out.print(Text(f"\n{_title(measured)}", "bold"))
-        out.print(_measurements([(name, measured)]))
+        _print(_measurements([(name, measured)]))
         out.print(f"{measured.machine}, {measured.date.isoformat()}: {measured.command}", soft_wrap=True)
     out.print(f"\n{_LEGEND}" if recipe.measured else "\nNothing was measured.")
     out.print()
-    out.print(_changes(recipe))
+    if recipe.params:
+        default = recipes.defaults()
+        rows = [[key, written(default[key]), written(value)] for key, value in recipe.params.items()]
+        _print(Table(["parameter", "default", "recipe"], rows, left=3))
+    else:
+        out.print(f"It changes nothing: every value is that of {recipes.DEFAULTS}.")
     quoted = shlex.quote(name)
     out.print(f"\nNext: flowers recipe use {quoted} && dvc repro", soft_wrap=True)
     out.print(f"  or: dvc exp run $(flowers recipe show {quoted} --set)", soft_wrap=True)
@@ -83,39 +81,18 @@ def figures(measured: Measured) -> list[str]:
     ]
 
 
-def _changes(recipe: Recipe) -> "Table | str":
-    if not recipe.params:
-        return f"It changes nothing: every value is that of {recipes.DEFAULTS}."
-    default = recipes.defaults()
-    table = _table("parameter", "default", "recipe", left=3)
-    for key, value in recipe.params.items():
-        table.add_row(key, written(default[key]), written(value))
-    return table
-
-
 def _title(measured: Measured) -> str:
     return f"{measured.photos}: {measures.NAMES[measured.measure]}"
 
 
-def _measurements(results: list[tuple[str, Measured]]) -> "Table":
-    table = _table("recipe", "score", "over seeds", "gain", "time", "memory")
-    for name, measured in results:
-        table.add_row(name, *figures(measured))
-    return table
+def _measurements(results: list[tuple[str, Measured]]) -> Table:
+    rows = [[name, *figures(measured)] for name, measured in results]
+    return Table(["recipe", "score", "over seeds", "gain", "time", "memory"], rows)
 
 
-def _console() -> "Console":
-    import rich.console
-
-    return rich.console.Console(highlight=False, markup=False, emoji=False)
+def _print(table: Table) -> None:
+    _console().print(grid(table, box=SIMPLE_HEAD, show_edge=False, pad_edge=False))
 
 
-def _table(*header: str, left: int = 1) -> "Table":
-    """An empty table; the first `left` columns are text, the others flush right; the first column is never wrapped."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for number, name in enumerate(header):
-        table.add_column(name, justify="left" if number < left else "right", no_wrap=not number, overflow="fold")
-    return table
+def _console() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)

@@ -1,8 +1,6 @@
 """The stage `download`: the images of one data set, verified, measured and listed; and the ImageNet weights."""
 
 import contextlib
-import csv
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -10,8 +8,10 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
 
 from flowers.common import paths
 from flowers.common.console import progress, say, warn
@@ -24,8 +24,7 @@ _MAX_WORKERS = 8  # each holds one decoded image: 0.4 GB for the largest that is
 _SHOWN = 10  # bad images in a message; build/skipped.csv lists all
 
 
-@dataclass(frozen=True)
-class _Listed:
+class _Listed(NamedTuple):
     """A row of images.csv."""
 
     path: str
@@ -39,8 +38,7 @@ class _Listed:
     subset: str
 
 
-@dataclass(frozen=True)
-class _Skipped:
+class _Skipped(NamedTuple):
     """A row of skipped.csv."""
 
     path: str
@@ -56,19 +54,16 @@ def run(dataset: DatasetParams, weights: str) -> None:
     from flowers.model.weights import provide
 
     source = catalogue.find(dataset.name)
-    try:
-        with _workshop() as workshop:
-            root = _root(source, dataset, workshop)
-            files = readers.read(source.reader, root, source.class_names)
-            listed, skipped = _verify(files, root, workshop / "images")
-            _write_csv(workshop / "skipped.csv", _Skipped, skipped)
-            if skipped:
-                _report_bad_images(dataset.bad_images, skipped, workshop)
-            _require_two_classes(root, files, listed)
-            _write_csv(workshop / "images.csv", _Listed, listed)
-            _install(workshop)
-    except OSError as error:
-        raise UserError(f"{error.filename or paths.BUILD}: {error.strerror or error}") from None
+    with _workshop() as workshop:
+        root = _root(source, dataset, workshop)
+        files = readers.read(source.reader, root, source.class_names)
+        listed, skipped = _verify(files, root, workshop / "images")
+        _write(workshop / "skipped.csv", pd.DataFrame(skipped, columns=_Skipped._fields))
+        if skipped:
+            _report_bad_images(dataset.bad_images, skipped, workshop)
+        _require_two_classes(root, files, listed)
+        _write(workshop / "images.csv", pd.DataFrame(listed, columns=_Listed._fields))
+        _install(workshop)
     say(f"{len(listed):,} images of {len({row.label for row in listed})} classes in {paths.IMAGES}")
     provide(weights, paths.WEIGHTS)
 
@@ -77,8 +72,7 @@ def run(dataset: DatasetParams, weights: str) -> None:
 def _workshop() -> Iterator[Path]:
     """A temporary folder. Its place is fixed, so that the next run clears what a killed run left."""
     folder = paths.BUILD / ".download"
-    if folder.exists():
-        shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -117,11 +111,13 @@ def _verify(files: Sequence[ImageFile], root: Path, destination: Path) -> tuple[
         except images.UnreadableImage as error:
             return _Skipped(file.source.relative_to(root).as_posix(), str(error))
 
-    with _pool() as pool:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Pillow warns of odd metadata. The filter is global, so it is set before the threads start.
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(min(cores, _MAX_WORKERS)) as pool:
         rows = list(progress(pool.map(check, files), "Checking images", total=len(files)))
     listed = [row for row in rows if isinstance(row, _Listed)]
     skipped = [row for row in rows if isinstance(row, _Skipped)]
-    return sorted(listed, key=lambda row: row.path), sorted(skipped, key=lambda row: row.path)
+    return sorted(listed), sorted(skipped)
 
 
 def _copy_one(file: ImageFile, name: str, destination: Path) -> _Listed:
@@ -135,7 +131,7 @@ def _copy_one(file: ImageFile, name: str, destination: Path) -> _Listed:
         label=file.label,
         sha256=hashlib.sha256(content).hexdigest(),
         subset=file.subset or "",
-        **dataclasses.asdict(measured),
+        **vars(measured),
     )
 
 
@@ -152,20 +148,6 @@ def _file_names(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
             taken[file.label, name] += 1
         names[file] = name
     return names
-
-
-@contextlib.contextmanager
-def _pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads, because Pillow and hashlib release Python's lock; after an error the rest is cancelled."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool = ThreadPoolExecutor(min(cores, _MAX_WORKERS))
-    try:
-        # Pillow warns of odd metadata. Set before the threads start, because the filter is global.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _report_bad_images(bad_images: str, skipped: Sequence[_Skipped], workshop: Path) -> None:
@@ -191,11 +173,8 @@ def _require_two_classes(root: Path, files: Sequence[ImageFile], listed: Sequenc
         raise UserError(f"{root}: only one class ({', '.join(labels)}); a classifier needs at least two")
 
 
-def _write_csv(path: Path, kind: type[_Listed] | type[_Skipped], rows: Sequence[_Listed | _Skipped]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(kind.__dataclass_fields__), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(vars(row) for row in rows)
+def _write(path: Path, table: pd.DataFrame) -> None:
+    table.to_csv(path, index=False, lineterminator="\n")
 
 
 def _install(workshop: Path) -> None:

@@ -54,8 +54,11 @@ def run(evaluate: EvaluateParams) -> None:
     _draw_reliability(test, probabilities, model.description.temperature, held_out)
     figures.curves(history, paths.CURVES_PICTURE)
 
-    tested = _tested(test, probabilities, luma, subsets.read("train", *(() if held_out else ("val",))))
-    written = evaluation_page.Written(scores, intervals, evaluate.bootstrap_samples, calibrated, _pictures())
+    trained_on = subsets.read("train", *(() if held_out else ("val",)))
+    training_images = np.bincount(trained_on.labels, minlength=len(test.classes))
+    tested = evaluation_page.Tested(test, probabilities, luma, training_images)
+    pictures = {path.stem: path.read_bytes() for path in paths.EVALUATION.glob("*.png")}
+    written = evaluation_page.Written(scores, intervals, evaluate.bootstrap_samples, calibrated, pictures)
     page = evaluation_page.document(tested, written, pixels, heat)
     paths.REPORT.write_text(document.html(page), encoding="utf-8")
     console.say(f"Accuracy on {len(test)} test images: {scores['accuracy']:.1%}")
@@ -127,25 +130,6 @@ def _draw_reliability(test: subsets.Subset, probabilities: np.ndarray, temperatu
         error = calibration.expected_calibration_error(test.labels, values)
         tables[f"{name}: error {100 * error:.1f} %"] = calibration.reliability(test.labels, values)
     reliability.diagrams(tables, paths.RELIABILITY_PICTURE)
-
-
-def _tested(
-    test: subsets.Subset, probabilities: np.ndarray, luma: np.ndarray, trained_on: subsets.Subset
-) -> evaluation_page.Tested:
-    return evaluation_page.Tested(
-        files=test.table["path"].tolist(),
-        labels=test.labels,
-        probabilities=probabilities,
-        brightness=luma,
-        short_side=test.table[["width", "height"]].astype(int).min(axis=1).to_numpy(),
-        classes=test.classes,
-        training_images=np.bincount(trained_on.labels, minlength=len(test.classes)),
-    )
-
-
-def _pictures() -> dict[str, bytes]:
-    drawn = (paths.CURVES_PICTURE, paths.CONFUSION_PICTURE, paths.PER_CLASS_PICTURE, paths.RELIABILITY_PICTURE)
-    return {path.stem: path.read_bytes() for path in drawn}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

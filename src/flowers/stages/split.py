@@ -220,20 +220,15 @@ def _report(images: Sequence[Image], subset_of: Mapping[str, str], method: str) 
 def _warn(report: Mapping[str, Any]) -> None:
     """Warn of duplicates that may distort the scores."""
     for kind, sign in (("duplicates", " = "), ("near_duplicates", " ~ ")):
-        across, labels = report[kind]["across_subsets"], report[kind]["under_several_labels"]
-        if across["groups"]:
-            listed = [sign.join(file for files in group.values() for file in files) for group in across["list"]]
-            console.warn(f"{_groups(across, kind)} across subsets of the official split, not moved: {_listed(listed)}")
-        if labels["groups"]:
-            listed = [
-                sign.join(f"{file} ({label})" for label, files in group.items() for file in files)
-                for group in labels["list"]
-            ]
-            console.warn(f"{_groups(labels, kind)} with several labels: {_listed(listed)}")
-
-
-def _groups(counted: Mapping[str, Any], kind: str) -> str:
-    return f"{counted['groups']} group{'s' * (counted['groups'] != 1)} of {kind.replace('_', '-')}"
+        for place, words in (
+            ("across_subsets", "across subsets of the official split, not moved"),
+            ("under_several_labels", "with several labels"),
+        ):
+            groups = report[kind][place]["list"]
+            listed = [sign.join(f"{file} ({key})" for key in group for file in group[key]) for group in groups]
+            if groups:
+                named = f"{len(groups)} group{'s' * (len(groups) != 1)} of {kind.replace('_', '-')}"
+                console.warn(f"{named} {words}: {_listed(listed)}")
 
 
 def _listed(names: Sequence[str]) -> str:

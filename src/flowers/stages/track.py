@@ -4,7 +4,6 @@ import json
 
 from flowers import tracking
 from flowers.common import console, paths
-from flowers.common.errors import UserError
 from flowers.config.params import Params
 
 
@@ -15,7 +14,7 @@ def run(params: Params, force: bool = False) -> None:
     An unreachable server is a warning and the marker is written, because no other stage needs the server; with `force`
     it is an error. `force` also checks and restores everything on a complete run.
 
-    Raises UserError if a stage before track has not run, or a local store or the marker cannot be written.
+    Raises UserError if a stage before track has not run, or a local store cannot be written.
     """
     marker = tracking.fingerprint(params)
     try:
@@ -27,8 +26,5 @@ def run(params: Params, force: bool = False) -> None:
     else:
         state = "is already in MLflow" if published.already_there else "published"
         console.say(f"Run '{published.run_name}' {state}: experiment '{published.experiment}' of {published.store}")
-    try:
-        paths.TRACKING_MARKER.parent.mkdir(parents=True, exist_ok=True)
-        paths.TRACKING_MARKER.write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{paths.TRACKING_MARKER}: cannot be written ({error.strerror})") from None
+    paths.TRACKING_MARKER.parent.mkdir(parents=True, exist_ok=True)
+    paths.TRACKING_MARKER.write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")

@@ -5,12 +5,12 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config import params
-from flowers.config.parameter_types import Fraction, Positive
+from flowers.config.parameter_types import Fraction, Positive, Section
 from flowers.config.params import Training
 
 DEFAULTS = paths.RECIPES / "defaults.yaml"
@@ -19,11 +19,7 @@ SHIPPED = "mlp-head"  # the recipe without changes
 Words = Annotated[str, Field(min_length=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Measured(_Strict):
+class Measured(Section):
     """The scores of a recipe on a data set, as fractions, the mean over seeds; and the time and memory it took."""
 
     photos: Words
@@ -51,13 +47,13 @@ Measurements = Annotated[
 ]
 
 
-class _File(_Strict):
+class _File(Section):
     description: Words
     measured: Measurements = ()
     params: Training
 
 
-class Recipe(_Strict):
+class Recipe(Section):
     """A recipe: `params` holds the keys that it changes, by dotted names ('head.units')."""
 
     name: str

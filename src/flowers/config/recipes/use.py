@@ -19,8 +19,7 @@ _PLAIN = re.compile(r"(?!(?:true|false|null|inf|nan)$)[a-z_/][\w/.+-]*", re.IGNO
 def use(name: str, force: bool) -> None:
     """Write a recipe's values into params.yaml, and print what changed.
 
-    Raises UserError if the recipe or params.yaml cannot be used, and, without `force`, if a value would be lost that no
-    commit and no recipe holds.
+    Raises UserError if one of them cannot be used, or, without `force`, a value in no commit or recipe would be lost.
     """
     now = params.training_values(params.load())
     changes = _changes(recipes.load(name), now)
@@ -37,8 +36,8 @@ def use(name: str, force: bool) -> None:
 
 def _edits(names: Iterable[str], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Of these keys, the values that neither the last commit nor the most similar recipe holds: they would be lost."""
-    kept = [{name: (values[name], now[name]) for name in names} for values in _values_of_all()]
-    besides = [{name: pair for name, pair in pairs.items() if pair[0] != pair[1]} for pairs in kept]
+    every = _values_of_all()
+    besides = [{name: (kept[name], now[name]) for name in names if kept[name] != now[name]} for kept in every]
     return min(edit.uncommitted(names), *besides, key=len)
 
 

@@ -18,8 +18,7 @@ _FIGURES = {
 def write(against: str) -> None:
     """Write build/report.md: the result of this checkout compared with `against`, a name as in `flowers compare`.
 
-    Where `against` is not found, the report gives the reason and the scores of this result alone. Raises UserError
-    where this checkout has no result.
+    If `against` is not found, it has the scores of this result alone. Raises UserError if there is no result here.
     """
     (here,) = find.find([find.WORKSPACE])
     try:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from flowers.metrics import bootstrap, classification, paired
+from flowers.reporting import measures
 from flowers.reporting.document import Card, Document, Gallery, Part, Section, Table
-from flowers.reporting.measures import NAMES, PLAIN, number
-from flowers.reporting.measures import rows as measure_rows
+from flowers.reporting.measures import NAMES, PLAIN, count, number
 from flowers.runs.predictions import Predictions
 
 Thumbnail = Callable[[str, str], bytes | None]  # of an image's path and hash; None where the image is not here
@@ -51,8 +51,7 @@ def alone(result: Predictions, lead: str) -> Document:
     """The scores of one result that is compared with nothing."""
     scores = classification.scores(result.labels, result.probabilities)
     limits = bootstrap.intervals(result.labels, result.probabilities, paired.SAMPLES, seed=0)
-    table = Table(["measure", "score", "95 % interval"], measure_rows(scores, limits))
-    section = Section(f"Scores on {_images(len(result.labels))}", [table])
+    section = Section(f"Scores on {count(len(result.labels), 'image')}", [measures.table(scores, limits)])
     return Document(f"'{result.name}'", [lead], [section])
 
 
@@ -102,7 +101,7 @@ def _verdict(first: Predictions, other: Predictions, test: paired.McNemar, level
     if not discordant:
         return f"'{other.name}' is right on the same images as '{first.name}'."
     counts = (
-        f"'{other.name}' gets {_images(test.gained)} right that '{first.name}' gets wrong, "
+        f"'{other.name}' gets {count(test.gained, 'image')} right that '{first.name}' gets wrong, "
         f"and {test.lost} the other way"
     )
     p = f"exact McNemar p = {test.p:.2g}"
@@ -125,7 +124,7 @@ def _scores(first: Predictions, other: Predictions) -> Section:
         f"Differences are '{other.name}' minus '{first.name}', shares in percentage points; intervals are from "
         f"{paired.SAMPLES:,} resamples of the images of each class, the same for both."
     )
-    return Section(f"Scores on {_images(len(first.labels))}", [Table(header, rows), explained])
+    return Section(f"Scores on {count(len(first.labels), 'image')}", [Table(header, rows), explained])
 
 
 def _classes(first: Predictions, other: Predictions) -> Section:
@@ -157,7 +156,7 @@ def _flips(first: Predictions, other: Predictions, thumbnail: Thumbnail | None) 
             rows = rows[np.argsort(-wrong, kind="stable")]
             more = f", {FLIPS} shown" if len(rows) > FLIPS else ""
             cards = [_card(first, other, row, thumbnail, tone) for row in rows[:FLIPS]]
-            parts += [f"{title} ({_images(len(rows))}{more}):", Gallery(cards)]
+            parts += [f"{title} ({count(len(rows), 'image')}{more}):", Gallery(cards)]
     return Section("Images that flipped", parts or ["None."])
 
 
@@ -168,7 +167,3 @@ def _card(first: Predictions, other: Predictions, row: int, thumbnail: Thumbnail
         for each in (first, other)
     ]
     return Card(thumbnail(path, sha256) if thumbnail else None, [label, *predicted, path], tone)
-
-
-def _images(count: int) -> str:
-    return f"{count:,} image{'s' * (count != 1)}"

@@ -24,13 +24,8 @@ def compare(names: list[str], markdown: bool, html: Path | None) -> None:
     if markdown:
         print(document.markdown(found), end="")
     else:
-        from rich.console import Console
-
-        document.show(found, Console())
+        document.show(found)
     if html:
-        try:
-            html.parent.mkdir(parents=True, exist_ok=True)
-            html.write_text(document.html(found), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{html}: cannot be written ({error.strerror})") from None
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(document.html(found), encoding="utf-8")
         console.say(f"wrote {html}")

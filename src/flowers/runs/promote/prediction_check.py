@@ -15,6 +15,7 @@ from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.runs.predictions import Predictions
 from flowers.runs.promote.checks import Check
+from flowers.tracking import registry, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,8 +31,6 @@ def check(client: "MlflowClient", run: "Run", candidate: Predictions, count: int
 
     Raises UserError where the model cannot be loaded.
     """
-    from flowers.tracking import registry, store
-
     rows = range(min(count, len(candidate.table)))
     images = [_content(candidate, row) for row in rows]
     if lost := sum(image is None for image in images):

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config.params import Params, PromoteParams
+from flowers.reporting import document
 from flowers.reporting.document import Document, Section, Table
 from flowers.reporting.measures import NAMES, number
 from flowers.runs.find import pipeline_run
 from flowers.runs.predictions import Predictions, read
 from flowers.runs.promote import checks, prediction_check
 from flowers.runs.promote.checks import Check
+from flowers.tracking import lookup, registry, store
+from flowers.tracking.registry import Champion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-    from flowers.tracking.registry import Champion
 
 _VALIDATION = f"evaluation/{paths.VALIDATION.name}"
 
@@ -28,8 +29,6 @@ def promote(params: Params, name: str, force: str | None) -> int:
     `force` is a reason to promote it although a check failed. Raises UserError where the run is not found or not a
     complete one of this project, and StoreUnreachable where the tracking server does not answer.
     """
-    from flowers.tracking import lookup, registry, store
-
     if force is not None and not force.strip():
         raise UserError("--force takes the reason, such as --force 'the champion was trained on wrong labels'")
     with store.lock("promote"), store.explained("promoting in"), store.patience(*store.LONG):
@@ -51,7 +50,7 @@ def promote(params: Params, name: str, force: str | None) -> int:
     return 0
 
 
-def _checks(client: "MlflowClient", run: "Run", champion: "Champion | None", wanted: PromoteParams) -> list[Check]:
+def _checks(client: "MlflowClient", run: "Run", champion: Champion | None, wanted: PromoteParams) -> list[Check]:
     """All checks of the candidate. One for which the predictions are missing or not usable fails."""
     candidate, reason = _on_validation(client, run)
     count = f"{len(candidate.table)} images" if candidate else ""
@@ -71,8 +70,6 @@ def _checks(client: "MlflowClient", run: "Run", champion: "Champion | None", wan
 
 def _on_validation(client: "MlflowClient", run: "Run | None") -> tuple[Predictions | None, str]:
     """A run's predictions on its validation images, and why they are no basis for a decision ("" where they are)."""
-    from flowers.tracking import lookup
-
     if run is None:
         return None, "its run is gone for good"
     content = lookup.artifact(client, run, _VALIDATION)
@@ -84,12 +81,7 @@ def _on_validation(client: "MlflowClient", run: "Run | None") -> tuple[Predictio
     return predictions, "it was trained on the validation images, too" if seen else ""
 
 
-def _show(run: "Run", champion: "Champion | None", found: Sequence[Check]) -> None:
-    from rich.console import Console
-
-    from flowers.reporting import document
-    from flowers.tracking import lookup
-
+def _show(run: "Run", champion: Champion | None, found: Sequence[Check]) -> None:
     against = "with no champion yet"
     if champion:
         name = f"{lookup.described(champion.run)}, " if champion.run else ""
@@ -97,10 +89,10 @@ def _show(run: "Run", champion: "Champion | None", found: Sequence[Check]) -> No
     rows = [[check.name, "yes" if check.passed else "no", check.found] for check in found]
     lead = [] if champion else ["No champion yet: only minimum recall and the prediction check apply."]
     table = Section("Checks on validation images", [Table(["", "passed", "found"], rows, left=3)])
-    document.show(Document(f"{lookup.described(run)} {against}", lead, [table]), Console())
+    document.show(Document(f"{lookup.described(run)} {against}", lead, [table]))
 
 
-def _decision(found: Sequence[Check], champion: "Champion | None", force: str | None) -> dict[str, object]:
+def _decision(found: Sequence[Check], champion: Champion | None, force: str | None) -> dict[str, object]:
     return {
         "succeeds": champion.version if champion else None,
         "checks": {check.name: f"{'passed' if check.passed else 'failed'}: {check.found}" for check in found},
@@ -108,10 +100,8 @@ def _decision(found: Sequence[Check], champion: "Champion | None", force: str | 
     }
 
 
-def _announce(client: "MlflowClient", run: "Run", version: str, champion: "Champion | None") -> None:
+def _announce(client: "MlflowClient", run: "Run", version: str, champion: Champion | None) -> None:
     """Print the new champion and its test scores, which are read only after the decision."""
-    from flowers.tracking import registry
-
     console.say(f"Champion: {version}")
     try:
         registry.note_reading(client, run, f"promoted as {version}")

@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.reporting import document
 from flowers.runs import dvc_lock
-from flowers.runs.find import pipeline_run
+from flowers.runs.find import artifact, pipeline_run
 from flowers.runs.reproduce import verdict, worktree
 from flowers.runs.reproduce.verdict import Result
+from flowers.tracking import lookup, provenance, runs, store
 
 _COMPARED = (verdict.METRICS, verdict.PREDICTIONS)  # of these a run's files are compared, of others the hashes
 
@@ -40,8 +39,7 @@ class Recorded:
 def reproduce(reference: str, keep: bool, fresh: bool) -> int:
     """Run the pipeline of a run's commit in a temporary worktree, and print which outputs differ from the run's.
 
-    Returns 0 where all outputs are the same bytes, else 1. Raises UserError where the run cannot be found or made
-    again, and StoreUnreachable.
+    Returns 0 where all are the same bytes, else 1. Raises UserError where the run cannot be made again.
     """
     worktree.git("rev-parse", "--git-dir")  # nothing can be done outside of a repository
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # cleans up, as Ctrl-C does
@@ -59,41 +57,31 @@ def reproduce(reference: str, keep: bool, fresh: bool) -> int:
         here = _run_pipeline(folder, run.result, fresh)
     rows = verdict.compare(run.result, here)
     causes = verdict.causes(run.result, here, machine, run.lost, fresh)
-    document.show(verdict.document(title, rows, causes), Console())
+    document.show(verdict.document(title, rows, causes))
     return 0 if verdict.same(rows) else 1
 
 
 def find(reference: str) -> Recorded:
     """What a run (id, name or alias) records. Raises UserError where it cannot be made again, and StoreUnreachable."""
-    from flowers.tracking import lookup, runs, store
-
     with store.explained("looking for a run in"), store.patience(*store.SHORT):
         client, run = pipeline_run(reference)
         named, tags, listed = lookup.described(run), run.data.tags, commits(run.data.tags)
         if not listed:
             raise UserError(f"run {named} has no commit in its tag {runs.COMMITS}: it was made without git")
         changed = [commit for commit, clean in listed if not clean]
-        patches = {commit: lookup.artifact(client, run, runs.changes_file(commit)) for commit in changed}
-        content = {}
-        for path in ("params.yaml", "dvc.lock", *_COMPARED):
-            name = path.removeprefix("build/")
-            found = lookup.artifact(client, run, name)
-            if found is None:
-                lost = f"run {named} has lost its artifact {name}"
-                raise UserError(f"{lost}; `flowers track --force` in its checkout puts it back")
-            content[path] = found
-    commit, clean = choose(listed, worktree.has, {commit for commit, patch in patches.items() if patch is not None})
-    patch = None if clean else patches[commit]
-    files = {path: content[path] for path in _COMPARED}
-    result = Result(dvc_lock.read(content["dvc.lock"]), files, tags.get("flowers.precision", ""))
+        found = {commit: lookup.artifact(client, run, runs.changes_file(commit)) for commit in changed}
+        patches = {commit: patch for commit, patch in found.items() if patch is not None}
+        files = {path: artifact(client, run, path.removeprefix("build/")) for path in _COMPARED}
+        params, lock = (artifact(client, run, name) for name in ("params.yaml", "dvc.lock"))
+    commit, clean = choose(listed, worktree.has, {*patches})
+    patch = None if clean else patches.get(commit)
+    result = Result(dvc_lock.read(lock), files, tags.get("flowers.precision", ""))
     processor = tags.get(runs.PROCESSOR, "").partition(", published")[0]  # there from files
-    return Recorded(named, commit, patch, not clean and patch is None, content["params.yaml"], processor, result)
+    return Recorded(named, commit, patch, not clean and patch is None, params, processor, result)
 
 
 def commits(tags: Mapping[str, str]) -> list[tuple[str, bool]]:
     """The commits in a run's tag, oldest first, and whether each was clean; other items are ignored."""
-    from flowers.tracking import provenance, runs
-
     pattern = rf"([0-9a-f]{{40,64}}) ({provenance.CLEAN}|{provenance.CHANGED})"
     found = [re.fullmatch(pattern, item) for item in provenance.items(tags.get(runs.COMMITS))]
     return [(match[1], match[2] == provenance.CLEAN) for match in found if match]

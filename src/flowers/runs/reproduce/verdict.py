@@ -14,6 +14,7 @@ from flowers.common.errors import UserError
 from flowers.reporting.document import Document, Section, Table
 from flowers.runs import predictions
 from flowers.runs.dvc_lock import Lock
+from flowers.tracking import provenance
 
 SAME, DIFFERS, NOT_IN_RUN, NOT_MADE = "the same bytes", "differs", "not in the run", "not made again"
 METRICS, PREDICTIONS = paths.METRICS.as_posix(), paths.PREDICTIONS.as_posix()
@@ -94,8 +95,6 @@ def causes(then: Result, here: Result, machine: Sequence[str], changes_lost: boo
 
 def of_machine(processor: str, versions: Mapping[str, str]) -> list[str]:
     """Differences of a run's package versions and processor ("" if unknown) from those here."""
-    from flowers.tracking import provenance
-
     here = {name: _installed(name) for name in versions}
     others = [f"{name} {versions[name]} then, {here[name]} here" for name in versions if here[name] != versions[name]]
     found = [f"other package versions: {'; '.join(others)}"] if others else []

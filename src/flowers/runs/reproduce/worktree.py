@@ -13,6 +13,7 @@ from pathlib import Path
 
 from flowers.common import console, paths
 from flowers.common.errors import UserError
+from flowers.tracking import provenance
 
 # Variables with these prefixes tie a process to another repository, stage, experiment or run.
 _TIES = ("DVC_EXP", "DVC_ROOT", "DVC_STAGE", "GIT_DIR", "GIT_INDEX", "GIT_OBJECT", "GIT_PREFIX", "GIT_WORK", "MLFLOW_")
@@ -33,16 +34,14 @@ def git(*arguments: str, folder: Path | None = None, given: bytes = b"") -> str:
 
 def has(commit: str) -> bool:
     """Whether this clone has a commit."""
-    command = ["git", "cat-file", "-e", f"{commit}^{{commit}}"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return provenance.git("cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
 @contextlib.contextmanager
 def checkout(commit: str, patch: bytes | None, keep: bool) -> Iterator[Path]:
     """Check a commit out into a temporary folder, and apply a patch; yields the project's folder there.
 
-    The worktree is removed at the end, also after an error, unless `keep`. Raises UserError where the patch does not
-    fit.
+    The worktree is removed at the end unless `keep`. Raises UserError where the patch does not fit.
     """
     prefix = git("rev-parse", "--show-prefix")  # the project may be a folder of a larger repository
     above = Path(tempfile.mkdtemp(prefix="flowers-reproduce-")).resolve()
@@ -56,8 +55,7 @@ def checkout(commit: str, patch: bytes | None, keep: bool) -> Iterator[Path]:
         if keep:
             console.say(f"Kept: {folder / prefix}. To remove it: git worktree remove --force {folder}")
         else:
-            command = ["git", "worktree", "remove", "--force", str(folder)]
-            subprocess.run(command, capture_output=True, check=False)
+            provenance.git("worktree", "remove", "--force", str(folder))
             shutil.rmtree(above, ignore_errors=True)
 
 
@@ -110,8 +108,7 @@ def fetch_data(folder: Path, variables: Mapping[str, str]) -> None:
 def repro(stages: tuple[str, ...], folder: Path, variables: Mapping[str, str]) -> None:
     """Run these stages whether or not they are up to date; their output goes to standard error.
 
-    Nothing enters DVC's cache, where a different output would be offered to this repository. Raises UserError where a
-    stage fails.
+    Nothing enters DVC's cache, which is that of this repository. Raises UserError where a stage fails.
     """
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-commit", "--single-item", *stages]
     # A process group, so that an interrupt ends the stage with it before the worktree is removed.

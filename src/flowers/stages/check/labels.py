@@ -17,7 +17,6 @@ def probabilities(features: np.ndarray, labels: np.ndarray, pictures: np.ndarray
     """Out-of-sample probabilities (n, classes), by stratified cross-validation that keeps equal `pictures` together.
 
     `features` (n, d), `labels` (n,) class numbers. A row is NaN if the model of its fold was not fitted on its class.
-    Deterministic.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -25,8 +24,7 @@ def probabilities(features: np.ndarray, labels: np.ndarray, pictures: np.ndarray
     folds = min(FOLDS, len(np.unique(pictures)), int(np.bincount(labels).max()))
     if folds < 2 or len(np.unique(labels)) < 2:
         return found
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about classes with fewer images than folds, whose rows become NaN
+    with warnings.catch_warnings(action="ignore"):  # of classes with fewer images than folds, whose rows become NaN
         parts = list(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(features, labels, pictures))
     for fit, rest in parts:
         known = rest[np.isin(labels[rest], labels[fit])]
@@ -44,8 +42,8 @@ def fit_predict(features: np.ndarray, labels: np.ndarray, others: np.ndarray, cl
 
     model = make_pipeline(Normalizer(), LogisticRegression(C=_C, max_iter=_ITERATIONS))
     # Fits this small are slower with several threads.
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about convergence: close to it is good enough for a ranking
+    # Warnings are of convergence: close to it is good enough for a ranking.
+    with threadpool_limits(1), warnings.catch_warnings(action="ignore"):
         model.fit(features, labels)
     found = np.zeros((len(others), classes))
     found[:, model.classes_] = model.predict_proba(others)
@@ -61,8 +59,7 @@ def doubtful(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     judged = np.flatnonzero(~np.isnan(probabilities).any(axis=1))
     if len(np.unique(labels[judged])) < 2:
         return judged[:0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         from cleanlab.filter import find_label_issues
 
         # One process: a fork would copy TensorFlow's threads.

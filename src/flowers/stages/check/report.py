@@ -1,14 +1,13 @@
 """The report of a check: a summary for the terminal, and a page with the images."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import pandas as pd
 
+from flowers.reporting import thumbnails
 from flowers.reporting.document import Card, Document, Gallery, Part, Section
 from flowers.stages.check.findings import Findings
-
-Thumbnail = Callable[[str, str], bytes | None]  # of an image's path and hash
 
 FIRST = 10  # on the terminal
 SHOWN = 60  # doubtful labels, and groups of a kind, on the page: 20 kB each
@@ -19,11 +18,6 @@ ACROSS, SEVERAL_LABELS, HARMLESS = (
     "Near-duplicates with different labels",
     "Near-duplicates in one subset with one label",
 )
-
-
-def table(found: Findings) -> pd.DataFrame:
-    """The content of build/doubtful.csv."""
-    return found.doubtful[["path", "label", "subset", "p_label", "suggested", "p_suggested"]]
 
 
 def summary(found: Findings) -> Document:
@@ -44,7 +38,7 @@ def summary(found: Findings) -> Document:
     return Document(TITLE, _lead(found, groups), sections)
 
 
-def page(found: Findings, thumbnail: Thumbnail) -> Document:
+def page(found: Findings) -> Document:
     """All findings with thumbnails."""
     meanings = {
         ACROSS: "A score on such images is too high, because the model has learned from a copy. An official split is "
@@ -53,8 +47,8 @@ def page(found: Findings, thumbnail: Thumbnail) -> Document:
         HARMLESS: "Harmless for the scores; such an image only counts several times.",
     }
     groups = _groups(found)
-    near = [_near_duplicates(title, meaning, groups[title], thumbnail) for title, meaning in meanings.items()]
-    return Document(TITLE, _lead(found, groups), [_doubtful(found, thumbnail), *near])
+    near = [_near_duplicates(title, meaning, groups[title]) for title, meaning in meanings.items()]
+    return Document(TITLE, _lead(found, groups), [_doubtful(found), *near])
 
 
 def _groups(found: Findings) -> dict[str, list[pd.DataFrame]]:
@@ -83,18 +77,18 @@ def _lead(found: Findings, groups: dict[str, list[pd.DataFrame]]) -> list[str]:
     return lines
 
 
-def _doubtful(found: Findings, thumbnail: Thumbnail) -> Section:
+def _doubtful(found: Findings) -> Section:
     title = _titled("Doubtful labels", len(found.doubtful), SHOWN)
     if found.doubtful.empty:
         return Section(title, ["None."])
-    typical = {label: thumbnail(row["path"], row["sha256"]) for label, row in found.typical.iterrows()}
+    typical = {label: thumbnails.of(row["path"], row["sha256"]) for label, row in found.typical.iterrows()}
     parts: list[Part] = [
         "Each image beside a typical one of its label and one of the suggested class, the least probable label first. "
         "Some of these labels are right. Move an image with a wrong label to the folder of its class.",
     ]
     for row in _rows(found.doubtful.head(SHOWN)):
         lines = [f"labelled {row['label']}", row["path"], row["subset"]]
-        cards = [Card(thumbnail(row["path"], row["sha256"]), lines, "bad")]
+        cards = [Card(thumbnails.of(row["path"], row["sha256"]), lines, "bad")]
         for kind, share in ((row["label"], row["p_label"]), (row["suggested"], row["p_suggested"])):
             if kind in typical:
                 cards.append(Card(typical[kind], [f"a typical {kind}", f"probability {_percent(share)}"]))
@@ -102,14 +96,14 @@ def _doubtful(found: Findings, thumbnail: Thumbnail) -> Section:
     return Section(title, parts)
 
 
-def _near_duplicates(title: str, meaning: str, groups: Sequence[pd.DataFrame], thumbnail: Thumbnail) -> Section:
+def _near_duplicates(title: str, meaning: str, groups: Sequence[pd.DataFrame]) -> Section:
     if not groups:
         return Section(title, ["None."])
     parts: list[Part] = [meaning]
     for group in groups[:SHOWN]:
         kind = "equal pixels" if group["pixels"].nunique() == 1 else "similar"
         cards = [
-            Card(thumbnail(row["path"], row["sha256"]), [row["label"], row["subset"], row["path"]])
+            Card(thumbnails.of(row["path"], row["sha256"]), [row["label"], row["subset"], row["path"]])
             for row in _rows(group)
         ]
         parts.append(Gallery(cards, f"{len(group)} images, {kind}"))

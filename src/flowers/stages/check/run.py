@@ -7,7 +7,7 @@ from flowers.common.errors import UserError
 from flowers.data import near_duplicates
 from flowers.model.backbone import best_precision
 from flowers.model.feature_layer import FeatureLayer
-from flowers.reporting import document, thumbnails
+from flowers.reporting import document
 from flowers.stages.check import findings, report
 from flowers.training import activation_cache, fitting, subsets
 
@@ -19,14 +19,10 @@ def check(precision: str, with_test: bool) -> None:
     """
     everything = subsets.read("train", "val", "test")
     found = findings.find(everything, _pictures(everything), _features(everything, precision), with_test)
-    try:
-        report.table(found).to_csv(paths.DOUBTFUL, index=False, float_format="%.4f", lineterminator="\n")
-        paths.CHECK_PAGE.write_text(document.html(report.page(found, thumbnails.of)), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
-    from rich.console import Console
-
-    document.show(report.summary(found), Console())
+    doubtful = found.doubtful.drop(columns="sha256")
+    doubtful.to_csv(paths.DOUBTFUL, index=False, float_format="%.4f", lineterminator="\n")
+    paths.CHECK_PAGE.write_text(document.html(report.page(found)), encoding="utf-8", newline="\n")
+    document.show(report.summary(found))
     console.say(f"Page with the images: {paths.CHECK_PAGE}. All doubtful labels: {paths.DOUBTFUL}.")
 
 
