@@ -74,13 +74,13 @@ class Measured:
     mirrored_phash: str
 
 
-def load(source: Path | bytes, view: View = PLAIN) -> np.ndarray:
+def load(source: Path | bytes, view: View = PLAIN, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode an image and return one view of it: uint8, (view.size, view.size, 3), RGB.
 
     EXIF orientation is applied and transparency is composed on white. The view is cropped and resized in one step,
-    bicubic with antialiasing. Raises UnreadableImage.
+    bicubic with antialiasing. Raises UnreadableImage, also for more pixels than `max_pixels`, before it decodes any.
     """
-    image = _open(source)
+    image = _open(source, max_pixels)
     _draft(image, view)
     upright = _upright(image)
     box = _pixel_box(view, *upright.size)
@@ -176,8 +176,9 @@ def _pixel_box(view: View, width: int, height: int) -> tuple[float, float, float
     return left, top, left + side, top + side
 
 
-def _open(source: Path | bytes) -> Image.Image:
+def _open(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read the header only: format and size, nothing decoded."""
+    too_many = f"more than {max_pixels // 1_000_000} megapixels (a decompression bomb?)"
     content = source if isinstance(source, bytes) else read(source)
     if not content:
         raise UnreadableImage("empty file")
@@ -188,11 +189,11 @@ def _open(source: Path | bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise UnreadableImage(f"not an image of a known format ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
-        raise UnreadableImage(_too_large()) from None
+        raise UnreadableImage(too_many) from None
     except Exception as error:  # each decoder raises errors of its own for a damaged header
         raise UnreadableImage(_reason(error)) from None
-    if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImage(_too_large(image.size))
+    if image.width * image.height > max_pixels:
+        raise UnreadableImage(f"{image.width} x {image.height} pixels: {too_many}")
     if min(image.size) < 1:
         raise UnreadableImage("no pixels")
     return image
@@ -265,11 +266,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise UnreadableImage("32-bit grey pixels have no fixed range")
     return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
-
-
-def _too_large(size: tuple[int, int] | None = None) -> str:
-    shown = "" if size is None else f"{size[0]} x {size[1]} pixels: "
-    return f"{shown}more than {MAX_PIXELS // 1_000_000} megapixels (a decompression bomb?)"
 
 
 def _reason(error: Exception) -> str:

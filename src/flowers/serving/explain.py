@@ -2,19 +2,24 @@
 
 from itertools import count
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowers.common.errors import UserError
 from flowers.serving.stream import Model
 
+if TYPE_CHECKING:
+    from flowers.model.classifier import Classifier
 
-def check(model: Model) -> None:
-    """Raise UserError where the model is an exported network, which has no gradients."""
-    from flowers.model import classifier
 
-    if not isinstance(model, classifier.Classifier):
+def check(model: Model) -> "Classifier":
+    """The model; raises UserError where it is an exported network, which has no gradients."""
+    from flowers.model.classifier import Classifier
+
+    if not isinstance(model, Classifier):
         raise UserError("an exported network cannot be explained; use the model that it was exported from")
+    return model
 
 
 def overlay(model: Model, pixels: np.ndarray, number: int) -> bytes:
@@ -22,12 +27,10 @@ def overlay(model: Model, pixels: np.ndarray, number: int) -> bytes:
 
     `pixels` are uint8 RGB (size, size, 3). Raises UserError where the model is an exported network.
     """
-    from flowers.model import classifier, gradcam
+    from flowers.model import gradcam
     from flowers.reporting import thumbnails
 
-    check(model)
-    assert isinstance(model, classifier.Classifier)
-    return thumbnails.jpeg(thumbnails.overlay(pixels, gradcam.maps(model, [pixels], [number])[0]))
+    return thumbnails.jpeg(thumbnails.overlay(pixels, gradcam.maps(check(model), [pixels], [number])[0]))
 
 
 class Folder:

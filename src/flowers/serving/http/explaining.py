@@ -5,7 +5,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-import numpy as np
 from starlette.exceptions import HTTPException
 
 from flowers.serving import explain
@@ -37,8 +36,7 @@ class Explainer:
         """
         if not self._warmed:
             self._warmed = True
-            blank = np.zeros((self._model.size, self._model.size, 3), np.uint8)
-            self._thread.submit(self._explain, self._model, blank, 0)
+            self._thread.submit(self._explain, self._model, self._scorer.blank(), 0)
 
     async def explanation(self, content: bytes, label: str | None) -> bytes:
         """A JPEG of the regions of an encoded image that support a class, without a label the most probable one.
