@@ -34,9 +34,9 @@ def head(classes, units, dropout=0.0, seed=0) -> TrainablePart:
     return TrainablePart(FeatureLayer(0), {}, keras_model.head(classes, units, dropout, seed))
 
 
-def train(trainable, data, validation, schedule, progress=None, **listeners) -> Progress:
+def train(trainable, data, validation, schedule, progress=None, on_epoch=lambda _: None) -> Progress:
     progress = progress or Progress()
-    phases.train(trainable, data, validation, schedule, progress, **listeners)
+    phases.train(trainable, data, validation, schedule, progress, on_epoch)
     return progress
 
 
@@ -266,11 +266,11 @@ def test_a_training_resumed_after_any_epoch_ends_with_the_same_bits(tmp_path):
     first = schedule(batch_size=8, epochs=9, patience=2, weight_decay=0.01)
     second = schedule(batch_size=8, epochs=3, phase="fine_tune", learning_rate=0.001)
 
-    def run(progress: Progress, save=None) -> Progress:
+    def run(progress: Progress, save) -> Progress:
         trainable = head(3, (16, 8), 0.3)
         if progress.phase != "fine_tune":
-            train(trainable, data, validation, first, progress, save=save)
-        train(trainable, data, validation, second, progress, save=save)
+            train(trainable, data, validation, first, progress, lambda _: save(progress))
+        train(trainable, data, validation, second, progress, lambda _: save(progress))
         return progress
 
     files = []
@@ -309,7 +309,7 @@ validation = phases.ValidationSet(values[:20], labels)
 schedule = Schedule("head", 4, 8, 0.01, "cosine", 1, 0.01, 0.1, 10, 3)
 progress = phases.Progress()
 trainable = TrainablePart(FeatureLayer(0), {}, keras_model.head(3, (16, 8), 0.3, seed=3))
-phases.train(trainable, data, validation, schedule, progress)
+phases.train(trainable, data, validation, schedule, progress, lambda _: None)
 result = repr(progress.rows).encode() + b"".join(progress.best[name].tobytes() for name in sorted(progress.best))
 """
 

@@ -164,14 +164,11 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"HTTP status {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.Timeout) or "timed out" in str(error):
-        return "no response in time"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection was interrupted"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "the certificate is not trusted on this machine"
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy denied the request"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return " ".join(str(error).split())[:200]
+    reasons = {
+        requests.Timeout: "no response in time",
+        requests.exceptions.ChunkedEncodingError: "the connection was interrupted",
+        requests.exceptions.SSLError: "the certificate is not trusted on this machine",
+        requests.exceptions.ProxyError: "the proxy denied the request",
+        requests.ConnectionError: "no response in time" if "timed out" in str(error) else "no connection",
+    }
+    return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), " ".join(str(error).split()))

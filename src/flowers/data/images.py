@@ -31,6 +31,8 @@ _BAND = 256  # rows hashed at a time, so that a large image is not copied whole
 # process, so only one thread at a time may change them.
 _quiet = threading.Lock()
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
 
 class UnreadableImage(Exception):
     """A file that cannot be read as an image: the text is the reason in a few words."""
@@ -40,11 +42,11 @@ class UnreadableImage(Exception):
 class View:
     """A view of an image: a crop box, whether it is mirrored, and the side in pixels.
 
-    `box` is (left, top, right, bottom) in fractions of the upright image, rounded to 6 decimals; None is the plain
-    view, the whole image resized so that its short side fits and cropped to its centre.
+    `box` is in fractions of the upright image, rounded to 6 decimals; None is the plain view, the whole image resized
+    so that its short side fits and cropped to its centre.
     """
 
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     flip: bool = False
     size: int = INPUT_SIZE
 
@@ -100,24 +102,17 @@ def read(file: Path) -> bytes:
 
 def measure(source: Path | bytes) -> Measured:
     """Decode an image completely, so that damage anywhere is found; raises UnreadableImage with the reason."""
+    import imagehash
+
     image = _upright(_open(source))
     width, height = image.size
     digest = hashlib.sha256(f"{width}x{height}:".encode())
     for top in range(0, height, _BAND):
         digest.update(image.crop((0, top, width, min(top + _BAND, height))).tobytes())
-    return Measured(width, height, digest.hexdigest(), *_perceptual_hashes(image))
-
-
-def _perceptual_hashes(image: Image.Image) -> tuple[str, str]:
-    """The hashes of an RGB image and of its mirror image, from 32 x 32 pixels.
-
-    The resize first averages boxes of whole pixels, down to about twice that size: the resize of the library takes four
-    to seven times as long.
-    """
-    import imagehash
-
+    # First reduced to about twice the size by averages of whole pixels: imagehash's own resize takes longer.
     small = image.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0).convert("L")
-    return str(imagehash.phash(small)), str(imagehash.phash(ImageOps.mirror(small)))
+    hashes = [str(imagehash.phash(one)) for one in (small, ImageOps.mirror(small))]
+    return Measured(width, height, digest.hexdigest(), *hashes)
 
 
 def random_views(
@@ -130,15 +125,16 @@ def random_views(
     half of the views are mirrored. Each view is drawn from (seed, image, index) alone, so the first k views are the
     same whatever `count` is.
     """
-    return [_random_view(image_sha256, width, height, index, seed, min_area, flip) for index in range(count)]
+    views = []
+    for index in range(count):
+        digest = hashlib.sha256(f"{seed}:{image_sha256}:{index}".encode()).digest()
+        random = np.random.default_rng(int.from_bytes(digest))
+        mirrored = bool(random.random() < 0.5) and flip  # drawn first, so that the box is the same without flips
+        views.append(View(_random_box(random, width, height, min_area), mirrored))
+    return views
 
 
-def _random_view(
-    image_sha256: str, width: int, height: int, index: int, seed: int, min_area: float, flip: bool
-) -> View:
-    digest = hashlib.sha256(f"{seed}:{image_sha256}:{index}".encode()).digest()
-    random = np.random.default_rng(int.from_bytes(digest))
-    mirrored = bool(random.random() < 0.5) and flip  # drawn first, so that the box is the same with and without flips
+def _random_box(random: np.random.Generator, width: int, height: int, min_area: float) -> Box:
     low, high = np.log(_CROP_RATIOS)
     for _ in range(_CROP_ATTEMPTS):
         area = width * height * random.uniform(min_area, 1)
@@ -147,26 +143,17 @@ def _random_view(
         if crop_width <= width and crop_height <= height:
             left = random.uniform(0, width - crop_width)
             top = random.uniform(0, height - crop_height)
-            return View(_fractions(left, top, crop_width, crop_height, width, height), mirrored)
-    return View(_widest_centre(width, height), mirrored)
-
-
-def _widest_centre(width: int, height: int) -> tuple[float, float, float, float]:
-    """The largest centred crop of an allowed aspect ratio, for an image too long for any crop of the wanted area."""
-    ratio = min(max(width / height, _CROP_RATIOS[0]), _CROP_RATIOS[1])
-    crop_width, crop_height = min(width, height * ratio), min(height, width / ratio)
-    return _fractions((width - crop_width) / 2, (height - crop_height) / 2, crop_width, crop_height, width, height)
-
-
-def _fractions(
-    left: float, top: float, crop_width: float, crop_height: float, width: int, height: int
-) -> tuple[float, float, float, float]:
+            break
+    else:  # too long for a crop of the wanted area: the largest centred one of an allowed aspect ratio
+        ratio = min(max(width / height, _CROP_RATIOS[0]), _CROP_RATIOS[1])
+        crop_width, crop_height = min(width, height * ratio), min(height, width / ratio)
+        left, top = (width - crop_width) / 2, (height - crop_height) / 2
     edges = (left / width, top / height, (left + crop_width) / width, (top + crop_height) / height)
     x0, y0, x1, y1 = (round(min(max(edge, 0.0), 1.0), 6) for edge in edges)
     return x0, y0, x1, y1
 
 
-def _pixel_box(view: View, width: int, height: int) -> tuple[float, float, float, float]:
+def _pixel_box(view: View, width: int, height: int) -> Box:
     """The part of an upright image that a view shows, in pixels (left, top, right, bottom)."""
     if view.box is not None:
         left, top, right, bottom = view.box

@@ -1,12 +1,12 @@
 """One epoch on cached activations: every image once, in a new order, each in one of its views."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from flowers.common import ahead
 from flowers.model import backend
 from flowers.model.trainable import Examples, TrainablePart
 from flowers.training.optimizer import AdamW
@@ -92,19 +92,11 @@ def _streamed(step: Any, examples: Examples, batch_size: int) -> Any:
 
     def run(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> np.ndarray:
         sums = np.zeros(2)
-        for number, values in enumerate(_ahead(examples, rows, batch_size)):
-            batch = slice(number * batch_size, (number + 1) * batch_size)
-            sums += step(values, labels[batch], weights[batch], rates[number]).numpy()
+        batches = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
+        # Each batch is read during the training step before it.
+        read = ahead.computed(lambda batch: examples[rows[batch]], batches, ahead=1, threads=1)
+        for batch, values, rate in zip(batches, read, rates, strict=True):
+            sums += step(values, labels[batch], weights[batch], rate).numpy()
         return sums
 
     return run
-
-
-def _ahead(examples: Examples, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Batches of activations, each read during the training step before it."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(examples.__getitem__, rows[:batch_size])
-        for start in range(0, len(rows), batch_size):
-            batch = waiting.result()
-            waiting = pool.submit(examples.__getitem__, rows[start + batch_size : start + 2 * batch_size])
-            yield batch
