@@ -295,6 +295,7 @@ def test_a_training_resumed_after_any_epoch_ends_with_the_same_bits(tmp_path):
 TRAIN = """
 import sys
 import numpy as np
+from flowers.config.params import TrainParams
 from flowers.model import backend, keras_model
 from flowers.training import epochs, phases
 from flowers.training.schedule import Schedule
@@ -306,7 +307,9 @@ random = np.random.default_rng(0)
 values, labels = random.normal(size=(60, 2048)).astype(np.float32), random.integers(0, 3, 20).astype(np.int32)
 data = epochs.TrainingSet(values, np.arange(60).reshape(20, 3), labels, np.ones(20, np.float32))
 validation = phases.ValidationSet(values[:20], labels)
-schedule = Schedule("head", 4, 8, 0.01, "cosine", 1, 0.01, 0.1, 10, 3)
+shared = {"schedule": "cosine", "warmup_epochs": 1, "weight_decay": 0.01, "label_smoothing": 0.1}
+shared |= {"batch_size": 8, "patience": 10, "seed": 3}
+schedule = Schedule("head", 4, 0.01, TrainParams.model_construct(**shared))
 progress = phases.Progress()
 trainable = TrainablePart(FeatureLayer(0), {}, keras_model.head(3, (16, 8), 0.3, seed=3))
 phases.train(trainable, data, validation, schedule, progress, lambda _: None)

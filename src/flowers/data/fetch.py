@@ -38,9 +38,11 @@ def verified(
     """
     folder = folder or paths.cache_folder() / "archives"
     try:
-        if mirror is not None and not _is_address(mirror):
+        if mirror is not None and "://" not in mirror:
             return _in_folder(Path(mirror), file_name, checksum, size)
         if mirror is not None:
+            if not mirror.startswith(("http://", "https://")):
+                raise FetchError(f"dataset.mirror: '{mirror}' is neither a folder nor an address with http(s)://")
             addresses = [f"{mirror.rstrip('/')}/{file_name}"]
         ready = folder / file_name
         if ready.is_file() and _problem(ready, checksum, size) is None:
@@ -55,12 +57,6 @@ def verified(
             f"{where}: {error.strerror or error}, while fetching {file_name}; "
             "free some space or set FLOWERS_CACHE to another folder"
         ) from None
-
-
-def _is_address(mirror: str) -> bool:
-    if "://" in mirror and not mirror.startswith(("http://", "https://")):
-        raise FetchError(f"dataset.mirror: '{mirror}' is neither a folder nor an address that starts with http(s)://")
-    return "://" in mirror
 
 
 def _in_folder(mirror: Path, file_name: str, checksum: str | None, size: int | None) -> Path:
@@ -152,9 +148,7 @@ def _temporary(error: Exception) -> bool:
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
-    if isinstance(error, requests.ConnectTimeout):  # has taken long enough
-        return False
-    if "NameResolutionError" in str(error):  # offline, most likely
+    if isinstance(error, requests.ConnectTimeout) or "NameResolutionError" in str(error):  # slow enough, or offline
         return False
     return isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError)
 
@@ -164,11 +158,13 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"HTTP status {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):
+        return "no response in time"
     reasons = {
-        requests.Timeout: "no response in time",
         requests.exceptions.ChunkedEncodingError: "the connection was interrupted",
         requests.exceptions.SSLError: "the certificate is not trusted on this machine",
         requests.exceptions.ProxyError: "the proxy denied the request",
-        requests.ConnectionError: "no response in time" if "timed out" in str(error) else "no connection",
+        requests.ConnectionError: "no connection",
     }
-    return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), " ".join(str(error).split()))
+    text = " ".join(str(error).split())[:200]
+    return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), text)

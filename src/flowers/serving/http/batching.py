@@ -5,7 +5,7 @@ import itertools
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from contextlib import AbstractContextManager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8]
 Row = NDArray[np.float32]
 
 
-class Scorer:
+class Scorer(AbstractContextManager["Scorer"]):
     """Scores the images of all requests with one model; a context manager, because it owns threads.
 
     There is no timer. As soon as the network is free, it takes up to BATCH of the images that wait. So one image is
@@ -36,9 +36,6 @@ class Scorer:
         self._scored_at = -_FRESH
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
         self._network = ThreadPoolExecutor(1, thread_name_prefix="network")
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._decoders.shutdown(cancel_futures=True)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from contextlib import AbstractContextManager
 
 from starlette.exceptions import HTTPException
 
@@ -15,16 +15,13 @@ from flowers.serving.stream import Model
 Explain = Callable[[Model, Pixels, int], bytes]  # model, pixels, class number: a JPEG
 
 
-class Explainer:
+class Explainer(AbstractContextManager["Explainer"]):
     """Makes explanations one at a time, so that they take one core at most; a context manager."""
 
     def __init__(self, scorer: Scorer, limits: Limits, explanation: Explain = explain.overlay) -> None:
         self._scorer, self._model, self._limits, self._explain = scorer, scorer.model, limits, explanation
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._waiting, self._warmed = 0, False
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(cancel_futures=True)

@@ -1,8 +1,7 @@
 """A trained network in int8 for OpenVINO: converted, quantised on training images, checked on validation images.
 
-Post-training quantisation of weights (per channel) and activations (per tensor) to 8 bits, as in Jacob et al.,
-"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference" (arXiv 1712.05877), by
-NNCF, with its correction of the biases.
+NNCF quantises weights (per channel) and activations (per tensor) to 8 bits after the training, as in Jacob et al.,
+arXiv 1712.05877, and corrects the biases.
 """
 
 import contextlib

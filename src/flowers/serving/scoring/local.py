@@ -1,8 +1,8 @@
 """Scoring on this machine, shard by shard; a shard is either complete or absent.
 
-A shard is a fixed number of images in the walk's order. It has one file in the folder of each label that occurs in it.
-A marker in `_progress`, written last, says that these files are complete, and holds a digest of the paths. A killed run
-loses its current shard; the next run writes that shard again under the same names.
+A shard is a fixed number of images in the walk's order, with one file for each label in it. A marker in `_progress`,
+written last, says that they are complete, and holds a digest of the paths. The next run after a kill writes the
+unfinished shard again under the same names.
 """
 
 import hashlib

@@ -2,11 +2,7 @@
 
 Columns: path (relative to the input, with forward slashes), label, probability, unsure, best, error, and, if wanted,
 p(<class>) of each class; see `flowers.serving.results.table`. For an image that cannot be read all columns but path and
-error are null; for the others error is null.
-
-Give the type of label when reading it, `pandas.read_parquet(folder, partitioning=pyarrow.dataset.partitioning(
-pyarrow.schema([("label", pyarrow.string())]), flavor="hive"))`: else Arrow and Spark guess it from the folders' names.
-Classes named 1, 2, 3 become numbers, and pandas raises an error where a label is null.
+error are null; for the others error is null. docs/inference.md shows how to read it, with the type of label.
 """
 
 from collections.abc import Sequence
