@@ -124,8 +124,7 @@ _FLOWERS_RECOGNITION = Source(
     name="flowers_recognition",
     title="Flowers Recognition, Alexander Mamaev, Kaggle: daisy, dandelion, rose, sunflower, tulip",
     reader="five_classes",
-    # No size and no checksum: Kaggle publishes none, and has served several versions under this name. The zip's own CRC
-    # of every member and the five classes are checked.
+    # Kaggle publishes no checksum and has served several versions: the zip's own CRCs and the classes are checked.
     archives=(Archive("flowers-recognition.zip", (), None, None),),
     class_names=("daisy", "dandelion", "rose", "sunflower", "tulip"),
     homepage="https://www.kaggle.com/datasets/alxmamaev/flowers-recognition",

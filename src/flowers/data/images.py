@@ -1,7 +1,6 @@
 """Image files to pixels: decode, orient, measure, crop and resize. The only module that touches pixels.
 
-Training, evaluation and serving all call `load`, so they see the same pixels of an image. Everything here is a pure
-function of the file's bytes and the view.
+Training, evaluation and serving all call `load`, so they see the same pixels: a function of the bytes and the view.
 """
 
 import hashlib
@@ -27,8 +26,7 @@ _CROP_ATTEMPTS = 10
 _CROP_RATIOS = (3 / 4, 4 / 3)
 _BAND = 256  # rows hashed at a time, so that a large image is not copied whole
 
-# Pillow warns about invalid EXIF and about sizes that are checked here. Python's warning filters belong to the whole
-# process, so only one thread at a time may change them.
+# Pillow warns about invalid EXIF and large sizes; warning filters are global, so one thread at a time may change them.
 _quiet = threading.Lock()
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -65,8 +63,8 @@ PLAIN = View()
 class Measured:
     """The upright size of an image; `pixels`, the SHA-256 (hex) of that size and its RGB bytes; and perceptual hashes.
 
-    `phash` and `mirrored_phash` are those of the image and of its mirror image, 16 hex digits each. Those of similar
-    images differ in few bits (near_duplicates.THRESHOLD).
+    `phash` and `mirrored_phash` are of the image and of its mirror image, 16 hex digits; similar images differ in few
+    bits (near_duplicates.THRESHOLD).
     """
 
     width: int
@@ -120,10 +118,9 @@ def random_views(
 ) -> list[View]:
     """Random resized crops of an image of `width` x `height` pixels, as in the training of Inception.
 
-    A crop's share of the area is uniform in [min_area, 1] and its aspect ratio log-uniform in [3/4, 4/3]
-    (Szegedy et al. 2015, "Going deeper with convolutions", section 6, https://arxiv.org/abs/1409.4842). With `flip`,
-    half of the views are mirrored. Each view is drawn from (seed, image, index) alone, so the first k views are the
-    same whatever `count` is.
+    A crop's share of the area is uniform in [min_area, 1] and its aspect ratio log-uniform in [3/4, 4/3] (Szegedy et
+    al., "Going deeper with convolutions", arXiv 1409.4842, section 6). With `flip`, half of the views are mirrored.
+    Each view is drawn from (seed, image, index) alone, so the first k views do not depend on `count`.
     """
     views = []
     for index in range(count):
@@ -189,8 +186,7 @@ def _open(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
 def _draft(image: Image.Image, view: View) -> None:
     """Let a JPEG be decoded at 1/2, 1/4 or 1/8, as long as the view keeps twice the pixels that it needs.
 
-    A 12-megapixel image is then loaded about ten times as fast. The factor of two leaves most of the antialiasing to
-    the resize: pixels differ by less than one grey level on average.
+    12 megapixels then load about ten times as fast, and pixels differ by less than one grey level on average.
     """
     left, top, right, bottom = view.box or (0.0, 0.0, 1.0, 1.0)
     # The box refers to the upright image. The orientation is not known yet, so the smaller share counts.
@@ -237,22 +233,17 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Any mode to RGB: transparency composed on white, 16-bit grey scaled instead of clipped."""
-    if image.mode.startswith("I"):
-        return _eight_bits(image).convert("RGB")
+    if image.mode.startswith("I"):  # Pillow's own conversion to 8 bits clips at 255
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise UnreadableImage("32-bit grey pixels have no fixed range")
+        return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise UnreadableImage("floating-point pixels have no fixed range")
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8-bit grey, rounded; Pillow's own conversion clips at 255."""
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise UnreadableImage("32-bit grey pixels have no fixed range")
-    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
 
 
 def _reason(error: Exception) -> str:

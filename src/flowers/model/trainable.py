@@ -1,8 +1,7 @@
 """The trainable part: the unfrozen residual blocks and the head, from the backbone's activations to logits.
 
-The unfrozen blocks compute what Keras's network computes with fixed BatchNorm statistics: the variables are those of
-convolution and BatchNorm, and the kernel is scaled inside the step. Gradients and decay are therefore Keras's, but a
-step runs one convolution instead of a convolution and two passes over its output.
+The unfrozen blocks compute what Keras's network computes with fixed BatchNorm statistics. The kernel is scaled inside
+the step, so gradients and decay are Keras's, but the output of a convolution needs no two passes more.
 """
 
 from functools import cached_property

@@ -77,12 +77,10 @@ def digest(tensors: Tensors) -> str:
 
 def write(tensors: Tensors, destination: Path) -> None:
     """Write the tensors as an `.npz` whose bytes depend on the tensors alone."""
-    with tempfile.NamedTemporaryFile(dir=destination.parent, prefix=".weights-", suffix=".npz", delete=False) as file:
-        temporary = Path(file.name)
+    temporary = destination.with_name(f".weights-{os.getpid()}.npz")
     try:
         arrays: dict[str, Any] = {name: np.asarray(tensors[name], np.float32) for name in sorted(tensors)}
         np.savez(temporary, **arrays)
-        temporary.chmod(0o644)
         temporary.replace(destination)
     finally:
         temporary.unlink(missing_ok=True)
@@ -222,9 +220,9 @@ def _keras_layer(name: str) -> str:
     """Keras's name of a layer from its older name in the package: res4b_branch2a -> conv4_block2_1_conv."""
     if name == "fc1000":
         return "predictions"
-    if name in ("conv1", "bn_conv1"):
-        return "conv1_conv" if name == "conv1" else "conv1_bn"
     kind = "bn" if name.startswith("bn") else "conv"
+    if name in ("conv1", "bn_conv1"):
+        return f"conv1_{kind}"
     place, branch = name.removeprefix("res").removeprefix("bn").split("_branch")
-    number = {"1": 0, "2a": 1, "2b": 2, "2c": 3}[branch]
+    number = ("1", "2a", "2b", "2c").index(branch)
     return f"conv{place[0]}_block{ord(place[1]) - ord('a') + 1}_{number}_{kind}"

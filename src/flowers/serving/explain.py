@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.serving.stream import Model
 
@@ -38,8 +39,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         """Raises UserError where something other than an empty folder is at `path`."""
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise UserError(f"{path} is not an empty folder: name one that does not exist yet, or empty it first")
+        paths.require_empty(path)
         self._path = path
 
     def add(self, place: PurePath, content: bytes) -> Path:

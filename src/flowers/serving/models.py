@@ -33,8 +33,7 @@ def located(reference: str | None, settings: Settings) -> Iterator[tuple[Path, s
     """The folder of the model that `reference` names, for as long as it is needed, and its name in messages.
 
     A reference is a run (by name, id or alias), or a folder that train, export --openvino or MLflow wrote. The default
-    is the champion, or build/model (the latest trained model) without one. Raises UserError where the run or the folder
-    does not exist.
+    is the champion, or build/model without one. Raises UserError where the run or the folder does not exist.
     """
     # Path("") would be the current folder.
     if reference and (Path(reference) == paths.MODEL or Path(reference).is_dir()):

@@ -1,7 +1,6 @@
 """The model as MLflow serves it: encoded images in; label, probability and the five best classes out.
 
-MLflow runs this file on its own. It is stored as code, not pickled, next to a copy of the `flowers` package (see
-flowers.tracking.model).
+MLflow runs this file, which is stored as code beside a copy of the package (flowers.tracking.model), on its own.
 """
 
 import base64

@@ -33,9 +33,8 @@ class Data:
         """Read the split and compute the activations that the cache lacks.
 
         Without validation, the validation images are training images. The feature layers, at least one, have one size:
-        that of validation images, and of training images unless `augmentation.size` is set.
-
-        Raises UserError if the outputs of download or split cannot be used.
+        that of validation images, and of training images unless `augmentation.size` is set. Raises UserError if the
+        outputs of download or split cannot be used.
         """
         self.tensors = read_weights()
         self.precision = best_precision() if precision == "auto" else precision

@@ -79,19 +79,15 @@ def choose(folder: Path) -> list[Path]:
     Where the table of a split lies beside the folder, as beside build/images, they are test images, which the model has
     not seen in training.
     """
-    files = [Path(*path.parts[-2:]) for path in sorted(folder.glob("*/*"))]
+    split, files = folder.parent / paths.SPLIT.name, [Path(*path.parts[-2:]) for path in sorted(folder.glob("*/*"))]
+    if split.is_file():
+        with split.open(encoding="utf-8", newline="") as table:
+            files = sorted(Path(row["path"]) for row in csv.DictReader(table) if row["subset"] == "test") or files
     by_class: dict[str, list[Path]] = {}
-    for file in _test_images(folder.parent / paths.SPLIT.name) or files:
+    for file in files:
         if file.suffix.lower() in _BROWSERS and (folder / file).is_file():
             by_class.setdefault(file.parent.name, []).append(folder / file)
     number = min(len(by_class), EXAMPLES)
     spread = [list(by_class.values())[place * len(by_class) // number] for place in range(number)]
     taken = [file for file in chain(*zip_longest(*spread)) if file is not None][:EXAMPLES]
     return sorted(taken, key=lambda file: file.parent.name)
-
-
-def _test_images(split: Path) -> list[Path]:
-    if not split.is_file():
-        return []
-    with split.open(encoding="utf-8", newline="") as file:
-        return sorted(Path(row["path"]) for row in csv.DictReader(file) if row["subset"] == "test")
