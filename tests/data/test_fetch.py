@@ -138,7 +138,7 @@ def test_offline_the_error_names_every_address_and_where_to_put_the_file(tmp_pat
 
 
 def test_without_an_address_the_error_gives_the_hint_and_the_path(tmp_path):
-    with pytest.raises(fetch.FetchError, match="log in at example") as error:
+    with pytest.raises(UserError, match="log in at example") as error:
         fetch.verified("a.zip", [], None, folder=tmp_path, hint="log in at example")
     assert str(tmp_path / "a.zip") in str(error.value)
 
@@ -175,7 +175,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(tmp_path, capsys):
 
 def test_offline_a_damaged_file_in_the_cache_is_never_used(tmp_path, nowhere):
     (tmp_path / "a.tgz").write_bytes(CONTENT[:1000])
-    with pytest.raises(fetch.FetchError):
+    with pytest.raises(UserError):
         fetch.verified("a.tgz", [f"{nowhere}/a.tgz"], MD5, folder=tmp_path)
 
 

@@ -1,20 +1,18 @@
 """The schedule of a phase with plain defaults, so that a test names only what matters."""
 
+from flowers.config.params import TrainParams
 from flowers.training.schedule import Schedule
 
 
-def schedule(**changes) -> Schedule:
+def schedule(phase: str = "head", epochs: int = 10, learning_rate: float = 0.01, **changes) -> Schedule:
     settings = {
-        "phase": "head",
-        "epochs": 10,
         "batch_size": 32,
-        "learning_rate": 0.01,
-        "shape": "constant",
+        "schedule": "constant",
         "warmup_epochs": 0.0,
         "weight_decay": 0.0,
         "label_smoothing": 0.0,
         "patience": 100,
         "seed": 0,
     }
-    assert changes.keys() <= settings.keys()
-    return Schedule(**settings | changes)
+    assert changes.keys() <= settings.keys() <= TrainParams.model_fields.keys()
+    return Schedule(phase, epochs, learning_rate, TrainParams.model_construct(**settings | changes))

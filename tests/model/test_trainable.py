@@ -22,7 +22,7 @@ def trained(trainable: TrainablePart, activations: np.ndarray, epochs: int = 1) 
     """The tensors of `trainable` after epochs of one step on two images."""
     data = TrainingSet(activations, np.arange(2)[:, None], LABELS, np.ones(2, np.float32))
     one_step = schedule(phase="fine_tune", epochs=epochs, batch_size=2, learning_rate=RATE, weight_decay=DECAY)
-    phases.train(trainable, data, None, one_step, phases.Progress())
+    phases.train(trainable, data, None, one_step, phases.Progress(), lambda _: None)
     return trainable.get_tensors()
 
 

@@ -34,9 +34,9 @@ def head(classes, units, dropout=0.0, seed=0) -> TrainablePart:
     return TrainablePart(FeatureLayer(0), {}, keras_model.head(classes, units, dropout, seed))
 
 
-def train(trainable, data, validation, schedule, progress=None, **listeners) -> Progress:
+def train(trainable, data, validation, schedule, progress=None, on_epoch=lambda _: None) -> Progress:
     progress = progress or Progress()
-    phases.train(trainable, data, validation, schedule, progress, **listeners)
+    phases.train(trainable, data, validation, schedule, progress, on_epoch)
     return progress
 
 
@@ -266,11 +266,11 @@ def test_a_training_resumed_after_any_epoch_ends_with_the_same_bits(tmp_path):
     first = schedule(batch_size=8, epochs=9, patience=2, weight_decay=0.01)
     second = schedule(batch_size=8, epochs=3, phase="fine_tune", learning_rate=0.001)
 
-    def run(progress: Progress, save=None) -> Progress:
+    def run(progress: Progress, save) -> Progress:
         trainable = head(3, (16, 8), 0.3)
         if progress.phase != "fine_tune":
-            train(trainable, data, validation, first, progress, save=save)
-        train(trainable, data, validation, second, progress, save=save)
+            train(trainable, data, validation, first, progress, lambda _: save(progress))
+        train(trainable, data, validation, second, progress, lambda _: save(progress))
         return progress
 
     files = []
@@ -295,6 +295,7 @@ def test_a_training_resumed_after_any_epoch_ends_with_the_same_bits(tmp_path):
 TRAIN = """
 import sys
 import numpy as np
+from flowers.config.params import TrainParams
 from flowers.model import backend, keras_model
 from flowers.training import epochs, phases
 from flowers.training.schedule import Schedule
@@ -306,10 +307,12 @@ random = np.random.default_rng(0)
 values, labels = random.normal(size=(60, 2048)).astype(np.float32), random.integers(0, 3, 20).astype(np.int32)
 data = epochs.TrainingSet(values, np.arange(60).reshape(20, 3), labels, np.ones(20, np.float32))
 validation = phases.ValidationSet(values[:20], labels)
-schedule = Schedule("head", 4, 8, 0.01, "cosine", 1, 0.01, 0.1, 10, 3)
+shared = {"schedule": "cosine", "warmup_epochs": 1, "weight_decay": 0.01, "label_smoothing": 0.1}
+shared |= {"batch_size": 8, "patience": 10, "seed": 3}
+schedule = Schedule("head", 4, 0.01, TrainParams.model_construct(**shared))
 progress = phases.Progress()
 trainable = TrainablePart(FeatureLayer(0), {}, keras_model.head(3, (16, 8), 0.3, seed=3))
-phases.train(trainable, data, validation, schedule, progress)
+phases.train(trainable, data, validation, schedule, progress, lambda _: None)
 result = repr(progress.rows).encode() + b"".join(progress.best[name].tobytes() for name in sorted(progress.best))
 """
 
@@ -317,7 +320,7 @@ result = repr(progress.rows).encode() + b"".join(progress.best[name].tobytes() f
 def test_two_processes_train_to_the_same_bits_and_another_seed_to_others():
     here, other = {}, {}
     exec(TRAIN, here)
-    exec(TRAIN.replace("0.1, 10, 3)", "0.1, 10, 4)"), other)
+    exec(TRAIN.replace('"seed": 3', '"seed": 4'), other)
     assert here["result"] != other["result"]
     command = [sys.executable, "-c", TRAIN + "sys.stdout.buffer.write(result)"]
     there = subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "1"}, capture_output=True, check=True).stdout

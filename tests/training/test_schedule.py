@@ -7,7 +7,7 @@ from schedules import schedule
 
 def rates(epochs: int, steps: int, shape: str, warmup_epochs: float) -> np.ndarray:
     """The rates of all steps of a phase with a highest rate of 0.01."""
-    phase = schedule(epochs=epochs, learning_rate=0.01, shape=shape, warmup_epochs=warmup_epochs)
+    phase = schedule(epochs=epochs, learning_rate=0.01, schedule=shape, warmup_epochs=warmup_epochs)
     return np.concatenate([phase.rates(epoch, steps) for epoch in range(epochs)])
 
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from flowers.common.errors import UserError
+
 PARAMS = Path("params.yaml")
 RECIPES = Path("recipes")
 
@@ -46,6 +48,12 @@ DOUBTFUL = BUILD / "doubtful.csv"  # path, label, subset, p_label, suggested, p_
 TRACKING = Path("tracking")  # the local MLflow store: git-ignored, may be deleted at any time
 TRACKING_MARKER = TRACKING / "published.json"
 STUDIES = TRACKING / "studies.journal"  # Optuna's default storage
+
+
+def require_empty(folder: Path) -> None:
+    """Raise UserError unless nothing, or an empty folder, is at this path."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder: name one that does not exist yet, or empty it first")
 
 
 def cache_folder() -> Path:

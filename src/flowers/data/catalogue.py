@@ -31,11 +31,11 @@ class Source:
     name: str
     title: str
     reader: Reader
-    archives: tuple[Archive, ...]
-    class_names: tuple[str, ...]
-    homepage: str
     licence: str
-    citation: str
+    archives: tuple[Archive, ...] = ()
+    class_names: tuple[str, ...] = ()
+    homepage: str = ""
+    citation: str = ""
     login: str = ""
 
 
@@ -77,16 +77,7 @@ _OXFORD_NAMES = (
 
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 
-_LOCAL = Source(
-    name="local",
-    title="A folder of images",
-    reader="folder",
-    archives=(),
-    class_names=(),
-    homepage="",
-    licence="that of the images in the folder",
-    citation="",
-)
+_LOCAL = Source("local", "A folder of images", "folder", licence="that of the images in the folder")
 
 _OXFORD_FLOWERS102 = Source(
     name="oxford_flowers102",
@@ -133,8 +124,7 @@ _FLOWERS_RECOGNITION = Source(
     name="flowers_recognition",
     title="Flowers Recognition, Alexander Mamaev, Kaggle: daisy, dandelion, rose, sunflower, tulip",
     reader="five_classes",
-    # No size and no checksum: Kaggle publishes none, and has served several versions under this name. The zip's own CRC
-    # of every member and the five classes are checked.
+    # Kaggle publishes no checksum and has served several versions: the zip's own CRCs and the classes are checked.
     archives=(Archive("flowers-recognition.zip", (), None, None),),
     class_names=("daisy", "dandelion", "rose", "sunflower", "tulip"),
     homepage="https://www.kaggle.com/datasets/alxmamaev/flowers-recognition",

@@ -15,10 +15,6 @@ TIMEOUT = (10, 30)  # seconds: to connect, and between two parts of the response
 _CHUNK = 1 << 18
 
 
-class FetchError(UserError):
-    """The file could not be fetched; a caller with another source of the same content may catch it."""
-
-
 def verified(
     file_name: str,
     addresses: Sequence[str],
@@ -33,14 +29,16 @@ def verified(
 
     The file is taken from `folder` (default: `archives` in the user's cache), or else fetched there from the first of
     `addresses` that serves it. A `mirror` replaces the addresses by its own base address; a mirror that is a folder is
-    read in place. A file appears under its own name only when it is complete and verified. Raises FetchError, which
+    read in place. A file appears under its own name only when it is complete and verified. Raises UserError, which
     names every address tried, gives the `hint` and says where to put the file by hand.
     """
     folder = folder or paths.cache_folder() / "archives"
     try:
-        if mirror is not None and not _is_address(mirror):
+        if mirror is not None and "://" not in mirror:
             return _in_folder(Path(mirror), file_name, checksum, size)
         if mirror is not None:
+            if not mirror.startswith(("http://", "https://")):
+                raise UserError(f"dataset.mirror: '{mirror}' is neither a folder nor an address with http(s)://")
             addresses = [f"{mirror.rstrip('/')}/{file_name}"]
         ready = folder / file_name
         if ready.is_file() and _problem(ready, checksum, size) is None:
@@ -51,26 +49,20 @@ def verified(
         return ready
     except OSError as error:
         where = error.filename or folder
-        raise FetchError(
+        raise UserError(
             f"{where}: {error.strerror or error}, while fetching {file_name}; "
             "free some space or set FLOWERS_CACHE to another folder"
         ) from None
 
 
-def _is_address(mirror: str) -> bool:
-    if "://" in mirror and not mirror.startswith(("http://", "https://")):
-        raise FetchError(f"dataset.mirror: '{mirror}' is neither a folder nor an address that starts with http(s)://")
-    return "://" in mirror
-
-
 def _in_folder(mirror: Path, file_name: str, checksum: str | None, size: int | None) -> Path:
     if not mirror.is_dir():
-        raise FetchError(f"dataset.mirror: there is no folder {mirror}")
+        raise UserError(f"dataset.mirror: there is no folder {mirror}")
     found = mirror / file_name
     if not found.is_file():
-        raise FetchError(f"dataset.mirror: {mirror} holds no {file_name}")
+        raise UserError(f"dataset.mirror: {mirror} holds no {file_name}")
     if problem := _problem(found, checksum, size):
-        raise FetchError(f"{found}: {problem}; replace it with the original")
+        raise UserError(f"{found}: {problem}; replace it with the original")
     return found
 
 
@@ -89,7 +81,7 @@ def _problem(file: Path, checksum: str | None, size: int | None) -> str | None:
 
 
 def _fetch(ready: Path, addresses: Sequence[str], checksum: str | None, size: int | None, hint: str) -> None:
-    """Put the verified file at `ready`; raises FetchError if no address serves it."""
+    """Put the verified file at `ready`; raises UserError if no address serves it."""
     problem = _problem(ready, checksum, size) if ready.is_file() else "no such file"
     if problem is None:
         return
@@ -110,19 +102,29 @@ def _fetch(ready: Path, addresses: Sequence[str], checksum: str | None, size: in
         shutil.rmtree(staging, ignore_errors=True)
     tried = "\n".join(failures) if failures else "  no address serves it without a login"
     remedy = hint or "Fetch it elsewhere"
-    raise FetchError(f"{ready.name} could not be fetched:\n{tried}\n{remedy} and put it at {ready}")
+    raise UserError(f"{ready.name} could not be fetched:\n{tried}\n{remedy} and put it at {ready}")
 
 
 def _try_address(address: str, staging: Path, file_name: str, checksum: str | None, size: int | None) -> str | None:
     """Download to staging/file_name, repeating after a temporary failure; returns the reason of a failure, or None."""
+    import pooch
     import requests
+    import tqdm
 
+    pooch.get_logger().setLevel("WARNING")
     shown = f" ({size / 1e6:,.1f} MB)" if size else ""
     say(f"Fetching {file_name}{shown} from {address}")
     for attempt in range(1, ATTEMPTS + 1):
         shutil.rmtree(staging, ignore_errors=True)  # pooch would keep an existing file
         try:
-            _download(address, staging, file_name, size)
+            # pooch takes the truth value of the bar, which one without a total lacks; it sets the true total itself.
+            with tqdm.tqdm(
+                total=size or 1, desc=file_name, unit="B", unit_scale=True, disable=None, leave=False
+            ) as bar:
+                downloader = pooch.HTTPDownloader(
+                    progressbar=bar, chunk_size=_CHUNK, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
+                )
+                pooch.retrieve(address, known_hash=None, fname=file_name, path=staging, downloader=downloader)
         except requests.RequestException as error:
             if attempt == ATTEMPTS or not _temporary(error):
                 return _reason(error)
@@ -133,28 +135,13 @@ def _try_address(address: str, staging: Path, file_name: str, checksum: str | No
     raise AssertionError("the last attempt returns")
 
 
-def _download(address: str, staging: Path, file_name: str, size: int | None) -> None:
-    import pooch
-    import tqdm
-
-    pooch.get_logger().setLevel("WARNING")
-    # pooch takes the truth value of the bar, which a bar without a total does not have; it sets the true total itself.
-    with tqdm.tqdm(total=size or 1, desc=file_name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
-        downloader = pooch.HTTPDownloader(
-            progressbar=bar, chunk_size=_CHUNK, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
-        )
-        pooch.retrieve(address, known_hash=None, fname=file_name, path=staging, downloader=downloader)
-
-
 def _temporary(error: Exception) -> bool:
     """Whether the same request may succeed in a moment."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
-    if isinstance(error, requests.ConnectTimeout):  # has taken long enough
-        return False
-    if "NameResolutionError" in str(error):  # offline, most likely
+    if isinstance(error, requests.ConnectTimeout) or "NameResolutionError" in str(error):  # slow enough, or offline
         return False
     return isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError)
 
@@ -166,12 +153,11 @@ def _reason(error: Exception) -> str:
         return f"HTTP status {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout) or "timed out" in str(error):
         return "no response in time"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection was interrupted"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "the certificate is not trusted on this machine"
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy denied the request"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return " ".join(str(error).split())[:200]
+    reasons = {
+        requests.exceptions.ChunkedEncodingError: "the connection was interrupted",
+        requests.exceptions.SSLError: "the certificate is not trusted on this machine",
+        requests.exceptions.ProxyError: "the proxy denied the request",
+        requests.ConnectionError: "no connection",
+    }
+    text = " ".join(str(error).split())[:200]
+    return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), text)

@@ -1,7 +1,6 @@
 """Image files to pixels: decode, orient, measure, crop and resize. The only module that touches pixels.
 
-Training, evaluation and serving all call `load`, so they see the same pixels of an image. Everything here is a pure
-function of the file's bytes and the view.
+Training, evaluation and serving all call `load`, so they see the same pixels: a function of the bytes and the view.
 """
 
 import hashlib
@@ -27,9 +26,10 @@ _CROP_ATTEMPTS = 10
 _CROP_RATIOS = (3 / 4, 4 / 3)
 _BAND = 256  # rows hashed at a time, so that a large image is not copied whole
 
-# Pillow warns about invalid EXIF and about sizes that are checked here. Python's warning filters belong to the whole
-# process, so only one thread at a time may change them.
+# Pillow warns about invalid EXIF and large sizes; warning filters are global, so one thread at a time may change them.
 _quiet = threading.Lock()
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class UnreadableImage(Exception):
@@ -40,11 +40,11 @@ class UnreadableImage(Exception):
 class View:
     """A view of an image: a crop box, whether it is mirrored, and the side in pixels.
 
-    `box` is (left, top, right, bottom) in fractions of the upright image, rounded to 6 decimals; None is the plain
-    view, the whole image resized so that its short side fits and cropped to its centre.
+    `box` is in fractions of the upright image, rounded to 6 decimals; None is the plain view, the whole image resized
+    so that its short side fits and cropped to its centre.
     """
 
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     flip: bool = False
     size: int = INPUT_SIZE
 
@@ -63,8 +63,8 @@ PLAIN = View()
 class Measured:
     """The upright size of an image; `pixels`, the SHA-256 (hex) of that size and its RGB bytes; and perceptual hashes.
 
-    `phash` and `mirrored_phash` are those of the image and of its mirror image, 16 hex digits each. Those of similar
-    images differ in few bits (near_duplicates.THRESHOLD).
+    `phash` and `mirrored_phash` are of the image and of its mirror image, 16 hex digits; similar images differ in few
+    bits (near_duplicates.THRESHOLD).
     """
 
     width: int
@@ -74,13 +74,13 @@ class Measured:
     mirrored_phash: str
 
 
-def load(source: Path | bytes, view: View = PLAIN) -> np.ndarray:
+def load(source: Path | bytes, view: View = PLAIN, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode an image and return one view of it: uint8, (view.size, view.size, 3), RGB.
 
     EXIF orientation is applied and transparency is composed on white. The view is cropped and resized in one step,
-    bicubic with antialiasing. Raises UnreadableImage.
+    bicubic with antialiasing. Raises UnreadableImage, also for more pixels than `max_pixels`, before it decodes any.
     """
-    image = _open(source)
+    image = _open(source, max_pixels)
     _draft(image, view)
     upright = _upright(image)
     box = _pixel_box(view, *upright.size)
@@ -100,24 +100,17 @@ def read(file: Path) -> bytes:
 
 def measure(source: Path | bytes) -> Measured:
     """Decode an image completely, so that damage anywhere is found; raises UnreadableImage with the reason."""
+    import imagehash
+
     image = _upright(_open(source))
     width, height = image.size
     digest = hashlib.sha256(f"{width}x{height}:".encode())
     for top in range(0, height, _BAND):
         digest.update(image.crop((0, top, width, min(top + _BAND, height))).tobytes())
-    return Measured(width, height, digest.hexdigest(), *_perceptual_hashes(image))
-
-
-def _perceptual_hashes(image: Image.Image) -> tuple[str, str]:
-    """The hashes of an RGB image and of its mirror image, from 32 x 32 pixels.
-
-    The resize first averages boxes of whole pixels, down to about twice that size: the resize of the library takes four
-    to seven times as long.
-    """
-    import imagehash
-
+    # First reduced to about twice the size by averages of whole pixels: imagehash's own resize takes longer.
     small = image.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0).convert("L")
-    return str(imagehash.phash(small)), str(imagehash.phash(ImageOps.mirror(small)))
+    hashes = [str(imagehash.phash(one)) for one in (small, ImageOps.mirror(small))]
+    return Measured(width, height, digest.hexdigest(), *hashes)
 
 
 def random_views(
@@ -125,20 +118,20 @@ def random_views(
 ) -> list[View]:
     """Random resized crops of an image of `width` x `height` pixels, as in the training of Inception.
 
-    A crop's share of the area is uniform in [min_area, 1] and its aspect ratio log-uniform in [3/4, 4/3]
-    (Szegedy et al. 2015, "Going deeper with convolutions", section 6, https://arxiv.org/abs/1409.4842). With `flip`,
-    half of the views are mirrored. Each view is drawn from (seed, image, index) alone, so the first k views are the
-    same whatever `count` is.
+    A crop's share of the area is uniform in [min_area, 1] and its aspect ratio log-uniform in [3/4, 4/3] (Szegedy et
+    al., "Going deeper with convolutions", arXiv 1409.4842, section 6). With `flip`, half of the views are mirrored.
+    Each view is drawn from (seed, image, index) alone, so the first k views do not depend on `count`.
     """
-    return [_random_view(image_sha256, width, height, index, seed, min_area, flip) for index in range(count)]
+    views = []
+    for index in range(count):
+        digest = hashlib.sha256(f"{seed}:{image_sha256}:{index}".encode()).digest()
+        random = np.random.default_rng(int.from_bytes(digest))
+        mirrored = bool(random.random() < 0.5) and flip  # drawn first, so that the box is the same without flips
+        views.append(View(_random_box(random, width, height, min_area), mirrored))
+    return views
 
 
-def _random_view(
-    image_sha256: str, width: int, height: int, index: int, seed: int, min_area: float, flip: bool
-) -> View:
-    digest = hashlib.sha256(f"{seed}:{image_sha256}:{index}".encode()).digest()
-    random = np.random.default_rng(int.from_bytes(digest))
-    mirrored = bool(random.random() < 0.5) and flip  # drawn first, so that the box is the same with and without flips
+def _random_box(random: np.random.Generator, width: int, height: int, min_area: float) -> Box:
     low, high = np.log(_CROP_RATIOS)
     for _ in range(_CROP_ATTEMPTS):
         area = width * height * random.uniform(min_area, 1)
@@ -147,26 +140,17 @@ def _random_view(
         if crop_width <= width and crop_height <= height:
             left = random.uniform(0, width - crop_width)
             top = random.uniform(0, height - crop_height)
-            return View(_fractions(left, top, crop_width, crop_height, width, height), mirrored)
-    return View(_widest_centre(width, height), mirrored)
-
-
-def _widest_centre(width: int, height: int) -> tuple[float, float, float, float]:
-    """The largest centred crop of an allowed aspect ratio, for an image too long for any crop of the wanted area."""
-    ratio = min(max(width / height, _CROP_RATIOS[0]), _CROP_RATIOS[1])
-    crop_width, crop_height = min(width, height * ratio), min(height, width / ratio)
-    return _fractions((width - crop_width) / 2, (height - crop_height) / 2, crop_width, crop_height, width, height)
-
-
-def _fractions(
-    left: float, top: float, crop_width: float, crop_height: float, width: int, height: int
-) -> tuple[float, float, float, float]:
+            break
+    else:  # too long for a crop of the wanted area: the largest centred one of an allowed aspect ratio
+        ratio = min(max(width / height, _CROP_RATIOS[0]), _CROP_RATIOS[1])
+        crop_width, crop_height = min(width, height * ratio), min(height, width / ratio)
+        left, top = (width - crop_width) / 2, (height - crop_height) / 2
     edges = (left / width, top / height, (left + crop_width) / width, (top + crop_height) / height)
     x0, y0, x1, y1 = (round(min(max(edge, 0.0), 1.0), 6) for edge in edges)
     return x0, y0, x1, y1
 
 
-def _pixel_box(view: View, width: int, height: int) -> tuple[float, float, float, float]:
+def _pixel_box(view: View, width: int, height: int) -> Box:
     """The part of an upright image that a view shows, in pixels (left, top, right, bottom)."""
     if view.box is not None:
         left, top, right, bottom = view.box
@@ -176,8 +160,9 @@ def _pixel_box(view: View, width: int, height: int) -> tuple[float, float, float
     return left, top, left + side, top + side
 
 
-def _open(source: Path | bytes) -> Image.Image:
+def _open(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read the header only: format and size, nothing decoded."""
+    too_many = f"more than {max_pixels // 1_000_000} megapixels (a decompression bomb?)"
     content = source if isinstance(source, bytes) else read(source)
     if not content:
         raise UnreadableImage("empty file")
@@ -188,11 +173,11 @@ def _open(source: Path | bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise UnreadableImage(f"not an image of a known format ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
-        raise UnreadableImage(_too_large()) from None
+        raise UnreadableImage(too_many) from None
     except Exception as error:  # each decoder raises errors of its own for a damaged header
         raise UnreadableImage(_reason(error)) from None
-    if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImage(_too_large(image.size))
+    if image.width * image.height > max_pixels:
+        raise UnreadableImage(f"{image.width} x {image.height} pixels: {too_many}")
     if min(image.size) < 1:
         raise UnreadableImage("no pixels")
     return image
@@ -201,8 +186,7 @@ def _open(source: Path | bytes) -> Image.Image:
 def _draft(image: Image.Image, view: View) -> None:
     """Let a JPEG be decoded at 1/2, 1/4 or 1/8, as long as the view keeps twice the pixels that it needs.
 
-    A 12-megapixel image is then loaded about ten times as fast. The factor of two leaves most of the antialiasing to
-    the resize: pixels differ by less than one grey level on average.
+    12 megapixels then load about ten times as fast, and pixels differ by less than one grey level on average.
     """
     left, top, right, bottom = view.box or (0.0, 0.0, 1.0, 1.0)
     # The box refers to the upright image. The orientation is not known yet, so the smaller share counts.
@@ -249,27 +233,17 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Any mode to RGB: transparency composed on white, 16-bit grey scaled instead of clipped."""
-    if image.mode.startswith("I"):
-        return _eight_bits(image).convert("RGB")
+    if image.mode.startswith("I"):  # Pillow's own conversion to 8 bits clips at 255
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise UnreadableImage("32-bit grey pixels have no fixed range")
+        return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise UnreadableImage("floating-point pixels have no fixed range")
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8-bit grey, rounded; Pillow's own conversion clips at 255."""
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise UnreadableImage("32-bit grey pixels have no fixed range")
-    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
-
-
-def _too_large(size: tuple[int, int] | None = None) -> str:
-    shown = "" if size is None else f"{size[0]} x {size[1]} pixels: "
-    return f"{shown}more than {MAX_PIXELS // 1_000_000} megapixels (a decompression bomb?)"
 
 
 def _reason(error: Exception) -> str:

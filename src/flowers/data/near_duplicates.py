@@ -1,7 +1,7 @@
 """Duplicates and near-duplicates: images with equal pixels, or with nearly equal perceptual hashes.
 
-A copy that was saved again, resized or mirrored has other pixels and nearly the same perceptual hash. Images that are
-connected by such pairs form a group, which belongs in one subset of a split and under one label.
+A copy that was saved again, resized or mirrored has nearly the same perceptual hash. Images that are connected by such
+pairs form a group, which belongs in one subset of a split and under one label.
 """
 
 from collections import defaultdict
@@ -19,8 +19,8 @@ K = TypeVar("K", bound=Hashable)
 # 100 brighter ones, and 27 in 100 cropped by 3 % on each side.
 THRESHOLD = 4
 
-# Half of the bits of a hash are set, because it compares with the median. Far fewer are set if most of the compared
-# values are equal: the image is nearly of one colour, and its hash equals that of every other such image.
+# Half of the bits of a hash are set, because it compares with the median, but far fewer where an image is nearly of one
+# colour; its hash equals that of every other such image.
 _FEWEST_SET = 24
 
 _ROWS, _COLUMNS = 256, 2048  # hashes compared at a time: some MB, which fit into the cache of a core

@@ -46,15 +46,13 @@ def _folder(root: Path, _: Sequence[str]) -> list[ImageFile]:
     """`<class>/<image>`, or `{train,val,test}/<class>/<image>`, which is an official split."""
     folders, strays = _entries(root)
     subsets = _subsets(root, folders)
-    if not subsets:
-        _warn_of_strays(root, strays)
-        return _classes(root, [(folder, None) for folder in folders])
-    found: list[tuple[Path, str | None]] = []
+    found: list[tuple[Path, str | None]] = [] if subsets else [(folder, None) for folder in folders]
     for folder, subset in subsets:
         classes, more = _entries(folder)
         found += [(each, subset) for each in classes]
         strays += more
-    _warn_of_strays(root, strays)
+    if strays:
+        warn(f"{root}: files outside class folders are not read: {_some(_below(root, strays))}")
     return _classes(root, found)
 
 
@@ -75,8 +73,7 @@ def _subsets(root: Path, folders: list[Path]) -> list[tuple[Path, str]]:
 def _classes(root: Path, folders: list[tuple[Path, str | None]]) -> list[ImageFile]:
     """The files of every class folder; a class without files is an error, and in one of several subsets a warning."""
     found: list[ImageFile] = []
-    empty: list[Path] = []
-    nested: list[Path] = []
+    empty, nested = [], []
     for folder, subset in folders:
         inner, files = _entries(folder)
         found += [ImageFile(file, folder.name, subset) for file in files]
@@ -142,7 +139,7 @@ def _vector(file: Path, key: str, highest: int) -> list[int]:
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     """The folders and the other files directly inside, sorted, without hidden ones."""
-    visible = [path for path in sorted(folder.iterdir()) if not _hidden(path)]
+    visible = [path for path in sorted(folder.iterdir()) if path.name[0] != "." and path.name.lower() not in _IGNORED]
     for path in visible:
         try:
             path.name.encode()
@@ -150,15 +147,6 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
             raise UserError(f"{os.fsencode(path)!r}: the name is not valid UTF-8; rename it") from None
     folders = {path for path in visible if path.is_dir()}
     return sorted(folders), [path for path in visible if path not in folders]
-
-
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.lower() in _IGNORED
-
-
-def _warn_of_strays(root: Path, strays: list[Path]) -> None:
-    if strays:
-        warn(f"{root}: files outside class folders are not read: {_some(_below(root, strays))}")
 
 
 def _below(root: Path, found: Iterable[Path]) -> list[str]:

@@ -6,8 +6,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from flowers.common import console
@@ -20,8 +19,8 @@ _FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") 
 def unpack(files: Sequence[Path], destination: Path) -> None:
     """Unpack every .tar, .tgz, .tar.* and .zip of `files` into `destination`, and copy the other files into it.
 
-    `destination` must not exist, and appears when it is complete. Members outside of it, links and devices raise an
-    error. Raises UserError that names the archive.
+    `destination` must not exist, and appears when it is complete. Raises UserError that names the archive, also where
+    a member is a link or a device, has an absolute path, or has `..` in its path.
     """
     staging = destination.with_name(f".{destination.name}.part")
     try:
@@ -39,11 +38,15 @@ def unpack(files: Sequence[Path], destination: Path) -> None:
 def _unpack_one(file: Path, folder: Path) -> None:
     try:
         if file.suffix == ".zip":
-            _unpack_zip(file, folder)
+            with zipfile.ZipFile(file) as archive:
+                for member in console.progress(archive.infolist(), f"unpacking {file.name}", unit="files"):
+                    _check(file, member.filename, not stat.S_ISLNK(member.external_attr >> 16))
+                    archive.extract(member, folder)
         elif file.suffix == ".tgz" or ".tar" in file.suffixes:
-            with tarfile.open(file, "r|*") as archive:
-                members = console.progress(archive, f"unpacking {file.name}", unit="files")
-                archive.extractall(folder, members=map(partial(_checked, file, folder), members), **_FILTER)  # noqa: S202
+            with tarfile.open(file, "r|*") as tar:
+                for entry in console.progress(tar, f"unpacking {file.name}", unit="files"):
+                    _check(file, entry.name, entry.isreg() or entry.isdir())
+                    tar.extract(entry, folder, **_FILTER)
         else:
             shutil.copyfile(file, folder / file.name)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
@@ -51,17 +54,8 @@ def _unpack_one(file: Path, folder: Path) -> None:
         raise UserError(f"{file}: not a whole archive ({detail}); delete it to fetch it again") from None
 
 
-def _checked(file: Path, folder: Path, member: tarfile.TarInfo) -> tarfile.TarInfo:
-    if not (member.isreg() or member.isdir()):
-        raise UserError(f"{file}: '{member.name}' is a link or a device; not unpacked")
-    if not (folder / member.name).resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{file}: '{member.name}' lies outside the folder; not unpacked")
-    return member
-
-
-def _unpack_zip(file: Path, folder: Path) -> None:
-    with zipfile.ZipFile(file) as archive:
-        for member in console.progress(archive.infolist(), f"unpacking {file.name}", unit="files"):
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise UserError(f"{file}: '{member.filename}' is a link; not unpacked")
-            archive.extract(member, folder)  # drops `..`, drives and leading slashes
+def _check(file: Path, name: str, plain: bool) -> None:
+    if not plain:
+        raise UserError(f"{file}: '{name}' is a link or a device; not unpacked")
+    if ".." in PurePath(name).parts or PurePath(name).anchor:
+        raise UserError(f"{file}: '{name}' lies outside the folder; not unpacked")

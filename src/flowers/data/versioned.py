@@ -1,8 +1,7 @@
 """The folder `data/`, after a check that it holds the version that `data.dvc` names.
 
-DVC allows no stage to depend on a `.dvc` file, and its error for a stage that depends on a missing folder does not say
-what to type. So the stage depends on `data.yaml`, a link to `data.dvc`, and `dvc data status` checks the folder here.
-Otherwise images that were not added to DVC would enter a result that names another version.
+DVC allows no stage to depend on a `.dvc` file, so the stage depends on `data.yaml`, a link to `data.dvc`. Without the
+check, images that were not added to DVC would enter a result that names another version.
 """
 
 import json

@@ -1,6 +1,7 @@
 """The frozen backbone: ResNet50 up to the feature layer, BatchNorm folded into its convolutions, in one tf.function."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,8 @@ class Backbone:
 
     def batches(self, images: Iterable[np.ndarray]) -> Iterator[dict[FeatureLayer, np.ndarray]]:
         """Like `__call__`, for a stream of single images; yields one batch at a time."""
-        batch = []
-        for image in images:
-            batch.append(image)
-            if len(batch) == self.batch:
-                yield self(np.stack(batch))
-                batch = []
-        if batch:
+        source = iter(images)
+        while batch := list(islice(source, self.batch)):
             yield self(np.stack(batch))
 
     def _forward(self, tf: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]], images: Any) -> list[Any]:
@@ -107,16 +103,12 @@ class Backbone:
             if unfreeze == CONV5_BLOCKS:
                 conv4 = x[:, ::2, ::2, :]  # the positions that conv5 reads
             if unfreeze in wanted:
-                pooled = [conv4, x] if unfreeze == 0 and wanted[0].conv4 else [x]
-                outputs.append(_output(tf, tf.concat(pooled, axis=-1), wanted[unfreeze]))
+                output = x[:, ::2, ::2, :] if wanted[unfreeze].subsampled else x
+                if unfreeze == 0:
+                    maps = tf.concat([conv4, x] if wanted[0].conv4 else [x], axis=-1)
+                    output = tf.cast(tf.reduce_mean(tf.cast(maps, tf.float32), axis=[1, 2]), x.dtype)
+                outputs.append(output)
             if unfreeze > min(wanted):
                 block = resnet.BLOCKS[below]
                 x = batchnorm_folding.residual_block(x, block, block.stride, constants)
         return outputs
-
-
-def _output(tf: Any, x: Any, layer: FeatureLayer) -> Any:
-    """The activation at a feature layer: pooled, subsampled or as it is."""
-    if layer.unfreeze_blocks == 0:
-        return tf.cast(tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2]), x.dtype)
-    return x[:, ::2, ::2, :] if layer.subsampled else x

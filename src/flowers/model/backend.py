@@ -62,19 +62,16 @@ def keras() -> Any:
 
 def version() -> str:
     """TensorFlow's version, without importing it."""
-    try:
-        return metadata.version("tensorflow-cpu")
-    except metadata.PackageNotFoundError:
-        return metadata.version("tensorflow")
+    return _cpu_build() or metadata.version("tensorflow")
 
 
 def device() -> str:
     """`gpu` if TensorFlow finds one, else `cpu`; the CPU build is recognised without importing it."""
-    try:
-        metadata.version("tensorflow-cpu")
-    except metadata.PackageNotFoundError:
-        return "gpu" if tensorflow().config.list_physical_devices("GPU") else "cpu"
-    return "cpu"
+    return "gpu" if not _cpu_build() and tensorflow().config.list_physical_devices("GPU") else "cpu"
+
+
+def _cpu_build() -> str | None:
+    return next((found.version for found in metadata.distributions(name="tensorflow-cpu")), None)
 
 
 def make_deterministic(seed: int) -> None:

@@ -1,8 +1,7 @@
 """BatchNorm folded into the convolution before it, and residual blocks of folded convolutions.
 
-The frozen backbone and the unfrozen blocks both compute this way. A BatchNorm with fixed statistics scales and shifts
-each channel, so it can be part of the convolution:
-kernel · γ/√(σ²+ε) and (bias − μ) · γ/√(σ²+ε) + β (Jacob et al., arXiv 1712.05877, section 3.2).
+The frozen backbone and the unfrozen blocks both compute this way. A BatchNorm with fixed statistics can be part of the
+convolution: kernel · γ/√(σ²+ε) and (bias − μ) · γ/√(σ²+ε) + β (Jacob et al., arXiv 1712.05877, section 3.2).
 """
 
 from collections.abc import Callable

@@ -131,10 +131,9 @@ class Classifier:
 
     def export(self) -> "keras.Model":
         """The whole network as one float32 Keras model: uint8 (n, size, size, 3) to probabilities."""
-        tensors, model = {**self.pretrained, **self._trained}, self.description
-        return keras_model.whole(
-            tensors, self._head, model.temperature, model.mirror, model.size, self.feature_layer.conv4
-        )
+        tensors, shape = {**self.pretrained, **self._trained}, self.description
+        conv4 = self.feature_layer.conv4
+        return keras_model.whole(tensors, self._head, shape.temperature, shape.mirror, shape.size, conv4)
 
 
 def save(folder: Path, description: Description, trained: weights.Tensors) -> None:
@@ -173,12 +172,10 @@ def check_name(destination: Path) -> None:
 def export(classifier: Classifier, destination: Path) -> None:
     """Write a model as one self-contained `.keras` file (see `keras_model.whole`). Raises UserError."""
     check_name(destination)
-    model, classes, size = classifier.export(), classifier.classes, classifier.size
+    model, count, size = classifier.export(), len(classifier.classes), classifier.size
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         model.save(destination)
-        console.say(
-            f"wrote {destination}: uint8 images (n, {size}, {size}, 3) to the probabilities of {len(classes)} classes"
-        )
+        console.say(f"wrote {destination}: uint8 images (n, {size}, {size}, 3) to the probabilities of {count} classes")
     except OSError as error:
         raise UserError(f"{destination}: cannot be written ({error.strerror or error})") from None

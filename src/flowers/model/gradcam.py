@@ -1,8 +1,7 @@
 """Grad-CAM: which positions of an image raise the logit of a class.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (arXiv 1610.02391),
-applied to the feature maps before pooling. Only an average over positions and the head follow them, so the gradient is
-that of the head, equal at all positions, and no convolution has to be differentiated.
+applied to the feature maps before pooling. Only pooling and the head follow, so no convolution is differentiated.
 """
 
 from collections.abc import Sequence

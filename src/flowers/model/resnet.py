@@ -23,8 +23,7 @@ class Block:
 
 
 def _blocks() -> tuple[Block, ...]:
-    blocks = []
-    inputs = 64
+    blocks, inputs = [], 64
     for stage, (filters, count) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=2):
         for number in range(1, count + 1):
             stride = 2 if number == 1 and stage > 2 else 1
@@ -69,6 +68,4 @@ def tensor_shapes() -> dict[str, tuple[int, ...]]:
         shapes[f"{layer}/bias"] = (kernel[3],)
         for variable in ("gamma", "beta", "moving_mean", "moving_variance"):
             shapes[f"{layer.removesuffix('_conv')}_bn/{variable}"] = (kernel[3],)
-    shapes["predictions/kernel"] = (FEATURES, 1000)
-    shapes["predictions/bias"] = (1000,)
-    return shapes
+    return shapes | {"predictions/kernel": (FEATURES, 1000), "predictions/bias": (1000,)}

@@ -1,8 +1,7 @@
 """The trainable part: the unfrozen residual blocks and the head, from the backbone's activations to logits.
 
-The unfrozen blocks compute what Keras's network computes with fixed BatchNorm statistics: the variables are those of
-convolution and BatchNorm, and the kernel is scaled inside the step. Gradients and decay are therefore Keras's, but a
-step runs one convolution instead of a convolution and two passes over its output.
+The unfrozen blocks compute what Keras's network computes with fixed BatchNorm statistics. The kernel is scaled inside
+the step, so gradients and decay are Keras's, but the output of a convolution needs no two passes more.
 """
 
 from functools import cached_property
@@ -65,10 +64,10 @@ class TrainablePart:
 
         Requires a feature layer with at least one block above it.
         """
-        tf = backend.tensorflow()
+        tf, tensors = backend.tensorflow(), {**self._unfrozen, **self._fixed}
 
         def weights(layer: str) -> tuple[Any, Any]:
-            kernel, bias = batchnorm_folding.fold(self._tensor, layer)
+            kernel, bias = batchnorm_folding.fold(tensors.__getitem__, layer)
             return tf.cast(kernel, self._precision), tf.cast(bias, self._precision)
 
         x = tf.cast(activations, self._precision)
@@ -80,9 +79,6 @@ class TrainablePart:
                 stages.append(x[:, ::stride, ::stride, :])
             x = batchnorm_folding.residual_block(x, block, stride, weights)
         return tf.cast(tf.concat([*stages, x], axis=-1), tf.float32)
-
-    def _tensor(self, name: str) -> Any:
-        return self._unfrozen[name] if name in self._unfrozen else self._fixed[name]
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -112,8 +108,7 @@ class TrainablePart:
 
     def logits(self, activations: Any) -> np.ndarray:
         """Logits of all rows of activations, (n, classes) float32, computed in batches padded to one size."""
-        parts = []
-        size = BATCH if self.feature_layer.blocks else 8 * BATCH
+        parts, size = [], BATCH if self.feature_layer.blocks else 8 * BATCH
         for start in range(0, len(activations), size):
             rows = np.arange(start, start + size)
             values = self._predict(activations[np.minimum(rows, len(activations) - 1)]).numpy()

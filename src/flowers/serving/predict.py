@@ -52,8 +52,9 @@ def predict(names: Sequence[str], options: Options, settings: models.Settings) -
             bar.clear()  # the rows are printed in its place
             write([rows.Row(image.path, *rest) for image, *rest in each])
             bar.update(len(batch.items))
-            if folder:
-                _explain(chosen.model, batch, folder)
+            for image, pixels, row in zip(batch.items, batch.pixels, batch.probabilities, strict=True):
+                if folder and pixels is not None:
+                    folder.add(image.place, explain.overlay(chosen.model, pixels, int(np.argmax(row))))
             predicted += len(batch.items)
             unreadable += sum(error is not None for error in batch.errors)
     if images.skipped:
@@ -64,9 +65,3 @@ def predict(names: Sequence[str], options: Options, settings: models.Settings) -
     if unreadable:
         console.warn(f"{unreadable:,} of {predicted:,} could not be read")
     return int(unreadable > 0)
-
-
-def _explain(model: stream.Model, batch: stream.Batch[sources.Image], folder: explain.Folder) -> None:
-    for image, pixels, probabilities in zip(batch.items, batch.pixels, batch.probabilities, strict=True):
-        if pixels is not None:
-            folder.add(image.place, explain.overlay(model, pixels, int(np.argmax(probabilities))))

@@ -43,10 +43,9 @@ def predictions(
 def table(
     classes: Sequence[str], probabilities: NDArray[np.float32], threshold: float | None, every_class: bool = False
 ) -> "pd.DataFrame":
-    """The predictions as a table, a row per row of probabilities (n, classes): label, probability, unsure, best.
+    """The predictions as a table with the columns label, probability, unsure, best, and with `every_class` p(<class>).
 
-    `every_class` adds a column p(<class>) of each class. For a row of NaN the label is missing, the probability is NaN,
-    unsure is False and best is empty.
+    For a row of NaN the label is missing, the probability is NaN, unsure is False and best is empty.
     """
     import pandas as pd
 

@@ -41,10 +41,17 @@ def writer(form: Format, classes: Sequence[str], every_class: bool) -> Write:
         sys.stdout.reconfigure(encoding=None if form == "table" else "utf-8", errors=errors)
     if form == "table":
         return _table(sys.stdout, classes)
-    return (_csv if form == "csv" else _json_lines)(sys.stdout, classes, every_class)
+    line = (_csv if form == "csv" else _json_line)(sys.stdout, classes, every_class)
+
+    def write(rows: Sequence[Row]) -> None:
+        for row in rows:
+            line(row)
+        sys.stdout.flush()
+
+    return write
 
 
-def _csv(out: TextIO, classes: Sequence[str], every_class: bool) -> Write:
+def _csv(out: TextIO, classes: Sequence[str], every_class: bool) -> Callable[[Row], None]:
     ranks = range(2, min(BEST, len(classes)) + 1)
     header = ["path", "label", "probability", "unsure"]
     header += [name for rank in ranks for name in (f"label_{rank}", f"probability_{rank}")]
@@ -53,42 +60,31 @@ def _csv(out: TextIO, classes: Sequence[str], every_class: bool) -> Write:
     lines.writerow([*header, "error"])
     out.flush()
 
-    def write(rows: Sequence[Row]) -> None:
-        for row in rows:
-            values: list[str] = []
-            if found := row.prediction:
-                values = [found.label, f"{found.probability:.6g}", str(found.unsure).lower()]
-                for other in found.best[1:]:
-                    values += [other["label"], f"{other['probability']:.6g}"]
-                if every_class:
-                    values += [f"{value:.6g}" for value in row.probabilities]
-            lines.writerow([row.path, *(values or [""] * (len(header) - 1)), row.error or ""])
-        out.flush()
-
-    return write
-
-
-def _json_lines(out: TextIO, classes: Sequence[str], every_class: bool) -> Write:
-    def write(rows: Sequence[Row]) -> None:
-        for row in rows:
-            found = row.prediction
-            content: dict[str, Any] = {"path": row.path}
-            content |= asdict(found) if found else dict.fromkeys(("label", "probability", "unsure", "best"))
+    def line(row: Row) -> None:
+        values: list[str] = []
+        if found := row.prediction:
+            values = [found.label, f"{found.probability:.6g}", str(found.unsure).lower()]
+            for other in found.best[1:]:
+                values += [other["label"], f"{other['probability']:.6g}"]
             if every_class:
-                content["probabilities"] = dict(zip(classes, row.probabilities, strict=True)) if found else None
-            out.write(json.dumps(_rounded({**content, "error": row.error}), ensure_ascii=False) + "\n")
-        out.flush()
+                values += [f"{value:.6g}" for value in row.probabilities]
+        lines.writerow([row.path, *(values or [""] * (len(header) - 1)), row.error or ""])
 
-    return write
+    return line
 
 
-def _rounded(value: Any) -> Any:
-    """The same JSON value with six digits of each number."""
-    if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    return float(f"{value:.6g}") if isinstance(value, float | np.floating) else value
+def _json_line(out: TextIO, classes: Sequence[str], every_class: bool) -> Callable[[Row], None]:
+    def line(row: Row) -> None:
+        found = row.prediction
+        content: dict[str, Any] = {"path": row.path}
+        content |= asdict(found) if found else dict.fromkeys(("label", "probability", "unsure", "best"))
+        if every_class:
+            content["probabilities"] = dict(zip(classes, row.probabilities.tolist(), strict=True)) if found else None
+        exact = json.dumps({**content, "error": row.error})
+        rounded = json.loads(exact, parse_float=lambda number: float(f"{float(number):.6g}"))
+        out.write(json.dumps(rounded, ensure_ascii=False) + "\n")
+
+    return line
 
 
 def _table(out: TextIO, classes: Sequence[str]) -> Write:

@@ -1,7 +1,6 @@
 """The model as MLflow serves it: encoded images in; label, probability and the five best classes out.
 
-MLflow runs this file on its own. It is stored as code, not pickled, next to a copy of the `flowers` package (see
-flowers.tracking.model).
+MLflow runs this file, which is stored as code beside a copy of the package (flowers.tracking.model), on its own.
 """
 
 import base64
@@ -40,12 +39,10 @@ class FlowerClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         given = params or {}
         images = model_input["image"] if isinstance(model_input, pd.DataFrame | dict) else model_input
         found = [np.empty((0, len(self._model.classes)), np.float32)]
-        row = 0
         for batch in stream.batches(self._model, list(images), _encoded):
-            for error in batch.errors:
+            for row, error in enumerate(batch.errors, start=sum(map(len, found))):
                 if error is not None:
                     raise mlflow.MlflowException.invalid_parameter_value(f"image in row {row}: {error}")
-                row += 1
             found.append(batch.probabilities)
         threshold = given.get("threshold", -1.0)
         return results.table(

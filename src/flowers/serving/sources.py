@@ -17,26 +17,21 @@ SUFFIXES = (
 
 @dataclass(frozen=True)
 class Image:
-    """One input: its name in the results, and its relative place in a folder of results.
+    """One input: its name in the results, its relative place in a folder of results, and its file.
 
-    `content` is its file, its encoded bytes, or the OSError or ValueError for which there is nothing to read.
+    Instead of a file, `content` may be the OSError or ValueError for which there is nothing to read.
     """
 
     path: str
     place: PurePath
-    content: Path | bytes | Exception
-
-
-def is_image(name: str) -> bool:
-    """Whether a file's name has the suffix of an image."""
-    return name.rpartition(".")[2].lower() in SUFFIXES
+    content: Path | Exception
 
 
 def read(image: Image) -> Path | bytes:
     """The file or bytes of an image; raises its OSError or ValueError."""
     if isinstance(image.content, Exception):
         raise image.content
-    return image.content
+    return sys.stdin.buffer.read() if image.path == STANDARD_INPUT else image.content
 
 
 class Images:
@@ -54,51 +49,41 @@ class Images:
     def __iter__(self) -> Iterator[Image]:
         self.skipped = 0
         for name in self._names:
+            path = Path(name)
             if name == STANDARD_INPUT:
-                yield Image(name, PurePath("stdin"), sys.stdin.buffer.read())
+                yield Image(name, PurePath("stdin"), path)
+            elif not name or not path.is_dir():  # Path("") would be the current folder
+                yield Image(name, PurePath(path.name), path)
             else:
-                yield from self._named(name)
+                inside = self._below(path, PurePath(), frozenset())
+                yield next(inside, Image(name, PurePath(), ValueError("no image in this folder")))
+                yield from inside
 
     def count(self) -> int:
         """The number of images at present; only folders are read."""
-        return sum(1 if name == STANDARD_INPUT else sum(1 for _ in self._named(name)) for name in self._names)
+        return sum(1 for _ in self)
 
-    def _named(self, name: str) -> Iterator[Image]:
-        path = Path(name)
-        if not name or not path.is_dir():  # Path("") would be the current folder
-            yield Image(name, PurePath(path.name), path)
-            return
-        empty = True
-        for image in self._below(path, PurePath(), frozenset()):
-            yield image
-            empty = False
-        if empty:
-            yield Image(name, PurePath(), ValueError("no image in this folder"))
-
-    def _below(self, folder: Path, place: PurePath, above: frozenset[tuple[int, int]]) -> Iterator[Image]:
-        """`above` are the device and inode numbers of the folders around this one: a link may lead back to them."""
+    def _below(self, folder: Path, place: PurePath, above: frozenset[Path]) -> Iterator[Image]:
+        """`above` are the folders around this one, without links: a link may lead back to them."""
         try:
-            status = folder.stat()
+            real = folder.resolve(strict=True)
             with os.scandir(folder) as entries:
-                inside = sorted((entry.name, is_folder(entry)) for entry in entries if not entry.name.startswith("."))
+                inside = sorted((entry.name, _is_folder(entry)) for entry in entries if entry.name[0] != ".")
         except OSError as error:
             yield Image(str(folder), place, error)
             return
-        identity = (status.st_dev, status.st_ino)
-        if identity in above:
+        if real in above:
             return
         for name, nested in inside:
             if nested:
-                yield from self._below(folder / name, place / name, above | {identity})
-            elif is_image(name):
+                yield from self._below(folder / name, place / name, above | {real})
+            elif name.rpartition(".")[2].lower() in SUFFIXES:
                 yield Image(str(folder / name), place / name, folder / name)
             else:
                 self.skipped += 1
 
 
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one."""
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return (
+        Path(entry).is_dir() if entry.is_symlink() else entry.is_dir()
+    )  # is_dir of an entry fails for a link to itself

@@ -1,9 +1,7 @@
 """Any number of images through a model, in batches: decoded ahead in threads, within bounded memory."""
 
-import os
-from collections import deque
+import contextlib
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from flowers.common import ahead
 from flowers.data import images
 
 T = TypeVar("T")
@@ -52,29 +51,15 @@ def batches(model: Model, items: Iterable[T], read: Callable[[T], Path | bytes])
     `read` runs in threads; images.UnreadableImage, OSError and ValueError from it become the item's error. Items are
     drawn from the iterable only when they are needed, so it may be endless.
     """
-    source, view = iter(items), images.View(size=model.size)
-    with ThreadPoolExecutor(_cores(), thread_name_prefix="decode") as pool:
-        waiting: deque[tuple[T, Future[NDArray[np.uint8] | str]]] = deque()
+    view = images.View(size=model.size)
 
-        def fill() -> None:
-            for item in islice(source, _AHEAD - len(waiting)):
-                waiting.append((item, pool.submit(_pixels, item, read, view)))
+    def decoded(item: T) -> tuple[T, NDArray[np.uint8] | str]:
+        return item, _pixels(item, read, view)
 
-        try:
-            fill()
-            while waiting:
-                taken = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
-                decoded = [future.result() for _, future in taken]
-                fill()  # decoding continues while the network computes
-                yield _predicted(model, [item for item, _ in taken], decoded)
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _cores() -> int:
-    """Large images take longer to decode than to classify, so every core decodes."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Large images take longer to decode than to classify, so every core decodes.
+    with contextlib.closing(ahead.computed(decoded, items, _AHEAD)) as ready:
+        while taken := list(islice(ready, BATCH)):
+            yield _predicted(model, taken)
 
 
 def _pixels(item: T, read: Callable[[T], Path | bytes], view: images.View) -> NDArray[np.uint8] | str:
@@ -86,10 +71,10 @@ def _pixels(item: T, read: Callable[[T], Path | bytes], view: images.View) -> ND
         return str(error)
 
 
-def _predicted(model: Model, items: list[T], decoded: list[NDArray[np.uint8] | str]) -> Batch[T]:
-    pixels = [None if isinstance(found, str) else found for found in decoded]
-    good = [row for row, found in enumerate(pixels) if found is not None]
+def _predicted(model: Model, decoded: list[tuple[T, NDArray[np.uint8] | str]]) -> Batch[T]:
+    items, found = zip(*decoded, strict=True)
+    pixels = [None if isinstance(one, str) else one for one in found]
     probabilities = np.full((len(items), len(model.classes)), np.nan, np.float32)
-    if good:
-        probabilities[good] = model.probabilities(np.stack([found for found in pixels if found is not None]))
-    return Batch(items, [found if isinstance(found, str) else None for found in decoded], pixels, probabilities)
+    if good := [row for row, one in enumerate(pixels) if one is not None]:
+        probabilities[good] = model.probabilities(np.stack([found[row] for row in good]))
+    return Batch(list(items), [one if isinstance(one, str) else None for one in found], pixels, probabilities)

@@ -1,24 +1,21 @@
 """The activation cache: outputs of the frozen backbone for views of images, each computed once.
 
 An activation is found by content: the image's bytes, view, weights, feature layer, precision, `VERSION` and the
-versions of TensorFlow and Pillow. The folder is in the user's cache and shared by all clones. It holds immutable
-shards: a plain `.npy`, renamed into place when complete, and a `.json` with its keys and checksum, written last. A kill
-at any moment therefore leaves a valid cache. The least recently used shards are evicted first (common/cache.py).
+versions of TensorFlow and Pillow. All clones share the folder. It holds immutable shards: a plain `.npy`, renamed into
+place when complete, and a `.json` with its keys and checksum, written last, so that a kill at any moment leaves a valid
+cache. The least recently used shards are evicted first (common/cache.py).
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from flowers.common import cache, console, paths
+from flowers.common import ahead, cache, console, paths
 from flowers.common.errors import UserError
 from flowers.data import images
 from flowers.model import backend, weights
@@ -31,7 +28,6 @@ VERSION = 1
 # A kill loses at most one shard of each feature layer: about a minute of computation.
 SHARD_BYTES = 64 * 2**20
 SHARD_VIEWS = 1024
-
 
 Index = dict[str, tuple[Path, int]]  # shard and row of each key
 
@@ -69,13 +65,20 @@ class Activations:
             result[here] = self._shards[shard][places[here, 1]]
         return result
 
+    def last(self, count: int) -> "Activations":
+        """Those of the last `count` items."""
+        return Activations(self._shards, self._places[len(self) - count :], self.shape)
+
 
 class Store:
     """The activations of one set of weights in one precision, below `folder`."""
 
     def __init__(self, folder: Path, weights_digest: str, precision: str) -> None:
         self.root = folder
-        self.folder = folder / f"{weights_digest[:16]}-{precision}-v{VERSION}-{_versions()}"
+        # Versions and kind of device change the last bits; each combination has activations of its own.
+        gpu = "-gpu" if backend.device() == "gpu" else ""
+        versions = f"tensorflow-{backend.version()}-pillow-{version('pillow')}{gpu}"
+        self.folder = folder / f"{weights_digest[:16]}-{precision}-v{VERSION}-{versions}"
         self.precision = precision
 
     def get(
@@ -117,16 +120,14 @@ class Store:
         console.say(f"Extracting features for {len(items):,} views (cached afterwards)")
         with console.progress_bar(len(items), "Extracting features", "views") as bar:
             for start in range(0, len(items), rows):
-                chunk = items[start : start + rows]
-                parts: dict[FeatureLayer, list[np.ndarray]] = {layer: [] for layer in backbone.feature_layers}
-                for batch in backbone.batches(_decoded(chunk)):
-                    for layer, values in batch.items():
-                        parts[layer].append(values)
-                    bar.update(len(values))
-                for layer, batches in parts.items():
-                    new = [row for row, item in enumerate(chunk) if item.key not in known[layer]]
-                    if new:
-                        self._write(layer, [chunk[row].key for row in new], np.concatenate(batches)[new])
+                chunk, batches = items[start : start + rows], []
+                for batch in backbone.batches(ahead.computed(pixels, chunk, 2 * BATCH)):
+                    batches.append(batch)
+                    bar.update(len(batch[backbone.feature_layers[0]]))
+                for layer in backbone.feature_layers:
+                    if new := [row for row, item in enumerate(chunk) if item.key not in known[layer]]:
+                        values = np.concatenate([batch[layer] for batch in batches])
+                        self._write(layer, [chunk[row].key for row in new], values[new])
 
     def _write(self, layer: FeatureLayer, keys: list[str], values: np.ndarray) -> None:
         folder = self.folder / layer.name
@@ -213,29 +214,11 @@ def _allow_open_files(more: int) -> None:
     except ImportError:  # Windows has no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(soft, more + 1024)
-    if soft != resource.RLIM_INFINITY:
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-        )
-
-
-def _versions() -> str:
-    """Versions and kind of device, which change the last bits; each combination has activations of its own."""
-    gpu = "-gpu" if backend.device() == "gpu" else ""
-    return f"tensorflow-{backend.version()}-pillow-{version('pillow')}{gpu}"
+    wanted = more + 1024 if hard == resource.RLIM_INFINITY else min(more + 1024, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _decoded(items: Sequence[Item]) -> Iterator[np.ndarray]:
-    """The items' pixels in order, decoded in threads ahead of the backbone."""
-    source = iter(items)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ahead = [pool.submit(pixels, item) for item in islice(source, 2 * BATCH)]
-        while ahead:
-            yield ahead.pop(0).result()
-            ahead += [pool.submit(pixels, item) for item in islice(source, 1)]

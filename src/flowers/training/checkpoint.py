@@ -1,13 +1,13 @@
 """The progress of a training on disk: a training that was killed resumes after its last finished epoch.
 
-The file holds a line of JSON that lists the arrays, their bytes, and a checksum. It is written after every epoch and
-has up to 240 MB with three unfrozen blocks, which NumPy's `.npz` would take too long to write.
+The file holds a line of JSON that lists the arrays, their bytes, and a checksum. It has up to 240 MB after every epoch,
+which NumPy's `.npz` would take too long to write.
 """
 
 import contextlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,18 @@ class Checkpoint:
             self._failed = True
 
     def _write(self, progress: Progress, temporary: Path) -> None:
-        arrays = dict(_named(progress))
+        parts: dict[str, Mapping[Any, np.ndarray]] = {
+            "last": progress.tensors,
+            "optimizer": dict(enumerate(progress.optimizer)),
+        }
+        if progress.best is not progress.tensors:  # else the best epoch is the last: write its tensors once
+            parts["best"] = progress.best
+        arrays = {f"{part}/{name}": values for part, named in parts.items() for name, values in named.items()}
         content = {
             "key": self.key,
             "rows": progress.rows,
             "best": [progress.best_epoch, *progress.best_score],
-            "best_is_last": progress.best is progress.tensors,
+            "best_is_last": "best" not in parts,
             "arrays": {name: [values.dtype.str, values.shape] for name, values in arrays.items()},
         }
         header: bytes | memoryview = json.dumps(content).encode() + b"\n"
@@ -81,13 +87,6 @@ def remove(path: Path) -> None:
 
 def _temporary(path: Path) -> Path:
     return path.with_suffix(".partial")
-
-
-def _named(progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
-    if progress.best is not progress.tensors:  # the best epoch is the last: write its tensors once
-        yield from ((f"best/{name}", values) for name, values in progress.best.items())
-    yield from ((f"last/{name}", values) for name, values in progress.tensors.items())
-    yield from ((f"optimizer/{number}", values) for number, values in enumerate(progress.optimizer))
 
 
 def _progress(described: dict[str, Any], content: memoryview) -> Progress:

@@ -1,12 +1,12 @@
 """One epoch on cached activations: every image once, in a new order, each in one of its views."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from flowers.common import ahead
 from flowers.model import backend
 from flowers.model.trainable import Examples, TrainablePart
 from flowers.training.optimizer import AdamW
@@ -33,11 +33,11 @@ def runner(
     step = _step_function(trainable, optimizer, schedule)
     # Pooled features are in memory and train in milliseconds: the whole epoch is one call.
     fused = isinstance(training.examples, np.ndarray)
-    run = (_fused if fused else _streamed)(step, training.examples, schedule.batch_size)
-    steps = -(-len(training.labels) // schedule.batch_size)
+    run = (_fused if fused else _streamed)(step, training.examples, schedule.train.batch_size)
+    steps = -(-len(training.labels) // schedule.train.batch_size)
 
     def run_epoch(epoch: int, of_phase: int) -> dict[str, float]:
-        random = np.random.default_rng([schedule.seed, epoch])
+        random = np.random.default_rng([schedule.train.seed, epoch])
         order = random.permutation(len(training.labels))
         rows = training.views[order, random.integers(0, training.views.shape[1], len(order))]
         trainable.reseed(random)
@@ -58,7 +58,7 @@ def _step_function(trainable: TrainablePart, optimizer: AdamW, schedule: Schedul
 
     @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def step(batch: Any, labels: Any, weights: Any, rate: Any) -> Any:
-        smoothing, classes = schedule.label_smoothing, trainable.classes
+        smoothing, classes = schedule.train.label_smoothing, trainable.classes
         targets = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
         with tf.GradientTape() as tape:
             scores = trainable(batch, training=True)
@@ -92,19 +92,11 @@ def _streamed(step: Any, examples: Examples, batch_size: int) -> Any:
 
     def run(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> np.ndarray:
         sums = np.zeros(2)
-        for number, values in enumerate(_ahead(examples, rows, batch_size)):
-            batch = slice(number * batch_size, (number + 1) * batch_size)
-            sums += step(values, labels[batch], weights[batch], rates[number]).numpy()
+        batches = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
+        # Each batch is read during the training step before it.
+        read = ahead.computed(lambda batch: examples[rows[batch]], batches, ahead=1, threads=1)
+        for batch, values, rate in zip(batches, read, rates, strict=True):
+            sums += step(values, labels[batch], weights[batch], rate).numpy()
         return sums
 
     return run
-
-
-def _ahead(examples: Examples, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Batches of activations, each read during the training step before it."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(examples.__getitem__, rows[:batch_size])
-        for start in range(0, len(rows), batch_size):
-            batch = waiting.result()
-            waiting = pool.submit(examples.__getitem__, rows[start + batch_size : start + 2 * batch_size])
-            yield batch

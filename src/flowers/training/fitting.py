@@ -15,7 +15,7 @@ from flowers.config.params import AugmentationParams, HeadParams, ModelParams, T
 from flowers.model import backend, keras_model, weights
 from flowers.model.backbone import best_precision
 from flowers.model.feature_layer import FeatureLayer
-from flowers.model.trainable import Examples, TrainablePart
+from flowers.model.trainable import TrainablePart
 from flowers.training import activation_cache, epochs, phases, regression, subsets
 from flowers.training.schedule import Schedule
 
@@ -33,9 +33,8 @@ class Data:
         """Read the split and compute the activations that the cache lacks.
 
         Without validation, the validation images are training images. The feature layers, at least one, have one size:
-        that of validation images, and of training images unless `augmentation.size` is set.
-
-        Raises UserError if the outputs of download or split cannot be used.
+        that of validation images, and of training images unless `augmentation.size` is set. Raises UserError if the
+        outputs of download or split cannot be used.
         """
         self.tensors = read_weights()
         self.precision = best_precision() if precision == "auto" else precision
@@ -45,24 +44,20 @@ class Data:
         self.size = augmentation.size or self._val_size
         views = [item for of_image in self.train.augmented(augmentation, self.size) for item in of_image]
         self._rows = np.arange(len(views)).reshape(len(self.train), -1)
-        # Images of one size share one pass of the backbone.
-        items = {self._val_size: self.val.plain(self._val_size) if self.val else []}
-        items[self.size] = views + items.get(self.size, [])
-        end = len(items[self._val_size])
-        self._val_rows = np.arange(end - (len(self.val) if self.val else 0), end)
-        self._examples = {
-            size: self._stored(of_size, feature_layers, size) for size, of_size in items.items() if of_size
-        }
+        items = {self.size: views}  # images of one size share one pass of the backbone
+        if self.val is not None:
+            items[self._val_size] = items.get(self._val_size, []) + self.val.plain(self._val_size)
+        self._examples = {size: self._stored(of_size, feature_layers, size) for size, of_size in items.items()}
 
     def _stored(
         self, items: list[activation_cache.Item], feature_layers: Sequence[FeatureLayer], size: int
-    ) -> dict[int, Examples]:
+    ) -> dict[int, np.ndarray | activation_cache.Activations]:
         """Activations of items of one size, by the number of blocks above the feature layer."""
         pooled = replace(feature_layers[0], unfreeze_blocks=0, size=size)
         wanted = [pooled, *(replace(layer, size=size) for layer in feature_layers)]
         stored = activation_cache.stored(items, wanted, self.tensors, self.precision)
-        examples: dict[int, Examples] = {layer.unfreeze_blocks: values for layer, values in stored.items()}
-        return examples | {0: stored[pooled][:]}  # pooled features fit into memory
+        pooled_features = stored.pop(pooled)[:]  # fit into memory
+        return {0: pooled_features} | {layer.unfreeze_blocks: values for layer, values in stored.items()}
 
     def at(self, unfreeze_blocks: int, class_weights: bool) -> tuple[epochs.TrainingSet, phases.ValidationSet | None]:
         """Training and validation set with activations below the top `unfreeze_blocks` blocks."""
@@ -73,8 +68,10 @@ class Data:
         training = epochs.TrainingSet(self._examples[self.size][unfreeze_blocks], self._rows, labels, weights)
         if self.val is None:
             return training, None
-        examples = _Rows(self._examples[self._val_size][unfreeze_blocks], self._val_rows)
-        return training, phases.ValidationSet(examples, self.val.labels)
+        examples = self._examples[self._val_size][unfreeze_blocks]
+        count = len(self.val)  # the last of them
+        last = examples[-count:] if isinstance(examples, np.ndarray) else examples.last(count)
+        return training, phases.ValidationSet(last, self.val.labels)
 
 
 def feature_layer_of(model: ModelParams, head: HeadParams) -> FeatureLayer:
@@ -91,7 +88,17 @@ def fit(
     on_epoch: phases.OnEpoch | None = None,
     save: Callable[[phases.Progress], None] | None = None,
 ) -> None:
-    """Run all phases, or those that `progress` has left, and update `progress`. Raises phases.Diverged."""
+    """Run all phases, or those that `progress` has left, and update `progress`. Raises phases.Diverged.
+
+    After each epoch `save` gets the progress, then `on_epoch` gets the row of scores.
+    """
+
+    def after_epoch(row: phases.Row) -> None:
+        if save is not None:
+            save(progress)
+        if on_epoch is not None:
+            on_epoch(row)
+
     backend.make_deterministic(train.seed)
     layer = replace(feature_layer_of(model, head), size=data.size)
     classes = len(data.train.classes)
@@ -103,14 +110,16 @@ def fit(
         trainable = TrainablePart(replace(layer, unfreeze_blocks=0), data.tensors, head_model)
         if head.initialization == "regression" and not progress.rows:
             regression.initialize(head_model, training, head.penalty)
-            phases.record_baseline(trainable, "regression", training, validation, progress, on_epoch, save)
+            phases.record_baseline(trainable, "regression", training, validation, progress, after_epoch)
         if train.epochs:
-            phases.train(trainable, training, validation, _schedule(train, "head"), progress, on_epoch, save)
+            schedule = Schedule("head", train.epochs, train.learning_rate, train)
+            phases.train(trainable, training, validation, schedule, progress, after_epoch)
     if model.unfreeze_blocks and train.fine_tune_epochs:
         keras_model.set_tensors(head_model, progress.best)
         training, validation = data.at(model.unfreeze_blocks, train.class_weights)
         trainable = TrainablePart(layer, data.tensors, head_model, data.precision, model.train_batch_norm)
-        phases.train(trainable, training, validation, _schedule(train, "fine_tune"), progress, on_epoch, save)
+        schedule = Schedule("fine_tune", train.fine_tune_epochs, train.fine_tune_learning_rate, train)
+        phases.train(trainable, training, validation, schedule, progress, after_epoch)
 
 
 def read_weights() -> weights.Tensors:
@@ -121,32 +130,3 @@ def read_weights() -> weights.Tensors:
         raise UserError(f"{paths.WEIGHTS}: no such file; run `dvc repro`") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{paths.WEIGHTS}: {error}; run `dvc repro -f download`") from None
-
-
-class _Rows:
-    """A selection of rows of examples."""
-
-    def __init__(self, examples: Examples, rows: np.ndarray) -> None:
-        self._examples, self._rows = examples, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        return self._examples[self._rows[rows]]
-
-
-def _schedule(train: TrainParams, phase: str) -> Schedule:
-    fine = phase == "fine_tune"
-    return Schedule(
-        phase=phase,
-        epochs=train.fine_tune_epochs if fine else train.epochs,
-        batch_size=train.batch_size,
-        learning_rate=train.fine_tune_learning_rate if fine else train.learning_rate,
-        shape=train.schedule,
-        warmup_epochs=train.warmup_epochs,
-        weight_decay=train.weight_decay,
-        label_smoothing=train.label_smoothing,
-        patience=train.patience,
-        seed=train.seed,
-    )

@@ -68,23 +68,24 @@ def train(
     validation: ValidationSet | None,
     schedule: Schedule,
     progress: Progress,
-    on_epoch: OnEpoch | None = None,
-    save: Callable[[Progress], None] | None = None,
+    on_epoch: OnEpoch,
 ) -> None:
     """Train `trainable` for one phase, or for the rest of the phase that `progress` is in, and update `progress`.
 
-    After each epoch `save` gets the progress, then `on_epoch` gets the row of scores. Without validation the last epoch
-    is the best. Raises Diverged if the training or validation loss stops being a number.
+    After each epoch `on_epoch` gets its row of scores. Without validation the last epoch is the best. Raises Diverged
+    if the training or validation loss stops being a number.
     """
-    optimizer = AdamW(trainable.variables, schedule.weight_decay)
+    optimizer = AdamW(trainable.variables, schedule.train.weight_decay)
     if progress.phase == schedule.phase:
-        _restore(trainable, optimizer, progress)
+        trainable.set_tensors(progress.tensors)
+        for variable, values in zip(optimizer.state, progress.optimizer, strict=True):
+            variable.assign(values)
     run_epoch = epochs.runner(trainable, optimizer, training, schedule)
     done = sum(row["phase"] == schedule.phase for row in progress.rows)
     first = len(progress.rows) - done
     with console.progress_bar(schedule.epochs, schedule.phase, "epochs", done) as bar:
         for epoch in range(first + done, first + schedule.epochs):
-            if validation is not None and epoch - 1 - max(progress.best_epoch, first) >= schedule.patience:
+            if validation is not None and epoch - 1 - max(progress.best_epoch, first) >= schedule.train.patience:
                 break
             row: Row = {"epoch": epoch, "phase": schedule.phase, **run_epoch(epoch, epoch - first)}
             _require_number("training", float(row["loss"]), epoch, schedule.phase)
@@ -92,7 +93,7 @@ def train(
                 row |= _validate(trainable, validation)
                 _require_number("validation", float(row["val_loss"]), epoch, schedule.phase)
             progress.optimizer = [variable.numpy() for variable in optimizer.state]
-            _record(progress, row, trainable, on_epoch, save)
+            _record(progress, row, trainable, on_epoch)
             bar.set_postfix({key: f"{row[key]:.3f}" for key in ("loss", "val_accuracy") if key in row}, refresh=False)
             bar.update()
 
@@ -103,41 +104,25 @@ def record_baseline(
     training: TrainingSet,
     validation: ValidationSet | None,
     progress: Progress,
-    on_epoch: OnEpoch | None = None,
-    save: Callable[[Progress], None] | None = None,
+    on_epoch: OnEpoch,
 ) -> None:
     """Record the scores of `trainable` before any epoch, as the only row of `phase`."""
     scores = _scores(trainable, training.examples[training.views[:, 0]], training.labels)
     row: Row = {"epoch": 0, "phase": phase, "loss": scores["loss"], "accuracy": scores["accuracy"]}
     if validation is not None:
         row |= _validate(trainable, validation)
-    _record(progress, row, trainable, on_epoch, save)
+    _record(progress, row, trainable, on_epoch)
 
 
-def _record(
-    progress: Progress,
-    row: Row,
-    trainable: TrainablePart,
-    on_epoch: OnEpoch | None,
-    save: Callable[[Progress], None] | None,
-) -> None:
-    """Add an epoch to the progress, which keeps its tensors if they are the best; then save and report it."""
+def _record(progress: Progress, row: Row, trainable: TrainablePart, on_epoch: OnEpoch) -> None:
+    """Add an epoch to the progress, which keeps its tensors if they are the best; then report it."""
     progress.rows.append(row)
     progress.tensors = trainable.get_tensors()
     score = (float(row["val_mean_per_class_accuracy"]), -float(row["val_loss"])) if "val_loss" in row else None
     if score is None or score > progress.best_score:
         progress.best_epoch, progress.best = int(row["epoch"]), progress.tensors
         progress.best_score = score or progress.best_score
-    if save is not None:
-        save(progress)
-    if on_epoch is not None:
-        on_epoch(row)
-
-
-def _restore(trainable: TrainablePart, optimizer: AdamW, progress: Progress) -> None:
-    trainable.set_tensors(progress.tensors)
-    for variable, values in zip(optimizer.state, progress.optimizer, strict=True):
-        variable.assign(values)
+    on_epoch(row)
 
 
 def _require_number(which: str, loss: float, epoch: int, phase: str) -> None:

@@ -40,10 +40,12 @@ class Subset:
 
     def augmented(self, params: AugmentationParams, size: int = INPUT_SIZE) -> list[list[Item]]:
         """For every image its plain view and `params.views` random ones."""
-        return [
-            [replace(item, view=replace(view, size=size)) for view in [images.PLAIN, *_views(row, params)]]
-            for item, row in zip(self.plain(), self._rows(), strict=True)
-        ]
+        found = []
+        drawn = (params.views, params.seed, params.min_area, params.flip)
+        for item, row in zip(self.plain(), self._rows(), strict=True):
+            random = images.random_views(item.sha256, int(row["width"]), int(row["height"]), *drawn)
+            found.append([replace(item, view=replace(view, size=size)) for view in [images.PLAIN, *random]])
+        return found
 
     def _rows(self) -> list[dict[str, str]]:
         return [{str(key): value for key, value in row.items()} for row in self.table.to_dict("records")]
@@ -65,11 +67,6 @@ def read(*subsets: str) -> Subset:
         raise UserError(f"{paths.SPLIT}: no images in {' and '.join(subsets)}")
     numbers = {label: number for number, label in enumerate(classes)}
     return Subset(table, table["label"].map(numbers).to_numpy(np.int32), classes)
-
-
-def _views(row: dict[str, str], params: AugmentationParams) -> list[images.View]:
-    width, height = int(row["width"]), int(row["height"])
-    return images.random_views(row["sha256"], width, height, params.views, params.seed, params.min_area, params.flip)
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -16,33 +16,28 @@ from PIL import Image
 
 from flowers.common.errors import UserError
 from flowers.data import images
-from flowers.serving.scoring import files, run, spark_session
+from flowers.serving.scoring import files, run
 
 LABELS = pyarrow.dataset.partitioning(pa.schema([("label", pa.string())]), flavor="hive")
 CLASSES = ["NA", "café au lait", "rose: 1/2"]
 
 
-def start() -> None:
-    with spark_session.session("local[1]"):
-        raise AssertionError("Spark started")
-
-
-def test_without_pyspark_the_error_names_what_to_install(monkeypatch):
+def test_without_pyspark_the_error_names_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pyspark", None)
+    monkeypatch.delitem(sys.modules, "flowers.serving.scoring.spark", raising=False)
     with pytest.raises(UserError, match=r"needs PySpark: `make extras`, or pip install 'flowers\[spark\]'$"):
-        start()
+        run.score(None, run.Request("photos", "out", "spark", str(tmp_path)))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # PySpark leaves a pipe to Java open
 def test_without_java_the_error_names_what_to_install(monkeypatch):
-    pytest.importorskip("pyspark")
+    spark = pytest.importorskip("flowers.serving.scoring.spark")
     monkeypatch.setenv("JAVA_HOME", "/nowhere")
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
-    with pytest.raises(
-        UserError, match=r"Java did not start; version 17 or later.*apt install openjdk-17-jre-headless"
-    ):
-        start()
+    message = r"Java did not start; version 17 or later.*apt install openjdk-17-jre-headless"
+    with pytest.raises(UserError, match=message), spark.session("local[1]"):
+        raise AssertionError("Spark started")
 
 
 def test_the_pattern_for_spark_matches_the_same_names_as_the_walk():
@@ -137,7 +132,9 @@ def test_both_outputs_have_the_same_types_in_spark_and_arrow(scored):
         file = next(Path(OUTPUTS[engine], "label=__HIVE_DEFAULT_PARTITION__").glob("*.parquet"))
         types[engine] = pyarrow.parquet.read_schema(file).remove_metadata()
     assert types["local"] == types["spark"]
-    with spark_session.session("local[2]") as session:
+    from flowers.serving.scoring import spark
+
+    with spark.session("local[2]") as session:
         tables = [session.read.parquet(path) for path in ("local", r"spark\[1\]")]
         assert tables[0].schema == tables[1].schema and tables[0].schema["label"].dataType.typeName() == "string"
         assert tables[0].exceptAll(tables[1]).where("error is null").count() == 0

@@ -23,7 +23,8 @@ def create(scorer: Scorer, explainer: Explainer, limits: Limits, examples: Path 
     app = FastAPI(
         title="flowers",
         version=importlib.metadata.version("flowers"),
-        description='Names the flower on an image. Every error is one line: {"error": "..."}.',
+        description='Names the flower on an image. An error of the application is one line: {"error": "..."}. '
+        "A request that cannot be parsed (400) or is above the limit of connections (503) gets plain text.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -33,10 +34,7 @@ def create(scorer: Scorer, explainer: Explainer, limits: Limits, examples: Path 
     app.include_router(_inference(scorer, explainer))
     app.include_router(page.router(scorer.model, examples, explainer.warm))
 
-    @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        return _swagger()
-
+    app.get("/docs", include_in_schema=False)(_swagger)
     return app
 
 

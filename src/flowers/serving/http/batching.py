@@ -5,13 +5,13 @@ import itertools
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from contextlib import AbstractContextManager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowers.data import images
-from flowers.serving.http.limits import Limits, busy, check_pixels
+from flowers.serving.http.limits import Limits, busy
 from flowers.serving.stream import BATCH, Model
 
 _DECODERS = 2
@@ -21,11 +21,11 @@ Pixels = NDArray[np.uint8]
 Row = NDArray[np.float32]
 
 
-class Scorer:
+class Scorer(AbstractContextManager["Scorer"]):
     """Scores the images of all requests with one model; a context manager, because it owns threads.
 
-    There is no timer. As soon as the network is free, it takes up to BATCH of the images that wait. So one image is
-    scored at once, and many are scored together. All methods but `warm` belong to one event loop.
+    As soon as the network is free, it takes up to BATCH of the images that wait: one image is scored at once, and many
+    are scored together. All methods but `warm` belong to one event loop.
     """
 
     def __init__(self, model: Model, limits: Limits) -> None:
@@ -37,16 +37,13 @@ class Scorer:
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
         self._network = ThreadPoolExecutor(1, thread_name_prefix="network")
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._decoders.shutdown(cancel_futures=True)
         self._network.shutdown(cancel_futures=True)
 
     def warm(self) -> None:
         """Score a blank image, so that the first client need not wait for the compilation. Raises what goes wrong."""
-        self._network.submit(self.model.probabilities, self._blank()[None]).result()
+        self._network.submit(self.model.probabilities, self.blank()[None]).result()
 
     async def probabilities(self, content: bytes) -> Row:
         """Probabilities (classes,) of an encoded image.
@@ -66,8 +63,7 @@ class Scorer:
         held = [content]  # emptied when the client is gone: the executor keeps its arguments until it reaches them
 
         def work() -> Pixels:
-            check_pixels(held[0], self._limits)
-            return images.load(held[0], images.View(size=self.model.size))
+            return images.load(held[0], images.View(size=self.model.size), self._limits.pixels)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
@@ -89,7 +85,7 @@ class Scorer:
         """Whether the model works: it has scored an image within the last 10 s, or scores a blank one now."""
         if time.monotonic() - self._scored_at >= _FRESH:
             try:
-                await asyncio.wait_for(self.score(self._blank()), _FRESH)
+                await asyncio.wait_for(self.score(self.blank()), _FRESH)
             except Exception:
                 logging.getLogger(__name__).exception("the model does not work")
                 return False
@@ -101,10 +97,9 @@ class Scorer:
             batch = dict(itertools.islice(self._ready.items(), BATCH))
             for row in batch:
                 del self._ready[row]
+            stacked = np.stack(list(batch.values()))
             try:
-                found = await loop.run_in_executor(
-                    self._network, self.model.probabilities, np.stack(list(batch.values()))
-                )
+                found = await loop.run_in_executor(self._network, self.model.probabilities, stacked)
             except Exception as error:  # only this batch fails
                 for row in batch:
                     if not row.done():
@@ -115,5 +110,6 @@ class Scorer:
                 if not row.done():
                     row.set_result(probabilities)
 
-    def _blank(self) -> Pixels:
+    def blank(self) -> Pixels:
+        """A black image."""
         return np.zeros((self.model.size, self.model.size, 3), np.uint8)

@@ -1,4 +1,7 @@
-"""Every error as one line of JSON: {"error": "..."}."""
+"""Every error of the application as one line of JSON: {"error": "..."}.
+
+uvicorn replies in plain text to what it cannot parse (400), and above the limit of connections (503).
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from contextlib import AbstractContextManager
 
-import numpy as np
 from starlette.exceptions import HTTPException
 
 from flowers.serving import explain
@@ -16,16 +15,13 @@ from flowers.serving.stream import Model
 Explain = Callable[[Model, Pixels, int], bytes]  # model, pixels, class number: a JPEG
 
 
-class Explainer:
+class Explainer(AbstractContextManager["Explainer"]):
     """Makes explanations one at a time, so that they take one core at most; a context manager."""
 
     def __init__(self, scorer: Scorer, limits: Limits, explanation: Explain = explain.overlay) -> None:
         self._scorer, self._model, self._limits, self._explain = scorer, scorer.model, limits, explanation
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._waiting, self._warmed = 0, False
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(cancel_futures=True)
@@ -37,8 +33,7 @@ class Explainer:
         """
         if not self._warmed:
             self._warmed = True
-            blank = np.zeros((self._model.size, self._model.size, 3), np.uint8)
-            self._thread.submit(self._explain, self._model, blank, 0)
+            self._thread.submit(self._explain, self._model, self._scorer.blank(), 0)
 
     async def explanation(self, content: bytes, label: str | None) -> bytes:
         """A JPEG of the regions of an encoded image that support a class, without a label the most probable one.

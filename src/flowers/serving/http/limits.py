@@ -1,12 +1,8 @@
 """What the server accepts: pixels, bytes, seconds, connections and queued images."""
 
-import io
 from dataclasses import dataclass
 
-from PIL import Image
 from starlette.exceptions import HTTPException
-
-from flowers.data import images
 
 
 @dataclass(frozen=True)
@@ -21,20 +17,6 @@ class Limits:
     explanations: int = 8  # not computed yet
     connections: int = 500  # many systems allow a process 1024 descriptors
     shutdown: int = 10  # seconds for the requests in progress when the server is stopped
-
-
-def check_pixels(content: bytes, limits: Limits) -> None:
-    """Raise UnreadableImage where the header of an encoded image announces too many pixels.
-
-    Everything else that may be wrong with the image is left to its decoding.
-    """
-    try:
-        with Image.open(io.BytesIO(content), formats=images.FORMATS) as image:
-            width, height = image.size
-    except Exception:
-        return
-    if width * height > limits.pixels:
-        raise images.UnreadableImage(f"{width} x {height} pixels: more than {limits.pixels // 1_000_000} megapixels")
 
 
 def busy() -> HTTPException:

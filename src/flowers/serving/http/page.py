@@ -3,7 +3,6 @@
 import csv
 import html
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -30,14 +29,6 @@ _PAGE_HEADERS = {
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
 
 
-@dataclass(frozen=True)
-class Example:
-    """An example image and its class."""
-
-    file: Path
-    label: str
-
-
 def router(model: Model, examples: Path | None, visited: Callable[[], None]) -> APIRouter:
     """The page at /, its files at /page/<asset>, /examples (a list of {"url", "label"}) and /examples/<n>.jpg.
 
@@ -60,11 +51,11 @@ def router(model: Model, examples: Path | None, visited: Callable[[], None]) -> 
 
     @routes.get("/examples")
     def listed() -> list[dict[str, str]]:
-        return [{"url": f"examples/{number}.jpg", "label": example.label} for number, example in enumerate(chosen)]
+        return [{"url": f"examples/{number}.jpg", "label": file.parent.name} for number, file in enumerate(chosen)]
 
     @routes.get("/examples/{name}")
     def example(name: str) -> Response:
-        found = {f"{number}.jpg": example.file for number, example in enumerate(chosen)}.get(name)
+        found = {f"{number}.jpg": file for number, file in enumerate(chosen)}.get(name)
         if found is None:
             raise HTTPException(404)
         try:
@@ -77,37 +68,26 @@ def router(model: Model, examples: Path | None, visited: Callable[[], None]) -> 
 
 def index(model: Model) -> str:
     """The page as HTML, with the model's classes and its threshold for low confidence."""
-    threshold = "" if model.threshold is None else f"{model.threshold:.4f}"
-    values = {
-        "count": str(len(model.classes)),
-        "classes": html.escape(", ".join(model.classes)),
-        "threshold": threshold,
-    }
-    page = (WEB / "index.html").read_text(encoding="utf-8")
-    for name, text in values.items():
-        page = page.replace(f"{{{{{name}}}}}", text)
-    return page
+    page = (WEB / "index.html").read_text(encoding="utf-8").replace("{{count}}", str(len(model.classes)))
+    page = page.replace("{{threshold}}", "" if model.threshold is None else f"{model.threshold:.4f}")
+    return page.replace("{{classes}}", html.escape(", ".join(model.classes)))
 
 
-def choose(folder: Path) -> list[Example]:
+def choose(folder: Path) -> list[Path]:
     """At most 10 images of a folder <class>/<file>, of as many classes as possible, in the order of the classes.
 
     Where the table of a split lies beside the folder, as beside build/images, they are test images, which the model has
     not seen in training.
     """
-    files = [Path(*path.parts[-2:]) for path in sorted(folder.glob("*/*"))]
-    by_class: dict[str, list[Example]] = {}
-    for file in _test_images(folder.parent / paths.SPLIT.name) or files:
+    split, files = folder.parent / paths.SPLIT.name, [Path(*path.parts[-2:]) for path in sorted(folder.glob("*/*"))]
+    if split.is_file():
+        with split.open(encoding="utf-8", newline="") as table:
+            files = sorted(Path(row["path"]) for row in csv.DictReader(table) if row["subset"] == "test") or files
+    by_class: dict[str, list[Path]] = {}
+    for file in files:
         if file.suffix.lower() in _BROWSERS and (folder / file).is_file():
-            by_class.setdefault(file.parent.name, []).append(Example(folder / file, file.parent.name))
+            by_class.setdefault(file.parent.name, []).append(folder / file)
     number = min(len(by_class), EXAMPLES)
     spread = [list(by_class.values())[place * len(by_class) // number] for place in range(number)]
-    taken = [example for example in chain(*zip_longest(*spread)) if example is not None][:EXAMPLES]
-    return sorted(taken, key=lambda example: example.label)
-
-
-def _test_images(split: Path) -> list[Path]:
-    if not split.is_file():
-        return []
-    with split.open(encoding="utf-8", newline="") as file:
-        return sorted(Path(row["path"]) for row in csv.DictReader(file) if row["subset"] == "test")
+    taken = [file for file in chain(*zip_longest(*spread)) if file is not None][:EXAMPLES]
+    return sorted(taken, key=lambda file: file.parent.name)

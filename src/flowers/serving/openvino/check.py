@@ -20,9 +20,9 @@ CHANGED = 0.02  # the largest share of the compared images whose label may chang
 class Checked:
     """The comparison of two models, in numbers of images.
 
-    `right_before`: validation images that the first model labels correctly; `lost`: those of them that the second one
-    labels wrongly; `gained`: those that only the second one labels correctly. `changed`: images with another label
-    among the `compared` ones, which are the validation images and, where these are few, training images.
+    `right_before`: validation images that the first model labels correctly; `lost` and `gained`: those that only the
+    first, or only the second one labels correctly. `changed`: images with another label among the `compared` ones,
+    which are the validation images and, where these are few, training images.
     """
 
     validation: int

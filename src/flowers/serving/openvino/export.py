@@ -1,8 +1,7 @@
 """A trained network in int8 for OpenVINO: converted, quantised on training images, checked on validation images.
 
-Post-training quantisation of weights (per channel) and activations (per tensor) to 8 bits, as in Jacob et al.,
-"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference" (arXiv 1712.05877), by
-NNCF, with its correction of the biases.
+NNCF quantises weights (per channel) and activations (per tensor) to 8 bits after the training, as in Jacob et al.,
+arXiv 1712.05877, and corrects the biases.
 """
 
 import contextlib
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowers.common import console
+from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.model import classifier, keras_model, weights
 from flowers.serving.openvino import check, exported
@@ -44,8 +43,7 @@ def export(model: Model, name: str, folder: Path) -> None:
     _nncf()
     if not isinstance(model, classifier.Classifier):
         raise UserError(f"{name}: an exported network already; export the model that it was made from")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not an empty folder: name one that does not exist yet, or empty it first")
+    paths.require_empty(folder)
     val, train = subsets.read("val"), subsets.read("train")
     if val.classes != model.classes:
         raise UserError(f"{name}: its classes are not those of the images here, on which it would be checked")
@@ -128,13 +126,11 @@ def head_operations(network: Any) -> list[str]:
     found: list[str] = []
     for operation in network.get_ordered_ops():
         sources = [given.get_source_output().get_node() for given in operation.inputs()]
-        if any(source.get_friendly_name() in found or _is_pooling(source) for source in sources):
+        means = [source for source in sources if source.get_type_name() == "ReduceMean"]
+        pooled = any(len(mean.input(0).get_partial_shape()) == 4 for mean in means)
+        if pooled or any(source.get_friendly_name() in found for source in sources):
             found.append(operation.get_friendly_name())
     return found
-
-
-def _is_pooling(operation: Any) -> bool:
-    return operation.get_type_name() == "ReduceMean" and len(operation.input(0).get_partial_shape()) == 4
 
 
 def _write_network(model: classifier.Classifier, calibration: Sequence[Item], folder: Path) -> dict[str, Any]:

@@ -25,9 +25,4 @@ def walk(folder: Path) -> Iterator[str]:
 
 def ignored_by_spark(names: Iterable[str]) -> int:
     """How many of these paths Spark's readers ignore: a file or a folder in them begins with an underscore."""
-    return sum(any(part.startswith("_") for part in name.split("/")) for name in names)
-
-
-def printable(path: str) -> str:
-    """A path as valid UTF-8: other bytes are written as \\xNN."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return sum("/_" in f"/{name}" for name in names)

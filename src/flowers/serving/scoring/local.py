@@ -1,8 +1,8 @@
 """Scoring on this machine, shard by shard; a shard is either complete or absent.
 
-A shard is a fixed number of images in the walk's order. It has one file in the folder of each label that occurs in it.
-A marker in `_progress`, written last, says that these files are complete, and holds a digest of the paths. A killed run
-loses its current shard; the next run writes that shard again under the same names.
+A shard is a fixed number of images in the walk's order, with one file for each label in it. A marker in `_progress`,
+written last, says that they are complete, and holds a digest of the paths. The next run after a kill writes the
+unfinished shard again under the same names.
 """
 
 import hashlib
@@ -43,9 +43,7 @@ def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Coun
             console.say(f"Continuing after {shards * SHARD:,} images that were scored before")
         names = files.walk(Path(job.input))
         with console.progress_bar(job.photos, "Scoring", "images") as bar:
-            for number in itertools.count():
-                if not (paths := list(itertools.islice(names, SHARD))):
-                    break
+            for number, paths in enumerate(iter(lambda: list(itertools.islice(names, SHARD)), [])):
                 marker = output / jobs.PROGRESS / f"{number:05d}.json"
                 if not marker.exists():
                     done = _score_shard(model, job, output, number, paths, bar)
@@ -94,10 +92,10 @@ def _score_shard(
     import pyarrow.compute as pc
 
     folder, found = Path(job.input), []
-    threshold = model.threshold if job.threshold is None else job.threshold
     for batch in stream.batches(model, paths, lambda path: folder / path):
-        shown = [files.printable(path) for path in batch.items]
-        found.append(schema.rows(model.classes, threshold, job.every_class, shown, batch.errors, batch.probabilities))
+        # A name need not be valid UTF-8: other bytes are written as \xNN.
+        shown = [os.fsencode(path).decode("utf-8", "backslashreplace") for path in batch.items]
+        found.append(schema.rows(model, job, shown, batch))
         bar.update(len(shown))
     table = pa.concat_tables(found)
     _write_tables(table, output, f"part-{number:05d}.parquet")

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 from flowers.common import paths
+from flowers.model import classifier
 from flowers.serving import models
 
 
@@ -20,18 +21,8 @@ def digest(folder: Path) -> str:
 
 def pack(folder: Path, archive: Path) -> None:
     """Write a zip with the folder as `model`, and beside it the ImageNet weights if they lie elsewhere."""
-    from flowers.model import classifier
-
     with zipfile.ZipFile(archive, "w") as zipped:  # stored: compression hardly shrinks tensors
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             zipped.write(file, Path("model", file.relative_to(folder)))
         if (folder / classifier.TRAINED).exists():
             zipped.write(models.weights_of(folder), paths.WEIGHTS.relative_to(paths.BUILD))
-
-
-def pack_code(archive: Path) -> None:
-    """Write a zip from which this package can be imported."""
-    root = Path(__file__).parents[2]
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
-        for file in sorted(root.rglob("*.py")):
-            zipped.write(file, file.relative_to(root.parent))

@@ -57,10 +57,13 @@ def _local(request: Request, folder: Path, name: str) -> None:
 
 
 def _spark(request: Request, folder: Path, name: str) -> None:
-    from flowers.serving.scoring import spark, spark_session
+    try:
+        from flowers.serving.scoring import spark
+    except ModuleNotFoundError:
+        raise UserError("--engine spark needs PySpark: `make extras`, or pip install 'flowers[spark]'") from None
 
     model = models.load(folder)
-    with spark_session.session(request.master) as session:
+    with spark.session(request.master) as session:
         source = spark.Images(session, request.input)
         # On other file systems than this machine's it would take another listing to know.
         on_disk = source.folder.startswith("file:")

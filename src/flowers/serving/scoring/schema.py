@@ -2,18 +2,16 @@
 
 Columns: path (relative to the input, with forward slashes), label, probability, unsure, best, error, and, if wanted,
 p(<class>) of each class; see `flowers.serving.results.table`. For an image that cannot be read all columns but path and
-error are null; for the others error is null.
-
-Give the type of label when reading it, `pandas.read_parquet(folder, partitioning=pyarrow.dataset.partitioning(
-pyarrow.schema([("label", pyarrow.string())]), flavor="hive"))`: else Arrow and Spark guess it from the folders' names.
-Classes named 1, 2, 3 become numbers, and pandas raises an error where a label is null.
+error are null; for the others error is null. docs/inference.md shows how to read it, with the type of label.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from flowers.serving import results, stream
+from flowers.serving.scoring.job import Job
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,27 +38,19 @@ def columns(classes: Sequence[str], every_class: bool) -> "pa.Schema":
     )
 
 
-def rows(
-    classes: Sequence[str],
-    threshold: float | None,
-    every_class: bool,
-    paths: Sequence[str],
-    errors: Sequence[str | None],
-    probabilities: NDArray[np.float32],
-) -> "pa.Table":
-    """One row per image, from probabilities (n, classes); those of images with an error are ignored."""
+def rows(model: stream.Model, job: Job, paths: Sequence[str], batch: stream.Batch[Any]) -> "pa.Table":
+    """One row per image of a batch, under these paths."""
     import pyarrow as pa
 
-    from flowers.serving import results
-
-    wanted = columns(classes, every_class)
-    good = np.array([error is None for error in errors], bool)
-    found = results.table(classes, probabilities[good], threshold, every_class)
+    wanted = columns(model.classes, job.every_class)
+    good = np.array([error is None for error in batch.errors], bool)
+    threshold = model.threshold if job.threshold is None else job.threshold
+    found = results.table(model.classes, batch.probabilities[good], threshold, job.every_class)
     known = [pa.Array.from_pandas(found[name], type=wanted.field(name).type) for name in found]
     # Taking the index null gives null: so the unreadable images get rows between the others.
     places = pa.array(np.cumsum(good) - 1, mask=~good)
     values = {name: column.take(places) for name, column in zip(found, known, strict=True)}
-    values |= {"path": pa.array(paths, pa.string()), "error": pa.array(errors, pa.string())}
+    values |= {"path": pa.array(paths, pa.string()), "error": pa.array(batch.errors, pa.string())}
     return pa.table([values[name] for name in wanted.names], schema=wanted)
 
 
