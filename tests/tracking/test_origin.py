@@ -178,6 +178,24 @@ def test_an_mlflow_run_id_of_another_store_is_ignored(world, monkeypatch):
     world.runs(only=1)
 
 
+def test_an_mlflow_run_id_that_is_not_permitted_is_ignored(world, monkeypatch):
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+
+    get_run = MlflowClient.get_run
+
+    def guarded(client, run_id):
+        if run_id == "of-others":
+            raise MlflowException("Permission denied", PERMISSION_DENIED)
+        return get_run(client, run_id)
+
+    monkeypatch.setattr(MlflowClient, "get_run", guarded)
+    monkeypatch.setenv("MLFLOW_RUN_ID", "of-others")
+    tracking.publish(world.params)
+    world.runs(only=1)
+
+
 def test_an_adopted_run_is_found_by_its_key_and_not_overwritten_by_another_result(world, monkeypatch):
     opened = opened_by_mlflow_run(world, monkeypatch)
     tracking.publish(world.params)

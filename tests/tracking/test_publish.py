@@ -201,6 +201,14 @@ def test_values_rounded_in_the_file_are_the_same_points(world):
     assert len(world.points(run)["loss"]) == len(HISTORY)
 
 
+def test_a_step_that_a_server_wrote_in_part_is_completed(world):
+    stream(world, [{"epoch": row["epoch"], "loss": row["loss"]} for row in HISTORY])
+    tracking.publish(world.params)
+    (run,) = world.runs(only=1)
+    for name in ("loss", "accuracy", "val_loss"):
+        assert [step for step, _ in world.points(run)[name]] == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("wrong", [{"epoch": 0, "loss": 7.0}, {"epoch": 50, "loss": 1.5}])
 def test_a_streamed_run_that_contradicts_the_result_is_orphaned(world, wrong):
     stream(world, [wrong])

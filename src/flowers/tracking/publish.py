@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flowers.common import paths
 from flowers.config.params import Params
 from flowers.tracking import model, note, provenance, runs, store
-from flowers.tracking.result import Result, flattened, read, same_value
+from flowers.tracking.result import Point, Result, flattened, read, same_value
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,13 +84,18 @@ def _complete(client: "MlflowClient", run: "Run", result: Result) -> None:
     runs.log_params(client, run, flattened(result.params))  # one that decides nothing may differ: that logged stays
     model_id = model.log(client, run, result)
     with store.lock():  # another process may be streaming the same run
-        runs.log_points(client, run_id, result.epochs)
+        # Metric by metric: not every server writes a step in one transaction.
+        runs.log_points(client, run_id, _apart(result.epochs))
         # The test scores belong to the model too, so that models can be compared by them.
-        runs.log_points(client, run_id, [(0, result.test_metrics)], model_id)
+        runs.log_points(client, run_id, _apart([(0, result.test_metrics)]), model_id)
     _log_files(client, run_id, result)
     client.log_inputs(run_id, datasets=[_dataset(result)])
     _log_tags(client, run, result)
     client.set_tag(run_id, runs.RESULT, result.digest)
+
+
+def _apart(points: list[Point]) -> list[Point]:
+    return [(step, {name: value}) for step, values in points for name, value in values.items()]
 
 
 def _log_files(client: "MlflowClient", run_id: str, result: Result) -> None:

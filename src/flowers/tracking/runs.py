@@ -133,8 +133,8 @@ def end(client: "MlflowClient", run: "Run", status: str) -> None:
 def log_points(client: "MlflowClient", run_id: str, points: list[Point], model_id: str | None = None) -> None:
     """Write the metrics of the steps that the run lacks, and wait until they are written.
 
-    MLflow keeps a point that is logged twice as two points. A step is written in one transaction, so its first metric
-    tells whether it is there.
+    MLflow keeps a point that is logged twice as two points. Databases write a step in one transaction, so its first
+    metric tells whether it is there.
     """
     from mlflow.entities import Metric
 
@@ -175,9 +175,14 @@ def log_table(client: "MlflowClient", run_id: str, name: str, table: Any) -> Non
 
 def _opened_by_mlflow_run(client: "MlflowClient") -> "Run | None":
     """The run that `mlflow run` opened for this process, unless a result or a study has it already."""
+    from mlflow.exceptions import MlflowException
+
     run_id = os.environ.get("MLFLOW_RUN_ID")
-    run = store.found(client.get_run, run_id) if run_id else None
-    if run is None:  # it may be of another store
+    if not run_id:
+        return None
+    try:
+        run = client.get_run(run_id)
+    except MlflowException:  # of another store, or not permitted
         return None
     taken = {KEY, STUDY} & run.data.tags.keys()
     return run if run.info.lifecycle_stage == "active" and not taken else None
