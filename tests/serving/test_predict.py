@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -197,6 +198,15 @@ def test_one_image_is_read_from_standard_input(predict, monkeypatch):
     assert [(row["path"], row["label"]) for row in rows(predict("-"))] == [("-", "NA")]
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
     assert rows(predict("-"))[0]["error"] == "empty file"
+
+
+def test_standard_input_is_read_in_the_main_thread_which_ctrl_c_interrupts(predict, monkeypatch):
+    readers = []
+    content = image("a.png", "#0000ff").read_bytes()
+    read = SimpleNamespace(read=lambda: readers.append(threading.current_thread()) or content)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=read))
+    assert len(rows(predict("-"))) == 1
+    assert readers == [threading.main_thread()]
 
 
 def test_an_empty_name_is_not_the_current_folder(predict):

@@ -17,21 +17,21 @@ SUFFIXES = (
 
 @dataclass(frozen=True)
 class Image:
-    """One input: its name in the results, its relative place in a folder of results, and its file.
+    """One input: its name in the results, its relative place in a folder of results, and its file or bytes.
 
-    Instead of a file, `content` may be the OSError or ValueError for which there is nothing to read.
+    `content` may also be the OSError or ValueError for which there is nothing to read.
     """
 
     path: str
     place: PurePath
-    content: Path | Exception
+    content: Path | bytes | Exception
 
 
 def read(image: Image) -> Path | bytes:
     """The file or bytes of an image; raises its OSError or ValueError."""
     if isinstance(image.content, Exception):
         raise image.content
-    return sys.stdin.buffer.read() if image.path == STANDARD_INPUT else image.content
+    return image.content
 
 
 class Images:
@@ -51,7 +51,8 @@ class Images:
         for name in self._names:
             path = Path(name)
             if name == STANDARD_INPUT:
-                yield Image(name, PurePath("stdin"), path)
+                # Read here, because Ctrl-C would not end another thread that waits for input.
+                yield Image(name, PurePath("stdin"), sys.stdin.buffer.read())
             elif not name or not path.is_dir():  # Path("") would be the current folder
                 yield Image(name, PurePath(path.name), path)
             else:
@@ -61,7 +62,8 @@ class Images:
 
     def count(self) -> int:
         """The number of images at present; only folders are read."""
-        return sum(1 for _ in self)
+        named = [name for name in self._names if name != STANDARD_INPUT]
+        return len(self._names) - len(named) + sum(1 for _ in Images(named))
 
     def _below(self, folder: Path, place: PurePath, above: frozenset[Path]) -> Iterator[Image]:
         """`above` are the folders around this one, without links: a link may lead back to them."""
@@ -84,6 +86,7 @@ class Images:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    return (
-        Path(entry).is_dir() if entry.is_symlink() else entry.is_dir()
-    )  # is_dir of an entry fails for a link to itself
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to what this user may not see
+        return False
