@@ -11,6 +11,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def digest(tensors: Tensors) -> str:
 
 def write(tensors: Tensors, destination: Path) -> None:
     """Write the tensors as an `.npz` whose bytes depend on the tensors alone."""
-    temporary = destination.with_name(f".weights-{os.getpid()}.npz")
+    temporary = destination.with_name(f".weights-{uuid.uuid4().hex}.npz")  # containers share process ids
     try:
         arrays: dict[str, Any] = {name: np.asarray(tensors[name], np.float32) for name in sorted(tensors)}
         np.savez(temporary, **arrays)
