@@ -14,10 +14,10 @@ R = TypeVar("R")
 def computed(function: Callable[[T], R], items: Iterable[T], ahead: int, threads: int | None = None) -> Generator[R]:
     """`function` of every item, in order; at most `ahead` results are computed before they are needed.
 
-    Items are drawn only then, so there may be any number of them. By default every core has a thread.
+    Items are drawn only then, so there may be any number of them. Every core has a thread, up to `threads`.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool, source = ThreadPoolExecutor(threads or cores), iter(items)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool, source = ThreadPoolExecutor(min(cores, threads or cores)), iter(items)
     try:
         waiting = deque(pool.submit(function, item) for item in islice(source, ahead))
         while waiting:

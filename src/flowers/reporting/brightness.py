@@ -1,12 +1,11 @@
 """The brightness of images as the network sees them, and the pixels of those that a report shows."""
 
-import os
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowers.common import ahead
 from flowers.training import activation_cache
 
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue: ITU-R BT.601
@@ -25,7 +24,6 @@ def measure(
         colour = pixels.reshape(-1, 3).sum(axis=0, dtype=np.int64) / (pixels.size / 3 * 255)
         return float(colour @ LUMA), pixels if row in shown else None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(of_row, range(len(items))))
+    found = list(ahead.computed(of_row, range(len(items)), 64))
     kept = {row: pixels for row, (_, pixels) in enumerate(found) if pixels is not None}
     return np.array([luma for luma, _ in found]), kept

@@ -2,18 +2,16 @@
 
 import contextlib
 import hashlib
-import os
 import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from flowers.common import paths
+from flowers.common import ahead, paths
 from flowers.common.console import progress, say, warn
 from flowers.common.errors import UserError
 from flowers.config.params import DatasetParams
@@ -72,7 +70,8 @@ def run(dataset: DatasetParams, weights: str) -> None:
 def _workshop() -> Iterator[Path]:
     """A temporary folder. Its place is fixed, so that the next run clears what a killed run left."""
     folder = paths.BUILD / ".download"
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -111,10 +110,10 @@ def _verify(files: Sequence[ImageFile], root: Path, destination: Path) -> tuple[
         except images.UnreadableImage as error:
             return _Skipped(file.source.relative_to(root).as_posix(), str(error))
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Pillow warns of odd metadata. The filter is global, so it is set before the threads start.
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(min(cores, _MAX_WORKERS)) as pool:
-        rows = list(progress(pool.map(check, files), "Checking images", total=len(files)))
+    with warnings.catch_warnings(action="ignore"):
+        checked = ahead.computed(check, files, 2 * _MAX_WORKERS, _MAX_WORKERS)
+        rows = list(progress(checked, "Checking images", total=len(files)))
     listed = [row for row in rows if isinstance(row, _Listed)]
     skipped = [row for row in rows if isinstance(row, _Skipped)]
     return sorted(listed), sorted(skipped)
