@@ -160,7 +160,7 @@ def score(
         # The rest gets rows of nulls with an error.
         why = f"if(length > {LARGEST}, 'larger than {LARGEST:,} bytes', 'empty file, or cannot be read') as error"
         rest = session.createDataFrame(pa.table({"path": source.paths})).join(written(), "path", "left_anti")
-        sizes = source.table.select("path", "length")
+        sizes = source.table.select("path", "length").coalesce(tasks)
         errors = rest.join(sizes, "path", "left").selectExpr("path", why).coalesce(1)
         write(session.createDataFrame([], columns).unionByName(errors, allowMissingColumns=True))
         counts = _count(written())
