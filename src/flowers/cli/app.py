@@ -21,7 +21,9 @@ Threshold = Annotated[
     float | None,
     typer.Option(help="Less probable predictions have low confidence (default: the model's own).", min=0, max=1),
 ]
-EveryClass = Annotated[bool, typer.Option("--every-class", help="Add the probability of each class.")]
+EveryClass = Annotated[
+    bool, typer.Option("--every-class", help="Add each class's probability (not to a printed table).")
+]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
 Overwrite = Annotated[bool, typer.Option("--force", help="Overwrite values that no commit holds.")]

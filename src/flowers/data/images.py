@@ -162,7 +162,7 @@ def _pixel_box(view: View, width: int, height: int) -> Box:
 
 def _open(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read the header only: format and size, nothing decoded."""
-    too_many = f"more than {max_pixels // 1_000_000} megapixels (a decompression bomb?)"
+    too_many = f"more than {max_pixels // 1_000_000} megapixels"
     content = source if isinstance(source, bytes) else read(source)
     if not content:
         raise UnreadableImage("empty file")
