@@ -10,7 +10,6 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowers.common import console, paths
+from flowers.common import ahead, console, paths
 from flowers.common.errors import UserError
 from flowers.model import classifier, keras_model, weights
 from flowers.serving.openvino import check, exported
@@ -136,9 +135,7 @@ def head_operations(network: Any) -> list[str]:
 def _write_network(model: classifier.Classifier, calibration: Sequence[Item], folder: Path) -> dict[str, Any]:
     """Write the quantised network; returns its description."""
     whole, description = model.export(), model.description
-    with ThreadPoolExecutor(2) as pool:
-        images = list(pool.map(pixels, calibration))
-    network = quantised(converted(whole), images)
+    network = quantised(converted(whole), list(ahead.computed(pixels, calibration, 64)))
     exported.runtime().save_model(network, folder / NETWORK, compress_to_fp16=False)
     parts = [keras_model.named_variables(layer) for layer in whole.layers if getattr(layer, "layers", None)]
     tensors = {name: np.asarray(variable) for part in parts for name, variable in part.items()}
