@@ -1,11 +1,11 @@
-"""What each piece of a recipe is worth: one change at a time, judged by cross-validation over train and val.
+"""The effect of each piece of a recipe: one change at a time, scored by cross-validation over train and val.
 
     python benchmarks/ablations.py --photos /photos/oxford102
 
-The variants stand in benchmarks/ablations.yaml. Each is trained on one half of the photos of train and val and scored
-on the other half, twice, so that every photo is judged once by a model that did not see it. The test photos are not
-looked at. What stands in benchmarks/results/ablations.json is not measured again, so it may be stopped at any time.
-Then: python benchmarks/results_page.py
+benchmarks/ablations.yaml lists the variants. Each is trained on one half of the images of train and val and scored on
+the other half, twice, so that every image is scored once by a model that was not trained on it. The test images are
+not read. Variants that are in benchmarks/results/ablations.json are not measured again, so the script may be stopped
+at any time. Then: python benchmarks/results_page.py
 """
 
 import argparse
@@ -34,15 +34,15 @@ from flowers.model.trainable import Examples, TrainablePart
 from flowers.training import activation_cache, epochs, fitting, phases, subsets
 
 RESULT = scratch.ROOT / "benchmarks" / "results" / "ablations.json"
-ANSWERS = scratch.ROOT / "build" / "ablations"
+LOGITS = scratch.ROOT / "build" / "ablations"
 WORLD = scratch.ROOT / "build" / "ablations" / "world"
 HALVES = 2
-SIZES = (224, 256, 288, 320)  # of photos, in pixels, that every fine-tuned model is asked about
+SIZES = (224, 256, 288, 320)  # of images, in pixels, at which every fine-tuned model predicts
 SCORE = "mean_per_class_accuracy"
 
 
 class Half:
-    """Some of the photos of train and val, as fitting.fit wants them."""
+    """Some of the images of train and val, in the form that fitting.fit takes."""
 
     def __init__(self, whole: fitting.Data, rows: np.ndarray) -> None:
         self.tensors, self.precision, self.size = whole.tensors, whole.precision, whole.size
@@ -63,9 +63,10 @@ def main() -> None:
     where: dict[str, object] = {"dataset.path": str(parser.parse_args().photos.resolve()), "split.method": "official"}
     document = YAML(typ="safe").load((scratch.ROOT / "benchmarks" / "ablations.yaml").read_text(encoding="utf-8"))
     base = document["base"]
-    # Read here, because the stages that are called stand in a folder of their own.
+    # Read here, because the stages run in a folder of their own.
     full = json.loads(json.dumps(recipes.defaults())) | base
-    # What variants are put over, and what they are paired with, photo by photo: not trainings, which differ by chance.
+    # The values that variants change, and those they are paired with, image by image. Trainings differ by chance, so
+    # they are not paired.
     regression = full | document["regression"]
     kinds = {"asked": (full, full), "regressed": (regression, regression), "trained": (full, None)}
     WORLD.mkdir(parents=True, exist_ok=True)
@@ -89,7 +90,7 @@ def main() -> None:
 
 
 def _known(before: list[dict[str, Any]], variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The variants, each with what was measured of it already."""
+    """The variants, each with its earlier measurement."""
     return [
         next((row for row in before if (row["what"], row["params"]) == (variant["what"], variant["params"])), {})
         | variant
@@ -100,11 +101,11 @@ def _known(before: list[dict[str, Any]], variants: list[dict[str, Any]]) -> list
 def measure(
     values: dict[str, Any], partner: dict[str, Any] | None, where: dict[str, Any], labels: np.ndarray
 ) -> dict[str, Any]:
-    """The score of these values; where they have a partner, the difference to it, too."""
-    found = answers(values, where)
+    """The score of these values, and with a partner the difference to it."""
+    found = predictions(values, where)
     row = {"score": round(_score(labels, found), 4), **found["about"]}
     if partner not in (None, values):
-        one, other = answers(partner, where)["probabilities"], found["probabilities"]
+        one, other = predictions(partner, where)["probabilities"], found["probabilities"]
         gain = paired.differences(labels, one, other)[SCORE]
         row["gain"] = [round(number, 4) for number in (gain.value, gain.low, gain.high)]
     return row
@@ -114,23 +115,23 @@ def _score(labels: np.ndarray, found: dict[str, Any]) -> float:
     return classification.scores(labels, found["probabilities"])[SCORE]
 
 
-def answers(values: dict[str, Any], where: dict[str, Any]) -> dict[str, Any]:
-    """Every photo's probabilities by a model that did not see it, and the seconds of a training."""
+def predictions(values: dict[str, Any], where: dict[str, Any]) -> dict[str, Any]:
+    """Every image's probabilities by a model that was not trained on it, and the seconds of a training."""
     file = kept(values)
     if not file.exists():
         np.savez(file, **train(values | where))
     with np.load(file) as found:
-        looks = 2 if values["model.mirror"] else 1
-        logits = found[f"logits_{values['model.input_size']}"][:looks].mean(axis=0)
+        flips = 2 if values["model.mirror"] else 1
+        logits = found[f"logits_{values['model.input_size']}"][:flips].mean(axis=0)
         about = json.loads(str(found["about"])) | {"seconds": round(float(found["seconds"]), 1)}
     return {"probabilities": softmax(logits), "about": about}
 
 
 def kept(values: dict[str, Any]) -> Path:
-    """Where the answers of what is trained like this are, or will be; what they are asked decides no training."""
+    """The file of the logits of these values, without the parameters of inference, which decide no training."""
     trained = {key: value for key, value in values.items() if key not in ("model.mirror", "model.input_size")}
-    said = json.dumps([trained, _sizes(values), scratch.machine()], sort_keys=True)
-    return ANSWERS / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.npz"
+    key = json.dumps([trained, _sizes(values), scratch.machine()], sort_keys=True)
+    return LOGITS / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
 
 
 def _sizes(values: dict[str, Any]) -> tuple[int, ...]:
@@ -138,14 +139,14 @@ def _sizes(values: dict[str, Any]) -> tuple[int, ...]:
 
 
 def train(values: dict[str, Any]) -> dict[str, Any]:
-    """Logits (2, photos, classes) of plain and mirrored photos by their size, each from the half that lacks it."""
+    """Logits (2, images, classes) of plain and mirrored images by their size, each by the model of the other half."""
     scratch.write_params(WORLD, values)
     settings = params.load()
     head, feature_layer = settings.head, fitting.feature_layer_of(settings.model, settings.head)
     whole = fitting.Data(settings.model.precision, settings.augmentation, [feature_layer], with_validation=False)
     labels, classes = whole.train.labels, len(whole.train.classes)
     feature_layers = [replace(feature_layer, size=size) for size in _sizes(values)]
-    examples = {feature_layer: _looks(whole, feature_layer) for feature_layer in feature_layers}
+    examples = {feature_layer: _flips(whole, feature_layer) for feature_layer in feature_layers}
     logits = {feature_layer: np.zeros((2, len(labels), classes), np.float32) for feature_layer in examples}
     seconds = []
     for seen, unseen in StratifiedKFold(HALVES, shuffle=True, random_state=0).split(labels, labels):
@@ -157,17 +158,17 @@ def train(values: dict[str, Any]) -> dict[str, Any]:
         keras_model.set_tensors(model, progress.best)
         for at, values_at_feature_layer in examples.items():
             trainable = TrainablePart(at, {**whole.tensors, **progress.best}, model, whole.precision)
-            for look in range(2):
-                logits[at][look, unseen] = trainable.logits(values_at_feature_layer[unseen + look * len(labels)])
+            for flip in range(2):
+                logits[at][flip, unseen] = trainable.logits(values_at_feature_layer[unseen + flip * len(labels)])
     about = {"machine": scratch.machine(), "date": str(datetime.date.today())}
-    answers = {f"logits_{at.size}": values for at, values in logits.items()}
-    return {**answers, "seconds": np.mean(seconds), "about": json.dumps(about)}
+    arrays = {f"logits_{at.size}": values for at, values in logits.items()}
+    return {**arrays, "seconds": np.mean(seconds), "about": json.dumps(about)}
 
 
-def _looks(whole: fitting.Data, feature_layer: FeatureLayer) -> Examples:
-    """Activations of all photos, then of their mirror images."""
-    looks = whole.train.with_flips(mirror=True, size=feature_layer.size)
-    return activation_cache.stored(looks, [feature_layer], whole.tensors, whole.precision)[feature_layer]
+def _flips(whole: fitting.Data, feature_layer: FeatureLayer) -> Examples:
+    """Activations of all images, then of their mirror images."""
+    items = whole.train.with_flips(mirror=True, size=feature_layer.size)
+    return activation_cache.stored(items, [feature_layer], whole.tensors, whole.precision)[feature_layer]
 
 
 if __name__ == "__main__":

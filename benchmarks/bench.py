@@ -1,14 +1,14 @@
-"""The project against the usual way to do the same with Keras: every speed and score that is claimed, in one run.
+"""The project compared with a usual Keras script: every published speed and score, in one run.
 
     python benchmarks/bench.py                                 # the drawn sample
     python benchmarks/bench.py --photos /photos/oxford102      # {train,val,test}/<class>/<file> or <class>/<file>
-    python benchmarks/bench.py --quick                         # a few photos, once: to see that it works
+    python benchmarks/bench.py --quick                         # a few images, once: a trial of the script
 
-Both ways get the same photos, views, head and batches (usual.py). They take turns, each timing in a process of its own,
-and medians are compared; imports are left out on both sides, and so is tracing but where a note says otherwise. Photos
-are dealt to train, val and test at random, whatever subsets the folder has. Prints tables, and writes
-benchmarks/results/bench.json with every single timing, and docs/bench.png; what is not the full measurement (--quick,
---only, or a section that failed) goes to build/ instead.
+Both use the same images, augmented views, head and batches (usual.py). They take turns, each timing in a process of its
+own, and medians are compared. Imports are left out on both sides, and so is tracing unless a note includes it. Images
+are assigned to train, val and test at random, whatever subsets the folder has. The script prints tables, and writes
+benchmarks/results/bench.json with every timing, and docs/bench.png. A partial measurement (--quick, --only, or a
+section that failed) is written to build/ instead.
 """
 
 import argparse
@@ -38,9 +38,9 @@ STARTED = time.perf_counter()
 class Plan:
     """How much is measured."""
 
-    size: int = 300  # photos: train 60 %, val 15 %, test 25 %
+    size: int = 300  # images: train 60 %, val 15 %, test 25 %
     repeats: int = 3
-    predicted: int = 96  # photos in one timing of predict and of the backbone
+    predicted: int = 96  # images in one timing of predict and of the backbone
     head_epochs: int = 60
     tail_epochs: int = 4
     starts: int = 5  # of `dvc repro` and `flowers --help`
@@ -53,10 +53,10 @@ QUICK = Plan(size=48, repeats=1, predicted=32, head_epochs=5, tail_epochs=2, sta
 
 @dataclass(frozen=True)
 class Scene:
-    """Where it is measured. `ours` holds all chosen photos; `usual` fewer of them, if --limit says so."""
+    """Where it is measured. `ours` holds all chosen images; `usual` fewer of them with --limit."""
 
     plan: Plan
-    best_precision: str  # of this machine: bfloat16 is emulated elsewhere, and not worth a figure
+    best_precision: str  # of this machine; elsewhere bfloat16 is emulated
     precision: str
     weights: Path
     work: Path
@@ -69,7 +69,7 @@ class Scene:
 
 
 def extraction(scene: Scene) -> dict[str, Any]:
-    """Predict runs at half speed in some processes, for no known cause: so each repeat is another process."""
+    """Each repeat is another process, because predict runs at half speed in some processes, for an unknown reason."""
     plan = scene.plan
     found: dict[str, Any] = {"ceilings": [], "usual": [], "ours": []}
     precisions = ["float32", "bfloat16"] if scene.best_precision == "bfloat16" else ["float32"]
@@ -86,7 +86,7 @@ def extraction(scene: Scene) -> dict[str, Any]:
 def study_extraction(scene: Scene) -> list[dict[str, Any]]:
     found: list[Any] = []
     for repeat in range(scene.plan.repeats):
-        # The last one's cache is where the epochs find their activations.
+        # The epochs use the cache of the last one.
         cache = scene.cache if repeat == scene.plan.repeats - 1 else scene.work / f"cache-{repeat}"
         variables = {"FLOWERS_CACHE": str(cache)}
         found.append(timed(scene, "measure_ours:extract_all", scene.ours, variables, depths=list(DEPTHS)))
@@ -130,7 +130,7 @@ def commands(scene: Scene) -> dict[str, Any]:
         for name, (command, folder) in lines.items():
             start = time.perf_counter()
             scratch.run(command, folder, scratch.environment(scene.cache))
-            if turn:  # the first one finds nothing in the file system's cache
+            if turn:  # the first one fills the file system's cache
                 found[name].append(time.perf_counter() - start)
     say("flowers --help, dvc repro with nothing to do: done")
     share = timed(scene, "measure_ours:tracking_share", ours, slow_epochs=6, models=max(3, scene.plan.repeats))
@@ -143,7 +143,7 @@ SECTIONS = (extraction, study_extraction, epochs, commands, accuracy)
 def timed(
     scene: Scene, measurement: str, folder: Path, variables: dict[str, str] | None = None, **arguments: Any
 ) -> dict[str, Any]:
-    """What `<module>:<function>` returns in a process of its own, in this folder."""
+    """The result of `<module>:<function>` in a process of its own, in this folder."""
     shown = " ".join(f"{name}={value}" for name, value in arguments.items())
     start = time.perf_counter()
     command = [sys.executable, str(Path(__file__).resolve()), "--measure", measurement, json.dumps(arguments)]
@@ -155,12 +155,12 @@ def timed(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="a folder of photos (without it: the drawn sample)")
-    parser.add_argument("--quick", action="store_true", help="few photos, one repeat: for trying")
-    parser.add_argument("--size", type=int, help="photos to measure with, 0 for all of the folder (300)")
-    parser.add_argument("--limit", type=int, help="photos for the usual way, whose times are then scaled (as --size)")
+    parser.add_argument("--photos", type=Path, help="a folder of images (without it: the drawn sample)")
+    parser.add_argument("--quick", action="store_true", help="few images, one repeat")
+    parser.add_argument("--size", type=int, help="images to measure with, 0 for all of the folder (300)")
+    parser.add_argument("--limit", type=int, help="images for the usual script; its times are scaled (as --size)")
     parser.add_argument("--repeats", type=int, help="timings of each (3)")
-    parser.add_argument("--seeds", type=int, help="trainings of each way whose scores are compared (3)")
+    parser.add_argument("--seeds", type=int, help="trainings of each side whose scores are compared (3)")
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--only", nargs="+", choices=[section.__name__ for section in SECTIONS], help="some sections")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
@@ -200,7 +200,7 @@ def measure(measurement: str, arguments: str) -> dict[str, Any]:
 
 
 def prepare(work: Path, given: argparse.Namespace, plan: Plan) -> tuple[Scene, dict[str, Any]]:
-    """The folders to measure in, and what the report says of the machine and the photos."""
+    """The folders to measure in, and the report's description of the machine and the images."""
     from flowers.model import weights
     from flowers.tracking import provenance
 
@@ -211,7 +211,7 @@ def prepare(work: Path, given: argparse.Namespace, plan: Plan) -> tuple[Scene, d
     file = work / "resnet50.npz"
     weights.provide("imagenet", file)
     chosen = scratch.choose(folder, plan.size)
-    say(f"preparing {len(chosen)} photos of {folder.name}")
+    say(f"preparing {len(chosen)} images of {folder.name}")
     ours = usual = scratch.world(work / "photos", chosen, file, precision, work / "cache")
     if given.limit and given.limit < len(chosen):
         usual = scratch.world(work / "fewer", scratch.choose(folder, given.limit), file, precision, work / "cache")

@@ -1,4 +1,4 @@
-"""The picture of a bench report: for each piece of work two bars of its time, the usual way's being 100 %.
+"""The figure of a bench report: two bars of time for each piece of work, the longer one at 100 %.
 
 python benchmarks/bench_picture.py benchmarks/results/bench.json docs/bench.png
 """
@@ -21,10 +21,10 @@ WIDTH, ROW, TOP, BOTTOM, LEFT = 8.8, 0.80, 0.72, 0.72, 2.52  # inches
 BAR = 0.31  # of a row's height
 GAP = 0.012  # of the longest bar, between a bar's end and its text
 NAMES = {
-    "extraction": ("Features of photos", "100 photos, decoded"),
-    "epoch_0": ("An epoch of the head", "base frozen, {photos} photos"),
-    "epoch_1": ("An epoch, 1 block unfrozen", "{photos} photos"),
-    "epoch_3": ("An epoch, 3 blocks unfrozen", "{photos} photos"),
+    "extraction": ("Feature extraction", "100 images, decoded"),
+    "epoch_0": ("An epoch of the head", "base frozen, {photos} images"),
+    "epoch_1": ("An epoch, 1 block unfrozen", "{photos} images"),
+    "epoch_3": ("An epoch, 3 blocks unfrozen", "{photos} images"),
     "study": ("A study of 20 trials", "of 10 epochs; with extraction"),
 }
 
@@ -49,7 +49,7 @@ def draw(content: dict[str, Any], destination: Path) -> None:
     axes.spines[:].set_visible(False)
     axes.plot([0, 0], [-0.42, len(shown) - 0.58], color=GREY, linewidth=1, clip_on=False)
     figure.text(0.3 / WIDTH, 1 - 0.36 / height, "Time for the same work", fontsize=14, fontweight="bold", color=INK)
-    handles = [Patch(color=USUAL, label="the usual way with Keras"), Patch(color=BLUE, label="this project")]
+    handles = [Patch(color=USUAL, label="usual Keras script"), Patch(color=BLUE, label="this project")]
     anchor: dict[str, Any] = {"loc": "center right", "bbox_to_anchor": (1 - 0.2 / WIDTH, 1 - 0.31 / height), "ncols": 2}
     figure.legend(handles=handles, frameon=False, fontsize=10, labelcolor=INK, handlelength=1.1, **anchor)
     figure.text(0.3 / WIDTH, 0.16 / height, _footnote(content, found), fontsize=8, color=GREY, linespacing=1.5)
@@ -61,7 +61,7 @@ def _bars(axes: Axes, place: int, row: bench_summary.Row) -> None:
     """The longer one of the two takes the whole width."""
     assert row.usual is not None  # only such rows are drawn
     assert row.ours is not None
-    usual, ours = (100 / row.usual, 100 / row.ours) if row.unit == "photos/s" else (row.usual, row.ours)
+    usual, ours = (100 / row.usual, 100 / row.ours) if row.unit == "images/s" else (row.usual, row.ours)
     upper, lower = place - BAR / 2 - 0.015, place + BAR / 2 + 0.015
     for height, seconds, colour in ((upper, usual, USUAL), (lower, ours, BLUE)):
         axes.barh(height, seconds / max(usual, ours), BAR, color=colour, linewidth=0)
@@ -87,12 +87,11 @@ def _footnote(content: dict[str, Any], found: dict[str, bench_summary.Row]) -> s
         row = found["accuracy"]
         usual, ours = (f"{v:.1f} ± {sd:.1f} %" for v, sd in zip((row.usual, row.ours), row.spread or (), strict=True))
         seeds = content["plan"]["seeds"]
-        lines.append(
-            f"Test accuracy of the same training: {usual} the usual way, {ours} here (mean and sd over seeds: {seeds})."
-        )
+        scores = f"usual script {usual}, this project {ours}"
+        lines.append(f"Test accuracy of the same training: {scores} (mean and sd over seeds: {seeds}).")
     lines.append(
         f"{content['processor']}, {content['cores']} cores, {content['precision']} · {photos['from']}, "
-        f"{photos['ours']} photos · TensorFlow {versions['tensorflow']}, Keras {versions['keras']} · {content['date']}"
+        f"{photos['ours']} images · TensorFlow {versions['tensorflow']}, Keras {versions['keras']} · {content['date']}"
     )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""From the timings of bench.py to what a reader wants to know: medians, ratios, and what was wanted of them."""
+"""Medians and ratios from the timings of bench.py, and whether they reach their targets."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ UNEVEN = 1.4  # times: between processes that do the same
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `usual` and `ours` are in `unit`; `wanted` is a least ratio, share or a most of `ours`."""
+    """A row of the table. `usual` and `ours` are in `unit`; `wanted` bounds ratio, share or `ours`."""
 
     key: str
     name: str
@@ -30,10 +30,10 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times as fast; of rates and of times alike."""
+        """How many times as fast, from rates or from times."""
         if self.usual is None or self.unit == "%":
             return None
-        return self.ours / self.usual if self.unit == "photos/s" else self.usual / self.ours
+        return self.ours / self.usual if self.unit == "images/s" else self.usual / self.ours
 
     @property
     def reached(self) -> bool | None:
@@ -45,7 +45,7 @@ class Row:
 
 
 def rows(content: dict[str, Any]) -> list[Row]:
-    """All lines that the timings give; a section that was not measured gives none."""
+    """A row per figure; a section that was not measured has none."""
     found: list[Any] = []
     for needed, lines in (
         (("extraction",), _extraction),
@@ -69,13 +69,13 @@ def _extraction(content: dict[str, Any]) -> Iterator[Row]:
     if fast > UNEVEN * slow:
         note += f" (in the slowest {slow:.1f})"
     wanted = 2.0 if content["precision"] == "bfloat16" else 1.1
-    yield Row("extraction", "Features of decoded photos", "photos/s", ours["arrays"], fast, wanted, note=note)
-    yield Row("function", "… against tf.function(base)", "photos/s", ours["arrays"], max(usual["function"]))
-    note = "here they are hashed and stored, too"
-    yield Row("files", "… from JPEG files", "photos/s", ours["files"], max(usual["files"]), note=note)
+    yield Row("extraction", "Features of decoded images", "images/s", ours["arrays"], fast, wanted, note=note)
+    yield Row("function", "… against tf.function(base)", "images/s", ours["arrays"], max(usual["function"]))
+    note = "here they are also hashed and stored"
+    yield Row("files", "… from JPEG files", "images/s", ours["files"], max(usual["files"]), note=note)
     plain = _rate(timings["usual_without_onednn"], "predict")
     note = "TF_ENABLE_ONEDNN_OPTS=0: on some processors TensorFlow's own choice"
-    yield Row("without_onednn", "… against predict without oneDNN", "photos/s", ours["arrays"], plain, note=note)
+    yield Row("without_onednn", "… against predict without oneDNN", "images/s", ours["arrays"], plain, note=note)
 
 
 def _shares(content: dict[str, Any]) -> Iterator[Row]:
@@ -86,7 +86,7 @@ def _shares(content: dict[str, Any]) -> Iterator[Row]:
         return
     for kind, wanted in (("convolution", 85.0 if precision == "bfloat16" else None), ("matrix product", None)):
         fastest = max(speed for name, speed in measured[precision].items() if name.startswith(kind))
-        share = 100 * rate / (fastest / ceilings.GFLOP_PER_PHOTO)
+        share = 100 * rate / (fastest / ceilings.GFLOP_PER_IMAGE)
         yield Row(
             f"share_{kind.split()[0]}", f"… share of the {kind} ceiling", "%", share, wanted=wanted, note=precision
         )
@@ -104,33 +104,33 @@ def ceiling_figures(content: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _epochs(content: dict[str, Any]) -> Iterator[Row]:
-    tail = 4.0 if content["precision"] == "bfloat16" else 2.5
+    fine_tune = 4.0 if content["precision"] == "bfloat16" else 2.5
     for depth, name, wanted in (
         (0, "An epoch of the head, base frozen", 250.0),
         (1, "An epoch with 1 block unfrozen", None),
-        (3, "An epoch with 3 blocks unfrozen", tail),
+        (3, "An epoch with 3 blocks unfrozen", fine_tune),
     ):
         usual, ours = _sides(content, depth)
         photos = ours[0]["photos"]
         times = [process["epochs"][0] * photos / process["photos"] for process in usual]
         saved = median(seconds for process in ours for seconds in process["checkpoints"])
-        notes = [f"{photos} photos, validation included; here {text(saved, 's')} of it for the checkpoint"]
+        notes = [f"{photos} images, validation included; here {text(saved, 's')} of it for the checkpoint"]
         if usual[0]["photos"] != photos:
-            notes.append(f"usual way scaled from {usual[0]['photos']}")
+            notes.append(f"usual script scaled from {usual[0]['photos']}")
         if max(times) > UNEVEN * min(times):
-            notes.append(f"usual way uneven: {min(times):.1f} to {max(times):.1f} s")
+            notes.append(f"usual script uneven: {min(times):.1f} to {max(times):.1f} s")
         here = median(process["tail" if depth else "head"] for process in ours)
         yield Row(f"epoch_{depth}", name, "s", here, median(times), wanted, note="; ".join(notes))
 
 
 def epoch_photos(content: dict[str, Any]) -> int:
-    """The photos of an epoch, those that it validates on included."""
+    """The images of an epoch, those that it validates on included."""
     measured = content["timings"].get("epochs")
     return measured["0"]["ours"][0]["photos"] if measured else 0
 
 
 def _study(content: dict[str, Any]) -> Iterator[Row]:
-    """A trial of the usual way is ten epochs; one of this project ten of the head and, with blocks, ten of both."""
+    """A trial of the usual script has ten epochs; one of this project ten of the head and, with blocks, ten of both."""
     extracted = content["timings"]["study_extraction"]
     trained = _sides(content, 0)[1][0]["photos"]  # train and val
     photos = trained / content["photos"]["ours"] * content["photos"]["all"]
@@ -138,13 +138,13 @@ def _study(content: dict[str, Any]) -> Iterator[Row]:
     ours = median(process["seconds"] for process in extracted) * photos / trained
     for depth, trials in content["depths"].items():
         theirs, here = _sides(content, int(depth))
-        epoch = median(process["epochs"][0] / process["photos"] for process in theirs)  # of a photo
+        epoch = median(process["epochs"][0] / process["photos"] for process in theirs)  # of an image
         before = max(0.0, median(process["before"] - process["photos_before"] * epoch for process in theirs))
         usual += trials * (before + STUDY_EPOCHS * epoch * photos)
         of_photo = median(_epochs_of_trial(process) / process["photos"] for process in here)
         ours += trials * (median(process["before"] for process in here) + STUDY_EPOCHS * of_photo * photos)
     name = f"A study of {sum(content['depths'].values())} trials of {STUDY_EPOCHS} epochs"
-    note = f"{photos:,.0f} photos to train on, scaled from the epochs above; extraction and tracing included"
+    note = f"{photos:,.0f} images to train on, scaled from the epochs above; extraction and tracing included"
     yield Row("study", name, "s", ours, usual, 8.0, note=note)
 
 
@@ -174,7 +174,7 @@ def _accuracy(content: dict[str, Any]) -> Iterator[Row]:
     ]
     usual, ours = (float(stdev(scores)) if len(scores) > 1 else 0.0 for scores in sides)
     plan, tested = content["plan"], content["timings"]["accuracy"]["ours"][0]["photos"]
-    note = f"mean ± sd, {plan['seeds']} × {plan['score_epochs']} epochs of the head; {tested} test photos"
+    note = f"mean ± sd, {plan['seeds']} × {plan['score_epochs']} epochs of the head; {tested} test images"
     yield Row("accuracy", "Test accuracy", "%", mean(sides[1]), mean(sides[0]), spread=(usual, ours), note=note)
 
 
@@ -194,13 +194,13 @@ def show(content: dict[str, Any]) -> None:
         console = Console(width=200)  # lines that can be copied
     photos = content["photos"]
     console.print(
-        f"\n{content['processor']}, {content['cores']} cores, {content['precision']}; {photos['ours']} photos of "
+        f"\n{content['processor']}, {content['cores']} cores, {content['precision']}; {photos['ours']} images of "
         f"{photos['classes']} classes ({photos['from']}); {content['date']}\n",
         highlight=False,
     )
     table = Table(box=box.MARKDOWN)
     table.add_column("Measured", no_wrap=True)
-    for column in ("Usual way", "This project", "Ratio", "Wanted", ""):
+    for column in ("Usual script", "This project", "Ratio", "Target", ""):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("Note", overflow="fold")
     for row in rows(content):
@@ -218,20 +218,20 @@ def show(content: dict[str, Any]) -> None:
 
 def _ceilings(content: dict[str, Any]) -> Table:
     measured = ceiling_figures(content)
-    table = Table("What the processor can do", box=box.MARKDOWN)
+    table = Table("Ceilings of the processor", box=box.MARKDOWN)
     for precision in ("float32", "bfloat16"):
         table.add_column(precision, justify="right")
     for name in measured["float32"]:
         speeds = [measured[precision][name] if precision in measured else None for precision in ("float32", "bfloat16")]
         shown = [
-            f"{v:.0f} GFLOP/s, {v / ceilings.GFLOP_PER_PHOTO:.1f} photos/s" if v else "not in hardware" for v in speeds
+            f"{v:.0f} GFLOP/s, {v / ceilings.GFLOP_PER_IMAGE:.1f} images/s" if v else "not in hardware" for v in speeds
         ]
         table.add_row(name, *shown)
     return table
 
 
 def text(value: float, unit: str) -> str:
-    """A figure as a person reads it."""
+    """A figure with its unit, in two to four digits."""
     if unit != "s":
         return f"{value:.1f} {unit}" if value < 100 else f"{value:.0f} {unit}"
     for size, name in ((3600, "h"), (60, "min")):

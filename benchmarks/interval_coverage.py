@@ -1,9 +1,9 @@
-"""How often do the 95 % intervals of flowers.reporting and flowers.runs.compare hold the truth? A line per setting.
+"""How often the 95 % intervals of flowers.reporting and flowers.runs.compare contain the true value, per setting.
 
-The world is known here: a large population of photos of each class, with the probabilities that two models give them.
-The models share four fifths of what makes a photo hard, and the second one is a little better. Each draw is a new test
-set of as many photos of each class, and asks for the intervals that `evaluate` reports, and for those of the
-differences that `flowers compare` shows. The truth is the score of the population, classes weighted as in the test set.
+The population is known here: many images of each class, with the probabilities of two models for each.
+The models share four fifths of the difficulty of an image, and the second one is a little better. Each draw is a new
+test set with as many images of each class. For it, the intervals of `evaluate` and those of the differences in
+`flowers compare` are computed. The true value is the score of the population, classes weighted as in the test set.
 
     python benchmarks/interval_coverage.py
 """
@@ -17,9 +17,9 @@ import numpy as np
 from flowers.metrics import bootstrap, classification, paired
 
 DRAWS, SAMPLES = 1000, 1000
-POPULATION = 100_000  # photos
+POPULATION = 100_000  # images
 SHARED = 0.8  # of the variance of the logits
-SETTINGS = (  # classes, photos of the largest and of the smallest class, how far the right logit stands out
+SETTINGS = (  # classes, images of the largest and of the smallest class, the margin of the right logit
     (5, 300, 100, 2.4),
     (20, 75, 25, 3.2),
     (102, 110, 10, 4.2),  # as many as Oxford's test set has
@@ -43,14 +43,14 @@ def population(n_classes: int, sharpness: float, rng: np.random.Generator) -> tu
     return labels, found
 
 
-def truths(labels: Any, probabilities: Any, photos: Any) -> dict[str, Any]:
-    """The scores of the population, its classes weighted by the photos of a test set."""
-    n_classes, size = len(photos), len(labels) // len(photos)
+def truths(labels: Any, probabilities: Any, images: Any) -> dict[str, Any]:
+    """The scores of the population, its classes weighted by the images of a test set."""
+    n_classes, size = len(images), len(labels) // len(images)
     predicted = probabilities.argmax(axis=1)
     shares = (
         classification.confusion(labels, predicted, [str(number) for number in range(n_classes)]).to_numpy()
         / size
-        * photos[:, None]
+        * images[:, None]
     )
     means = np.add.reduceat(
         np.stack(
@@ -59,27 +59,27 @@ def truths(labels: Any, probabilities: Any, photos: Any) -> dict[str, Any]:
         np.arange(0, len(labels), size),
         axis=1,
     )
-    loss, top5 = means @ photos / size / photos.sum()
+    loss, top5 = means @ images / size / images.sum()
     return {
-        "accuracy": shares.trace() / photos.sum(),
-        "mean_per_class_accuracy": (shares.diagonal() / photos).mean(),
+        "accuracy": shares.trace() / images.sum(),
+        "mean_per_class_accuracy": (shares.diagonal() / images).mean(),
         "top5_accuracy": top5,
         "log_loss": loss,
-        "macro_f1": (2 * shares.diagonal() / (photos + shares.sum(axis=0))).mean(),
+        "macro_f1": (2 * shares.diagonal() / (images + shares.sum(axis=0))).mean(),
     }
 
 
 def measure(
     n_classes: int, largest: int, smallest: int, sharpness: float, rng: np.random.Generator
 ) -> tuple[Any, float, Any]:
-    """Photos of a test set, the accuracy, and how often intervals hold the truth, of scores and of differences."""
-    photos = np.linspace(largest, smallest, n_classes).round().astype(int)
+    """Images of a test set, the accuracy, and the coverage of the intervals of scores and of differences."""
+    images = np.linspace(largest, smallest, n_classes).round().astype(int)
     everyone, models = population(n_classes, sharpness, rng)
     size = len(everyone) // n_classes
-    one, other = (truths(everyone, model, photos) for model in models)
+    one, other = (truths(everyone, model, images) for model in models)
     held: dict[str, dict[str, Any]] = {kind: {} for kind in ("score", "difference")}
     for draw in range(DRAWS):
-        chosen = np.concatenate([label * size + rng.integers(size, size=n) for label, n in enumerate(photos)])
+        chosen = np.concatenate([label * size + rng.integers(size, size=n) for label, n in enumerate(images)])
         labels, (first, second) = everyone[chosen], (model[chosen] for model in models)
         scores = bootstrap.intervals(labels, first, SAMPLES, seed=draw)
         differences = paired.differences(labels, first, second, SAMPLES, seed=draw)
@@ -89,15 +89,15 @@ def measure(
             inside["difference"] = found.low <= other[name] - one[name] <= found.high
             for kind, is_inside in inside.items():
                 held[kind][name] = held[kind].get(name, 0) + int(is_inside) / DRAWS
-    return int(photos.sum()), one["accuracy"], held
+    return int(images.sum()), one["accuracy"], held
 
 
 def main() -> None:
     rng, found = np.random.default_rng(0), []
     for n_classes, largest, smallest, sharpness in SETTINGS:
-        photos, accuracy, held = measure(n_classes, largest, smallest, sharpness, rng)
-        found.append({"photos": photos, "classes": n_classes, "accuracy": accuracy, "held": held})
-        print(f"{photos} photos, {n_classes} classes, accuracy {accuracy:.1%}:", flush=True)
+        images, accuracy, held = measure(n_classes, largest, smallest, sharpness, rng)
+        found.append({"photos": images, "classes": n_classes, "accuracy": accuracy, "held": held})
+        print(f"{images} images, {n_classes} classes, accuracy {accuracy:.1%}:", flush=True)
         for kind, shares in held.items():
             print(f"  {kind}: {', '.join(f'{name} {share:.1%}' for name, share in shares.items())}", flush=True)
     RESULT.write_text(json.dumps({"draws": DRAWS, "samples": SAMPLES, "settings": found}, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Timings of this project, each function in a process of its own; the only benchmark that knows the project's insides.
+"""Timings of this project, each function in a process of its own.
 
 The folder is one that scratch.world made, and for `tracking_share` the checkout of scratch.checkout.
 """
@@ -28,7 +28,7 @@ NEVER = 10**6  # epochs: patience that does not end
 
 
 def extract(count: int, repeats: int) -> dict[str, Any]:
-    """Seconds that pooled features of `count` photos take: from arrays; and from files, with hashing and storing."""
+    """Seconds for pooled features of `count` images: from arrays; and from files, with hashing and storing."""
     settings = params.load()
     precision, tensors = settings.model.precision, weights.read(paths.WEIGHTS)
     items = subsets.read("train", "val", "test").plain()[:count]
@@ -56,18 +56,18 @@ def extract_all(depths: list[int]) -> dict[str, Any]:
 
 
 def epochs(unfreeze_blocks: int, head_epochs: int, tail_epochs: int) -> dict[str, Any]:
-    """Seconds of an epoch by phase, validation and checkpoint included and the first one, which traces, left out.
+    """Seconds of an epoch by phase, with validation and checkpoint, without the first epoch, which traces.
 
-    `before` is what the stage takes beside its epochs, `checkpoints` what of the last phase's epochs each took.
+    `before` are the stage's seconds outside of its epochs, `checkpoints` those of each checkpoint of the last phase.
     """
-    _train(unfreeze_blocks, 1, 0)  # so that importing is not timed, nor the backbone where the cache lacks something
+    _train(unfreeze_blocks, 1, 0)  # so that neither imports nor missing activations are timed
     stamps = defaultdict(list)
     start = time.perf_counter()
     saves = _train(
         unfreeze_blocks, head_epochs, tail_epochs, lambda row: stamps[row["phase"]].append(time.perf_counter())
     )
     stage = time.perf_counter() - start
-    # Between first and last, not from one to the next: right, too, where several epochs are reported at once.
+    # Between first and last, because several epochs may be reported at once.
     by_phase = {phase: (times[-1] - times[0]) / (len(times) - 1) for phase, times in stamps.items() if len(times) > 1}
     before = stage - sum(by_phase[phase] * len(stamps[phase]) for phase in by_phase)
     return {
@@ -80,7 +80,7 @@ def epochs(unfreeze_blocks: int, head_epochs: int, tail_epochs: int) -> dict[str
 
 
 def accuracy(epochs: int, seed: int) -> dict[str, Any]:
-    """Test accuracy after a fixed number of epochs of the head on the photos of train and val together."""
+    """Test accuracy after a fixed number of epochs of the head on the images of train and val together."""
     _train(0, epochs, 0, seed=seed, on="train+val")
     evaluate.run(params.load().evaluate)
     scores = json.loads(paths.METRICS.read_text(encoding="utf-8"))
@@ -104,7 +104,7 @@ def tracking_share(slow_epochs: int, models: int) -> dict[str, Any]:
 
         return report
 
-    # Other seeds are other runs: to one that is complete nothing would be written.
+    # Other seeds are other runs: nothing is written to a complete one.
     fresh = [settings.model_copy(update={"train": settings.train.model_copy(update={"seed": n})}) for n in (101, 102)]
     with live_run(fresh[0]) as on_epoch:
         train.run(fresh[0].model, fresh[0].head, fresh[0].augmentation, fresh[0].train, reporting(on_epoch, spent))

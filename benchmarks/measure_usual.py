@@ -1,4 +1,4 @@
-"""Timings of the usual way (usual.py), each function in a process of its own, in a folder that scratch.world made."""
+"""Timings of the usual Keras script (usual.py), each function in its own process, in a folder of scratch.world."""
 
 import csv
 import time
@@ -14,12 +14,12 @@ import usual
 from flowers.common import paths
 from flowers.config import params
 
-WARM = 2 * usual.BATCH  # photos that a first call is warmed up with
+WARM = 2 * usual.BATCH  # images that a first call is warmed up with
 
 
 def predict(count: int, repeats: int, more: bool = True) -> dict[str, Any]:
-    """Seconds for pooled features of `count` photos: from arrays; with `more` by tf.function and from files, too."""
-    files, labels = _photos("train", "val", "test")
+    """Seconds for pooled features of `count` images: from arrays; with `more` by tf.function and from files, too."""
+    files, labels = _images("train", "val", "test")
     data = usual.dataset(files[:count], labels[:count])
     arrays = np.concatenate([batch for batch, _ in data])
     model = usual.resnet50()
@@ -38,8 +38,8 @@ def predict(count: int, repeats: int, more: bool = True) -> dict[str, Any]:
 
 
 def files(count: int, repeats: int) -> dict[str, Any]:
-    """Seconds of model.predict on the files of `count` photos, from JPEG to probabilities."""
-    names, labels = _photos("train", "val", "test")
+    """Seconds of model.predict on the files of `count` images, from JPEG to probabilities."""
+    names, labels = _images("train", "val", "test")
     data = usual.dataset(names[:count], labels[:count])
     model = _network(max(labels) + 1, unfreeze_blocks=0)
     model.predict(data.take(2), verbose=0)
@@ -51,24 +51,24 @@ def epochs(unfreeze_blocks: int, count: int) -> dict[str, Any]:
     """Seconds of epochs with validation, and of what comes before the first one, tracing and two batches included."""
     start = time.perf_counter()
     train, classes = _training("train")
-    val = usual.dataset(*_photos("val"))
+    val = usual.dataset(*_images("val"))
     model = _network(classes, unfreeze_blocks)
     model.fit(train.take(1), validation_data=val.take(1), verbose=0)
     ready = time.perf_counter() - start
     clock = _Clock()
     model.fit(train, validation_data=val, epochs=count, verbose=0, callbacks=[clock])
-    photos = len(_photos("train", "val")[0])
-    return {"photos": photos, "before": ready, "photos_before": WARM, "epochs": clock.seconds}
+    images = len(_images("train", "val")[0])
+    return {"photos": images, "before": ready, "photos_before": WARM, "epochs": clock.seconds}
 
 
 def accuracy(epochs: int, seed: int) -> dict[str, Any]:
-    """Test accuracy after a fixed number of epochs of the head on the photos of train and val together."""
+    """Test accuracy after a fixed number of epochs of the head on the images of train and val together."""
     keras.utils.set_random_seed(seed)
     train, classes = _training("train", "val")
     model = _network(classes, unfreeze_blocks=0)
     clock = _Clock()
     model.fit(train, epochs=epochs, verbose=0, callbacks=[clock])
-    files, labels = _photos("test")
+    files, labels = _images("test")
     predicted = model.predict(usual.dataset(files, labels), verbose=0).argmax(axis=1)
     return {"accuracy": float((predicted == np.array(labels)).mean()), "photos": len(labels), "epochs": clock.seconds}
 
@@ -89,7 +89,7 @@ class _Clock(keras.callbacks.Callback):  # type: ignore[misc]
 
 def _training(*subsets: str) -> tuple[tf.data.Dataset, int]:
     views = params.load().augmentation
-    files, labels = _photos(*subsets)
+    files, labels = _images(*subsets)
     data = usual.dataset(files, labels, views.views, views.seed, views.min_area, views.flip, shuffle=True)
     return data, max(labels) + 1
 
@@ -102,7 +102,7 @@ def _network(classes: int, unfreeze_blocks: int) -> keras.Model:
     )
 
 
-def _photos(*subsets: str) -> tuple[list[Path], list[int]]:
+def _images(*subsets: str) -> tuple[list[Path], list[int]]:
     with paths.SPLIT.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     classes = sorted({row["label"] for row in rows})

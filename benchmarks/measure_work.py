@@ -1,4 +1,4 @@
-"""Timings of the trained model at work, each function in a process of its own, in a folder that scratch.world made."""
+"""Timings of inference, each function in a process of its own, in a folder that scratch.world made."""
 
 import contextlib
 import http.client
@@ -22,7 +22,7 @@ from flowers.data import images
 from flowers.serving import models, results, stream
 from flowers.training import subsets
 
-IMAGE = {"Content-Type": "image/jpeg"}  # whatever it is: the server looks at the content
+IMAGE = {"Content-Type": "image/jpeg"}  # of any format: the server reads the content
 
 
 def train(int8: str | None) -> dict[str, Any]:
@@ -40,20 +40,20 @@ def train(int8: str | None) -> dict[str, Any]:
 
 
 def folder(model: str, count: int, repeats: int) -> dict[str, Any]:
-    """Seconds from files to answers, for `count` photos."""
+    """Seconds from files to predictions, for `count` images."""
     chosen, files = models.load(Path(model)), _files(count)
 
-    def ask() -> None:
+    def predict() -> None:
         for batch in stream.batches(chosen, files, lambda file: file):
             assert not any(batch.errors)
             results.table(chosen.classes, batch.probabilities, chosen.threshold)
 
     _warm(chosen, files)
-    return {"photos": len(files), "seconds": [_seconds(ask) for _ in range(repeats)]}
+    return {"photos": len(files), "seconds": [_seconds(predict) for _ in range(repeats)]}
 
 
 def alone(model: str, count: int) -> dict[str, Any]:
-    """Seconds of the network itself for decoded photos, one at a time; and photos a second in full batches."""
+    """Seconds of the network itself for decoded images, one at a time; and images a second in full batches."""
     chosen, files = models.load(Path(model)), _files(max(count, 4 * stream.BATCH))
     pixels = np.stack([images.load(file) for file in files])
     _warm(chosen, files)
@@ -68,7 +68,7 @@ def alone(model: str, count: int) -> dict[str, Any]:
 
 
 def served(model: str, alone: int, requests: int, clients: int) -> dict[str, Any]:
-    """A server from its start on: seconds to the first answer, of single requests, and the rate of many clients."""
+    """A server from its start: seconds to the first prediction and of single requests, and the rate of many clients."""
     contents = [file.read_bytes() for file in _files(max(alone, requests))]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -77,9 +77,9 @@ def served(model: str, alone: int, requests: int, clients: int) -> dict[str, Any
     start = time.perf_counter()
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        connection = _first_answer(server, port, contents[0])
+        connection = _first_prediction(server, port, contents[0])
         first = time.perf_counter() - start
-        latency = [_seconds(partial(_ask, connection, photo)) for photo in contents[:alone]]
+        latency = [_seconds(partial(_request, connection, image)) for image in contents[:alone]]
         connection.close()
         rate, errors = _together(port, itertools.islice(itertools.cycle(contents), requests), requests, clients)
     finally:
@@ -88,14 +88,14 @@ def served(model: str, alone: int, requests: int, clients: int) -> dict[str, Any
     return {"first": first, "latency": latency, "rate": rate, "errors": errors, "clients": clients}
 
 
-def _first_answer(server: subprocess.Popen[bytes], port: int, photo: bytes) -> http.client.HTTPConnection:
+def _first_prediction(server: subprocess.Popen[bytes], port: int, image: bytes) -> http.client.HTTPConnection:
     while server.poll() is None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         with contextlib.suppress(ConnectionError):
-            _ask(connection, photo)
+            _request(connection, image)
             return connection
         time.sleep(0.05)
-    raise SystemExit("the server ended before it answered")
+    raise SystemExit("the server ended before its first prediction")
 
 
 def _together(port: int, contents: Iterator[bytes], requests: int, clients: int) -> tuple[float, int]:
@@ -105,11 +105,11 @@ def _together(port: int, contents: Iterator[bytes], requests: int, clients: int)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         while True:
             with lock:
-                photo = next(contents, None)
-            if photo is None:
+                image = next(contents, None)
+            if image is None:
                 return
             try:
-                _ask(connection, photo)
+                _request(connection, image)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 errors.append(error)
 
@@ -122,8 +122,8 @@ def _together(port: int, contents: Iterator[bytes], requests: int, clients: int)
     return requests / (time.perf_counter() - start), len(errors)
 
 
-def _ask(connection: http.client.HTTPConnection, photo: bytes) -> None:
-    connection.request("POST", "/predict", photo, IMAGE)
+def _request(connection: http.client.HTTPConnection, image: bytes) -> None:
+    connection.request("POST", "/predict", image, IMAGE)
     response = connection.getresponse()
     response.read()
     if response.status != 200:
@@ -131,7 +131,7 @@ def _ask(connection: http.client.HTTPConnection, photo: bytes) -> None:
 
 
 def _files(count: int) -> list[Path]:
-    """That many photos' files, the same ones again where there are too few."""
+    """That many images' files, the same ones again where there are too few."""
     found = [paths.IMAGES / path for path in subsets.read("train", "val", "test").table["path"]]
     return list(itertools.islice(itertools.cycle(found), count))
 

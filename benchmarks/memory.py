@@ -1,14 +1,13 @@
-"""How much memory does a large training take? The peak of a training with 3 unfrozen blocks, from /proc.
+"""The memory of a large training: the peak of a training with 3 unfrozen blocks, from /proc.
 
-    python benchmarks/memory.py                  # 8,189 photos of 102 classes, two views each, one epoch
-    python benchmarks/memory.py --photos 300     # to see that it works
+    python benchmarks/memory.py                  # 8,189 images of 102 classes, two views each, one epoch
+    python benchmarks/memory.py --photos 300     # a trial of the script
     python benchmarks/memory.py --command        # all of `flowers train`, with MLflow
 
-The photos are made up and so are their activations: random numbers in a store below the temporary folder, written shard
-by shard in the store's own format (3.4 GB in float32; TMPDIR says where). Some photos are noise in real files, whose
-activations are missing, so that the backbone runs in the process that trains. What trains on them is the stage itself,
-with its checkpoint, in a process of its own. Anonymous memory (RssAnon) is what the process holds for itself; pages of
-files that are mapped, such as the shards, are not in it, since the system takes them back when it needs the room.
+The images do not exist. Their activations are random numbers in a store below the temporary folder (TMPDIR), written
+shard by shard in the store's own format (3.4 GB in float32). Some images are files of noise without activations, so
+that the backbone runs in the process that trains. The stage itself trains, with its checkpoint, in a process of its
+own. Anonymous memory (RssAnon) excludes the pages of mapped files, such as the shards, which the system can reclaim.
 """
 
 import argparse
@@ -32,7 +31,7 @@ from flowers.config import params
 
 CLASSES = 102
 BLOCKS = 3
-EXTRACTED = 96  # photos whose activations are missing
+EXTRACTED = 96  # images whose activations are missing
 EVERY_SECONDS = 0.005
 
 
@@ -52,7 +51,7 @@ def main() -> None:
         os.environ.update(scratch.environment(folder / "cache"))
         os.chdir(folder)
         list_photos(given.photos, given.precision, given.epochs)
-        say(f"writing activations of {given.photos:,} photos")
+        say(f"writing activations of {given.photos:,} images")
         size = fill_store()
         say(f"training on {size / 1e9:.1f} GB of activations")
         name = ["-m", "flowers", "train"] if given.command else [str(Path(__file__).resolve()), "--stage"]
@@ -73,7 +72,7 @@ def run_stage() -> None:
 
 
 def list_photos(count: int, precision: str, epochs: int) -> None:
-    """What download and split would have written here of photos that do not exist, and what `flowers train` reads."""
+    """Write the outputs of download and split for images that do not exist, and the other inputs of `flowers train`."""
     from flowers.model import weights
 
     for name in ("dvc.yaml", "pyproject.toml"):
@@ -98,7 +97,7 @@ def list_photos(count: int, precision: str, epochs: int) -> None:
 
 
 def draw_noise(file: Path, number: int) -> str:
-    """Write a photo of noise, 640 × 480; returns the hash of its bytes."""
+    """Write an image of noise, 640 × 480; returns the hash of its bytes."""
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(number).integers(0, 256, (480, 640, 3), np.uint8)
     Image.fromarray(pixels).save(file)
@@ -132,7 +131,7 @@ def fill_store() -> int:
 
 
 def watch(command: list[str]) -> tuple[int, float]:
-    """Run a command; returns the most anonymous memory that its process had (KiB), and its seconds."""
+    """Run a command; returns the peak of its anonymous memory (KiB), and its seconds."""
     start, peak = time.perf_counter(), 0
     process = subprocess.Popen(command)
     while process.poll() is None:

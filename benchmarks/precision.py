@@ -1,10 +1,10 @@
-"""What bfloat16 changes: the pooled features of the same photos in both precisions, and a linear probe on each.
+"""The effect of bfloat16: pooled features of the same images in both precisions, and a linear probe on each.
 
     python benchmarks/precision.py /photos/five_class
 
-The folder holds <class>/<file>. Without one, the drawn sample in data/ is used. Where the processor has no bfloat16 it
-is emulated, with the same numbers. Prints the cosine between the features of a photo, and the accuracy of a logistic
-regression over ten stratified splits, 70 % to train.
+The folder holds <class>/<file>. The default is the drawn sample in data/. On a processor without bfloat16 it is
+emulated, with the same numbers. The script prints the cosine between the features of an image, and the accuracy of a
+logistic regression over ten stratified splits, 70 % to train.
 """
 
 import argparse
@@ -33,10 +33,10 @@ def main(folder: Path) -> None:
     tensors = weights.read(paths.WEIGHTS)
     exact, rounded = (features(items, tensors, precision) for precision in ("float32", "bfloat16"))
     cosines = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
-    print(f"{len(files)} photos of {len(set(labels))} classes in {folder.name}")
+    print(f"{len(files)} images of {len(set(labels))} classes in {folder.name}")
     below = (cosines < 0.9995).mean()
     print(
-        f"cosine: median {np.median(cosines):.5f}, least {cosines.min():.5f}, below 0.9995 in {below:.1%} of the photos"
+        f"cosine: median {np.median(cosines):.5f}, least {cosines.min():.5f}, below 0.9995 in {below:.1%} of the images"
     )
     scores = {name: probe(values, labels) for name, values in (("float32", exact), ("bfloat16", rounded))}
     for name, found in scores.items():

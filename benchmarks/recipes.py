@@ -1,13 +1,13 @@
-"""Every recipe on real photos: the whole pipeline in a copy of this checkout, from one seed after another.
+"""Every recipe on real images: the whole pipeline in a copy of this checkout, from one seed after another.
 
     python benchmarks/recipes.py --oxford /photos/oxford102 --five /photos/five_class [--recipes linear,fast]
 
-Of Oxford 102 the official split is used, and seeds are those of views and training; the five classes are split 70/15/15
-by each seed, too. Time is that of the first seed, whose cache is empty; the others find there what was stored of photos
-that they share. The ImageNet weights come from the usual cache, so that no download is timed. With --missing, what was
-measured of the same values already is left as it is, so one that was stopped goes on. Writes
-benchmarks/results/recipes.json and, of each recipe, the part `measured` of its file; then:
-python benchmarks/results_page.py
+Oxford 102 has its official split, and the seeds are those of augmented views and training. The five classes are split
+70/15/15 by each seed, too. The time is that of the first seed, whose cache is empty; the other seeds reuse its
+activations of shared images. The ImageNet weights come from the user's cache, so no download is timed. With --missing,
+values that were measured before are not measured again, so a stopped measurement can be resumed. The script writes
+benchmarks/results/recipes.json and the section `measured` of each recipe's file.
+Then: python benchmarks/results_page.py
 """
 
 import argparse
@@ -33,13 +33,13 @@ from flowers.config import recipes
 
 RESULT = scratch.ROOT / "benchmarks" / "results" / "recipes.json"
 SEEDS = 3
-BASELINE = "plain"  # the recipe that gains are over
+BASELINE = "plain"  # the recipe of which gains are differences
 PAIRS = 10  # confusions that are kept
 
-# What photos are called, by how the command names their folder, and what is measured on them.
-PHOTOS = {
+# The name of a data set by the option for its folder, and the measure on it.
+DATA_SETS = {
     "oxford": ("Oxford 102, {classes} of its classes, official split", "mean_per_class_accuracy"),
-    "five": ("Five classes, {photos:,} photos, 70/15/15", "accuracy"),
+    "five": ("Five classes, {photos:,} images, 70/15/15", "accuracy"),
 }
 
 
@@ -63,7 +63,7 @@ def main() -> None:
                         continue
                     row = what | measure(name, folder.resolve(), seed, Path(cache))
                     print({key: row[key] for key in (*which, "scores", "wall_s", "cold", "memory_mib")}, flush=True)
-                    # The same recipe with other values is another one.
+                    # Rows of the same recipe with other values are dropped.
                     found = [old for old in found if old["recipe"] != name or old["params"] == row["params"]]
                     found = [old for old in found if not old.items() >= which.items()] + [row]
                     RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def measure(name: str, folder: Path, seed: int, cache: Path) -> dict[str, Any]:
-    """One run of a recipe: its scores, its time, its memory, its curves and what it confuses."""
+    """One run of a recipe: its scores, time, memory, curves and confusions."""
     cold = not any(cache.iterdir())
     with tempfile.TemporaryDirectory(prefix="flowers-recipes-") as temporary:
         clone = Path(temporary)
@@ -116,22 +116,22 @@ def measure(name: str, folder: Path, seed: int, cache: Path) -> dict[str, Any]:
 
 
 def current(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of recipes with the values that they have now."""
+    """The rows of recipes with their current values."""
     now = {name: _params(name) for name in recipes.names()}
     return [row for row in found if row["params"] == now.get(row["recipe"])]
 
 
 def photos_of(rows: list[dict[str, Any]]) -> str:
-    """What the photos of these rows are called."""
+    """The name of these rows' data set."""
     row = rows[-1]
-    return PHOTOS[row["photos"]][0].format(classes=row["classes"], photos=sum(row["split"].values()))
+    return DATA_SETS[row["photos"]][0].format(classes=row["classes"], photos=sum(row["split"].values()))
 
 
 def entry(data: str, rows: list[dict[str, Any]], plain: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """What a recipe's file says of rows of one kind of photos; `plain` are those of the baseline by seed."""
-    measure = PHOTOS[data][1]
+    """An entry of `measured` for rows of one data set; `plain` are the rows of the baseline by seed."""
+    measure = DATA_SETS[data][1]
     scores = [row["scores"][measure] for row in rows]
-    said = {
+    found = {
         "photos": photos_of(rows),
         "measure": measure,
         "score": round(float(np.mean(scores)), 4),
@@ -140,8 +140,8 @@ def entry(data: str, rows: list[dict[str, Any]], plain: dict[int, dict[str, Any]
     }
     if rows[0]["recipe"] != BASELINE and all(row["seed"] in plain for row in rows):
         gains = [row["scores"][measure] - plain[row["seed"]]["scores"][measure] for row in rows]
-        said["gain"] = round(float(np.mean(gains)), 4)
-    return said | {
+        found["gain"] = round(float(np.mean(gains)), 4)
+    return found | {
         "wall_s": round(float(np.median([row["wall_s"] for row in rows if row["cold"]]))),
         "memory_mib": max(row["memory_mib"] for row in rows),
         "machine": rows[-1]["machine"],
@@ -151,9 +151,9 @@ def entry(data: str, rows: list[dict[str, Any]], plain: dict[int, dict[str, Any]
 
 
 def note(name: str, found: list[dict[str, Any]]) -> None:
-    """Write into a recipe's file what was measured of it, with the values that it has now."""
+    """Write the measurements of a recipe's current values into its file."""
     measured = []
-    for data in PHOTOS:
+    for data in DATA_SETS:
         rows = [row for row in found if row["photos"] == data]
         if own := [row for row in rows if row["recipe"] == name]:
             measured.append(entry(data, own, {row["seed"]: row for row in rows if row["recipe"] == BASELINE}))
@@ -170,7 +170,7 @@ def note(name: str, found: list[dict[str, Any]]) -> None:
 
 
 def _row(*numbers: float) -> CommentedSeq:
-    """Numbers that stand on one line."""
+    """Numbers on one line."""
     found = CommentedSeq(numbers)
     found.fa.set_flow_style()
     return found

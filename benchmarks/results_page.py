@@ -1,4 +1,4 @@
-"""Write docs/results.md and its picture from benchmarks/results/recipes.json and ablations.json.
+"""Write docs/results.md and its figure from benchmarks/results/recipes.json and ablations.json.
 
 python benchmarks/results_page.py
 """
@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import scratch
-from recipes import PHOTOS, current, photos_of
+from recipes import DATA_SETS, current, photos_of
 from scipy import stats
 
 from flowers.config import recipes
@@ -22,7 +22,7 @@ from matplotlib import pyplot
 RESULTS = scratch.ROOT / "benchmarks" / "results"
 PAGE, CURVES = scratch.ROOT / "docs" / "results.md", scratch.ROOT / "docs" / "curves.png"
 
-# Published, or usual; of whole data sets, so beside ours for orientation, not for a verdict.
+# Published scores of whole data sets, for orientation only.
 ELSEWHERE = {
     "oxford": [
         ("ResNet-50, logistic regression on frozen supervised features (arXiv 2002.05709, table B.5)", "94.7 %"),
@@ -31,9 +31,9 @@ ELSEWHERE = {
         ("ResNet-50, fine-tuned (Transfer-Learning-Library)", "93.0 %"),
     ],
     "five": [
-        ("ResNet50 in usual Keras notebooks, validation photos", "85.7 – 86.8 %"),
-        ("ResNet50, fine-tuned (OpenMMLab), validation photos", "93.9 %"),
-        ("BiT-M R50x1, which learnt from ImageNet-21k, validation photos", "97.3 %"),
+        ("ResNet50 in usual Keras notebooks, validation images", "85.7 – 86.8 %"),
+        ("ResNet50, fine-tuned (OpenMMLab), validation images", "93.9 %"),
+        ("BiT-M R50x1, which learnt from ImageNet-21k, validation images", "97.3 %"),
     ],
 }
 
@@ -43,56 +43,57 @@ def main() -> None:
     ablations = json.loads((RESULTS / "ablations.json").read_text(encoding="utf-8"))
     found = [recipes.load(name) for name in recipes.names()]
     parts = ["# Results", INTRODUCTION]
-    for data, (_, measure) in PHOTOS.items():
+    for data, (_, measure) in DATA_SETS.items():
         if not (rows := [row for row in measured if row["photos"] == data]):
             continue
         photos = photos_of(rows)
         parts += [f"## {photos}", MEASURES[measure], scores(found, photos, ELSEWHERE[data])]
-        parts += ["What the best of them confuses most:", confusions(rows, measure)]
+        parts += ["The most frequent confusions of the best recipe:", confusions(rows, measure)]
     draw(measured, CURVES)
     parts += ["## Learning curves", f"![Loss and accuracy by epoch]({CURVES.name})", CURVE_WORDS]
-    parts += ["## What each piece is worth", *pieces(ablations)]
+    parts += ["## The effect of each piece", *pieces(ablations)]
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 INTRODUCTION = """\
-What the recipes of `recipes/` reach, and what each piece of them is worth. This page is made by
+The scores of the recipes in `recipes/`, and the effect of each piece of them. This page is made by
 `python benchmarks/results_page.py` from `benchmarks/results/recipes.json` (`make bench-recipes`) and
 `benchmarks/results/ablations.json` (`python benchmarks/ablations.py`). Parameters were chosen by cross-validation over
-the photos of train and val, the test photos read for the tables alone. But `linear`, `fast` and `balanced` took the
-place of slower ones whose scores on these test photos were known by then."""
+the images of train and val; test images are read only for the tables. One exception: `linear`, `fast` and `balanced`
+replaced slower recipes, whose test scores were known at that time."""
 
 MEASURES = {
-    "mean_per_class_accuracy": "Mean per-class accuracy on the test photos; trained on train and val, but "
-    "`mlp-head` on train alone. Gain: points over the recipe `plain`, a "
+    "mean_per_class_accuracy": "Mean per-class accuracy on the test images. All recipes are trained on train and "
+    "val, except `mlp-head`, which is trained on train. Gain: points over the recipe `plain`, a "
     "logistic regression on the frozen features. Time: the whole pipeline from an empty store of activations, without "
-    "installation and download of the ImageNet weights. What is from elsewhere is of the whole data set, 102 classes "
-    "and 6,149 test photos, and not all of it is a mean per class: for orientation, not for a verdict.",
-    "accuracy": "Top-1 accuracy on the test photos, another split for each seed. Gain and time as above. What is from "
-    "elsewhere is of other splits, and of photos that decided when training ended.",
+    "installation and download of the ImageNet weights. Scores from elsewhere are for orientation only: they are of "
+    "the whole data set, 102 classes and 6,149 test images, and not all of them are means per class.",
+    "accuracy": "Top-1 accuracy on the test images, another split for each seed. Gain and time as above. Scores from "
+    "elsewhere are of other splits, and of validation images that were also used for early stopping.",
 }
 
 CURVE_WORDS = """\
-Of the photos that are trained on, on Oxford 102, one line a seed: label smoothing keeps the loss above 0. A recipe that
-trains on train and val has no photos to watch, so its length is fixed beforehand."""
+Training images of Oxford 102, one line per seed. Label smoothing keeps the loss above 0. A recipe that trains on train
+and val has no validation images, so its number of epochs is fixed."""
 
 PIECES = """\
-On the {photos} photos of train and val of Oxford 102: each variant is trained on one half of them and scored on the
-other half, twice, so every photo is judged once by a model that did not see it. Half of the photos are half of the
-examples, so these scores lie below those of the recipes. The base is none of the recipes: three blocks and a linear
-head that a regression on root-normalised features began, {views} views, {epochs} epochs of AdamW at {rate} with a
-cosine, asked in {size} pixels. Gain: points of mean per-class accuracy over the mean of the {runs} runs of the base,
-{mean:.1f} %, which differ in their seed and the processor and spread by {spread:.1f} points (standard deviation). A
-single training is beyond that from {beyond:.1f} points on (95 %, Student's t), and with so many variants one of them
-may be by chance. Where a variant is asked otherwise than the base, its gain is over the base asked alike, trained
-once. Of what lies within the noise the recipes took what costs less; `best` alone took what costs more, too."""
+On the {photos} images of train and val of Oxford 102. Each variant is trained on one half of them and scored on the
+other half, twice, so every image is scored once by a model that was not trained on it. With half of the training
+images, these scores are lower than those of the recipes. The base is none of the recipes: three unfrozen blocks and a
+linear head that starts from a regression on root-normalised features, {views} augmented views, {epochs} epochs of
+AdamW at {rate} with a cosine schedule, predictions at {size} pixels. Gain: points of mean per-class accuracy over the
+mean of the {runs} runs of the base, {mean:.1f} %, which differ in their seed and the processor and have a standard
+deviation of {spread:.1f} points. The gain of a single training is significant from {beyond:.1f} points on (95 %,
+Student's t), and with so many variants one of them may reach that by chance. If a variant predicts at another size or
+with flips, its gain is over the base with the same predictions, trained once. Within the noise, the recipes use the
+cheaper variant; only `best` also uses more expensive ones."""
 
-ASKED = """\
-The base asked otherwise, by the same trained networks; gain with a 95 % interval over photos."""
+PREDICTED = """\
+Other predictions of the same trained networks; gain with a 95 % interval over images."""
 
 REGRESSED = """\
-Logistic regressions alone, on the same halves, which no seed decides. Gain over the one that has none, with a 95 %
-interval over photos."""
+Logistic regressions alone, on the same halves; they depend on no seed. Gain over the row without one, with a 95 %
+interval over images."""
 
 
 def scores(found: list[recipes.Recipe], photos: str, elsewhere: list[tuple[str, str]]) -> str:
@@ -112,10 +113,9 @@ def scores(found: list[recipes.Recipe], photos: str, elsewhere: list[tuple[str, 
 def confusions(rows: list[dict[str, Any]], measure: str) -> str:
     best = max({row["recipe"] for row in rows}, key=lambda name: _mean(rows, name, measure))
     row = next(row for row in rows if row["recipe"] == best)
-    lines = [f"| Is | Taken for | Photos (`{best}`, seed {row['seed']}) |", "|---|---|---|"]
-    return "\n".join(lines + [f"| {is_} | {taken} | {count} |" for is_, taken, count in row["confusions"]]).replace(
-        "_", " "
-    )
+    lines = [f"| Class | Predicted | Images (`{best}`, seed {row['seed']}) |", "|---|---|---|"]
+    lines += [f"| {label} | {predicted} | {count} |" for label, predicted, count in row["confusions"]]
+    return "\n".join(lines).replace("_", " ")
 
 
 def _mean(rows: list[dict[str, Any]], name: str, measure: str) -> float:
@@ -155,24 +155,24 @@ def pieces(ablations: dict[str, Any]) -> list[str]:
         spread=spread,
         beyond=spread * (1 + 1 / len(runs)) ** 0.5 * float(stats.t.ppf(0.975, len(runs) - 1)),
     )
-    over = {(): mean} | {_asked(row): 100 * row["score"] for row in ablations["asked"]}
+    over = {(): mean} | {_prediction(row): 100 * row["score"] for row in ablations["asked"]}
     lines = ["| Change | Score | Gain | Time of a training |", "|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: -row["score"]):
         what = f"{row['what']} (taken out after {row['commit']})" if "commit" in row else row["what"]
         score = 100 * row["score"]
-        gain = f"{score - over[_asked(row)]:+.1f}" if _asked(row) in over else ""
+        gain = f"{score - over[_prediction(row)]:+.1f}" if _prediction(row) in over else ""
         lines.append(f"| {what} | {score:.1f} % | {gain} | {row['seconds']:.0f} s |")
     machines = dict.fromkeys(f"{row['machine']}, {row['date']}" for row in rows)
     parts = [words, "\n".join(lines), f"{'; '.join(machines)}; times beside other work."]
-    for said, kind in ((ASKED, "asked"), (REGRESSED, "regressed")):
-        parts += [said, paired_gains(ablations[kind])]
+    for introduction, kind in ((PREDICTED, "asked"), (REGRESSED, "regressed")):
+        parts += [introduction, paired_gains(ablations[kind])]
     return parts
 
 
-def _asked(row: dict[str, Any]) -> tuple[Any, ...]:
-    """What a variant changes of how photos are asked."""
-    asked = {key: value for key, value in row["params"].items() if key in ("model.input_size", "model.mirror")}
-    return tuple(sorted(asked.items()))
+def _prediction(row: dict[str, Any]) -> tuple[Any, ...]:
+    """A variant's changes of input size and flips at prediction."""
+    changed = {key: value for key, value in row["params"].items() if key in ("model.input_size", "model.mirror")}
+    return tuple(sorted(changed.items()))
 
 
 def paired_gains(rows: list[dict[str, Any]]) -> str:

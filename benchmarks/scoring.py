@@ -1,11 +1,11 @@
-"""How fast photos are scored on this machine and by Spark with two tasks at once here, and how much memory that takes.
+"""Speed and memory of scoring on this machine, with the local engine and with Spark's local[2].
 
     python benchmarks/scoring.py --photos FOLDER        # in a checkout whose pipeline has run
 
-Both engines, taking turns, score a few photos and then many; the difference of the two is the steady rate, and what the
-few take beyond that is the start. Memory is the proportional set size of all of a run's processes together, which
-counts shared pages once. Seconds of the processor are theirs, too: on a machine that does other work beside, they tell
-more than the rates do. Prints a line a run and a table, and writes benchmarks/results/scoring.json.
+The engines take turns. Each scores a few images and then many: the difference gives the steady rate, and the rest of
+the short run is the start-up. Memory is the proportional set size of all processes of a run, which counts shared pages
+once. Processor seconds are also of all processes; on a busy machine they are more reliable than the rates. The script
+prints a line per run and a table, and writes benchmarks/results/scoring.json.
 """
 
 import argparse
@@ -31,7 +31,7 @@ RESULT = Path(__file__).parent / "results" / "scoring.json"
 
 
 def linked(source: Path, count: int, folder: Path) -> Path:
-    """A folder with that many photos, the same ones again where there are too few."""
+    """A folder with that many images, the same ones again where there are too few."""
     names = list(listing.walk(source))
     for number in range(count):
         name = names[number % len(names)]
@@ -44,7 +44,16 @@ def linked(source: Path, count: int, folder: Path) -> Path:
 def run(engine: str, folder: Path) -> tuple[float, float, float]:
     """Seconds, seconds of the processor, and peak MiB of a run."""
     with tempfile.TemporaryDirectory() as output:
-        command = [sys.executable, "-m", "flowers", "score", "--input", str(folder), "--output", f"{output}/answers"]
+        command = [
+            sys.executable,
+            "-m",
+            "flowers",
+            "score",
+            "--input",
+            str(folder),
+            "--output",
+            f"{output}/rows",
+        ]
         command += ["--model", str(paths.MODEL), *ENGINES[engine]]
         start, peak = time.perf_counter(), 0
         busy: dict[int, float] = {}
@@ -58,7 +67,7 @@ def run(engine: str, folder: Path) -> tuple[float, float, float]:
 
 
 def watch(process: int, busy: dict[int, float]) -> int:
-    """Bytes that a process and those below it hold; what each has used of the processor goes into `busy`."""
+    """Bytes held by a process and its children; the processor seconds of each go into `busy`."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         for one in (parent := psutil.Process(process), *parent.children(recursive=True)):
@@ -69,7 +78,7 @@ def watch(process: int, busy: dict[int, float]) -> int:
 
 
 def measure(photos: str, few: int, many: int, times: int) -> dict[str, Any]:
-    """Both engines on `few` and on `many` photos, taking turns `times` times: rates, memory and what follows."""
+    """Both engines on `few` and on `many` images, taking turns `times` times: rates, memory and derived figures."""
     runs: dict[tuple[str, int], list[tuple[float, float, float]]] = {
         (engine, count): [] for engine in ENGINES for count in (few, many)
     }
@@ -78,7 +87,7 @@ def measure(photos: str, few: int, many: int, times: int) -> dict[str, Any]:
         for _ in range(times):
             for engine, count in runs:
                 wall, busy, peak = run(engine, sets[count])
-                print(f"{engine}, {count:,} photos: {wall:.1f} s, {busy:.1f} s busy, {peak:,.0f} MiB", file=sys.stderr)
+                print(f"{engine}, {count:,} images: {wall:.1f} s, {busy:.1f} s busy, {peak:,.0f} MiB", file=sys.stderr)
                 runs[engine, count].append((wall, busy, peak))
     found: dict[str, Any] = {"photos": [few, many], "cores": os.cpu_count()}
     for engine in ENGINES:
@@ -101,14 +110,14 @@ def measure(photos: str, few: int, many: int, times: int) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """Print what was found."""
+    """Print the figures."""
     for engine in ENGINES:
         print(f"\n{engine}")
         for name, value in found[engine].items():
             print(f"  {name.replace('_', ' ')}: {value:,.1f}")
-    print(f"\nSpark's steady rate against this machine's: {found['ratio']:.0%}")
-    print(f"the same by the processor's time: {found['ratio_by_the_processors_time']:.0%}")
-    print(f"100 million photos on 100 such executors: {found['hours_of_100_million_on_100_such_executors']:.1f} h")
+    print(f"\nSpark's steady rate, relative to the local engine: {found['ratio']:.0%}")
+    print(f"the same by processor time: {found['ratio_by_the_processors_time']:.0%}")
+    print(f"100 million images on 100 such executors: {found['hours_of_100_million_on_100_such_executors']:.1f} h")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Folders to measure in, all in a temporary one: photos prepared by the project's own stages, and whole checkouts."""
+"""Temporary folders to measure in: images prepared by the project's own stages, and whole checkouts."""
 
 import hashlib
 import os
@@ -15,32 +15,32 @@ from flowers.data import readers
 
 ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = (".jpg", ".jpeg", ".png")  # what TensorFlow decodes, too
-PER_CLASS = 24  # photos at least, where the folder has them: fewer classes rather than fewer photos of each
+PER_CLASS = 24  # images at least, if the folder has them: fewer classes rather than fewer images of each
 FEWEST = 8
 SPLIT = {"split.method": "random", "split.train": 0.6, "split.val": 0.15, "split.test": 0.25, "split.seed": 0}
 
 
 def choose(folder: Path, size: int) -> list[readers.ImageFile]:
-    """`size` photos of a folder (0: all of them), as many of each class, whatever subsets the folder has."""
+    """`size` images of a folder (0: all of them), as many of each class, whatever subsets the folder has."""
     by_class = defaultdict(list)
-    for photo in readers.read("folder", folder):
-        if photo.source.suffix.lower() in SUFFIXES:
-            by_class[photo.label].append(photo)
+    for image in readers.read("folder", folder):
+        if image.source.suffix.lower() in SUFFIXES:
+            by_class[image.label].append(image)
     classes = sorted((c for c in by_class.values() if len(c) >= FEWEST), key=lambda c: (-len(c), c[0].label))
     if len(classes) < 2:
-        raise SystemExit(f"{folder}: at least two classes with {FEWEST} JPEG or PNG photos are needed")
+        raise SystemExit(f"{folder}: at least two classes with {FEWEST} JPEG or PNG images are needed")
     if size:
         classes = classes[: max(2, min(len(classes), size // PER_CLASS))]
     each = max(FEWEST, size // len(classes)) if size else None
-    return [photo for group in classes for photo in sorted(group, key=_lot)[:each]]
+    return [image for group in classes for image in sorted(group, key=_lot)[:each]]
 
 
-def world(folder: Path, photos: list[readers.ImageFile], weights: Path, precision: str, cache: Path) -> Path:
-    """A folder with params.yaml, and in build/ what the stages download and split make of these photos."""
-    for photo in photos:
-        link = folder / "photos" / photo.label / f"{photo.subset or 'all'}_{photo.source.name}"
+def world(folder: Path, images: list[readers.ImageFile], weights: Path, precision: str, cache: Path) -> Path:
+    """A folder with params.yaml, and in build/ the outputs of the stages download and split for these images."""
+    for image in images:
+        link = folder / "photos" / image.label / f"{image.subset or 'all'}_{image.source.name}"
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(photo.source.resolve())
+        link.symlink_to(image.source.resolve())
     changes = {
         "dataset.name": "local",
         "dataset.path": str(folder / "photos"),
@@ -59,7 +59,7 @@ def world(folder: Path, photos: list[readers.ImageFile], weights: Path, precisio
 def checkout(folder: Path, weights: Path, precision: str, cache: Path) -> Path:
     """The files of this checkout as they are now, in a repository of their own whose pipeline ran on the drawn sample.
 
-    It trains for few epochs, which makes no difference to how long it takes to find that there is nothing to do.
+    It trains for few epochs, which does not change the time of a `dvc repro` with nothing to do.
     """
     copy_checkout(folder)
     changes = {"augmentation.views": 0, "train.epochs": 40, "train.patience": 40}
@@ -81,7 +81,7 @@ def copy_checkout(folder: Path) -> None:
 
 
 def trivial_pipeline(folder: Path, cache: Path) -> Path:
-    """A repository with as many stages as this one, each of which writes a word: what is left is DVC's own time."""
+    """A repository with as many stages as this one that only write a word: `dvc repro` in it takes DVC's own time."""
     folder.mkdir()
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     text = "".join(f"  {name}:\n    cmd: echo {name} > {name}.txt\n    outs: [{name}.txt]\n" for name in stages)
@@ -93,7 +93,7 @@ def trivial_pipeline(folder: Path, cache: Path) -> Path:
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """The variables of everything that is measured: this source, this cache, oneDNN for both sides, no other store."""
+    """The environment of every measurement: this source, this cache, oneDNN for both sides, no other store."""
     found = os.environ | {
         "FLOWERS_CACHE": str(cache),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -109,7 +109,7 @@ def environment(cache: Path) -> dict[str, str]:
 
 
 def run(command: list[str], folder: Path, variables: dict[str, str]) -> str:
-    """What the command prints; where it fails, what it said is shown, and CalledProcessError raised."""
+    """Standard output of the command. If it fails, its output is printed and CalledProcessError raised."""
     done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
     if done.returncode:
         print(done.stdout[-2000:], done.stderr[-4000:], sep="\n", file=sys.stderr, flush=True)
@@ -118,7 +118,7 @@ def run(command: list[str], folder: Path, variables: dict[str, str]) -> str:
 
 
 def machine() -> str:
-    """The processor in words: model and family by number, since hypervisors hide the name."""
+    """The processor in words: model and family by number, because hypervisors hide the name."""
     from flowers.model.backbone import best_precision
 
     lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
@@ -139,7 +139,7 @@ def write_params(folder: Path, changes: dict[str, object]) -> None:
 
 
 def commit(folder: Path) -> None:
-    """Make a folder a repository of git whose only commit holds it all."""
+    """Make a folder a git repository with one commit of all its files."""
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "as it is"]):
         name = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "commit.gpgsign=false"]
         subprocess.run(["git", *name, *command], cwd=folder, check=True)
@@ -147,5 +147,5 @@ def commit(folder: Path) -> None:
         subprocess.run(["git", "config", f"user.{who}", "bench@localhost"], cwd=folder, check=True)
 
 
-def _lot(photo: readers.ImageFile) -> str:
-    return hashlib.sha256(f"{photo.subset} {photo.label} {photo.source.name}".encode()).hexdigest()
+def _lot(image: readers.ImageFile) -> str:
+    return hashlib.sha256(f"{image.subset} {image.label} {image.source.name}".encode()).hexdigest()

@@ -1,12 +1,12 @@
-"""A study of 20 trials, against the usual way to train each of them, and what Optuna and MLflow take of it.
+"""A study of 20 trials, compared with a usual Keras script for each of them, and the share of Optuna and MLflow.
 
     python benchmarks/study.py --photos /photos/oxford102      # {train,val,test}/<class>/<file> or <class>/<file>
     python benchmarks/study.py --photos ... --epochs 2 --trials 6 --only mixed
 
 Four studies, each in a process of its own, timed from its start to its end with imports, figures and MLflow:
 mixed (depths 0, 1 and 3, enqueued 7, 7 and 6 of 20; no pruning; from an empty cache), pruned (the same trials with the
-median pruner), head (the head alone) and long (50 short trials, for the memory). The usual way's trials are scaled from
-one epoch at each depth, as `make bench` does. Prints a table and writes benchmarks/results/study.json.
+median pruner), head (the head alone) and long (50 short trials, for the memory). The trials of the usual script are
+scaled from one epoch at each depth, as in `make bench`. Prints a table and writes benchmarks/results/study.json.
 """
 
 import argparse
@@ -31,7 +31,7 @@ STUDIES = ("mixed", "pruned", "head", "long")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="a folder of photos")
+    parser.add_argument("--photos", type=Path, help="a folder of images")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=10, help="of the head, and of fine-tuning, at most")
     parser.add_argument("--only", nargs="+", choices=(*STUDIES, "usual"), default=(*STUDIES, "usual"))
@@ -103,7 +103,7 @@ def measure(name: str, trials: int) -> dict[str, Any]:
         settings = settings.model_copy(update={"tune": settings.tune.model_copy(update={"space": space})})
     study = Study(Storage(), Space(settings), name)
     if name != "head":
-        for depth in enqueued(trials)[1:]:  # the first trial has the values of params.yaml, no block unfrozen
+        for depth in enqueued(trials)[1:]:  # the first trial has the values of params.yaml, with no block unfrozen
             study._study.enqueue_trial({"model.unfreeze_blocks": depth})
     spent, memory = overhead(), []
     extraction = timed(fitting.Data, "__init__")
@@ -130,7 +130,7 @@ def measure(name: str, trials: int) -> dict[str, Any]:
 
 
 def enqueued(trials: int) -> list[int]:
-    """The depths of the trials, in turns; of each as many as its share says."""
+    """The depths of the trials in turn, each as often as its share requires."""
     left = {depth: round(share * trials / sum(SHARES)) for depth, share in zip(DEPTHS, SHARES, strict=True)}
     found: list[Any] = []
     while len(found) < trials:
@@ -142,7 +142,7 @@ def enqueued(trials: int) -> list[int]:
 
 
 def overhead() -> list[float]:
-    """What Optuna and MLflow take of the main thread, call by call: what one of them calls is counted once."""
+    """Seconds of Optuna and MLflow in the main thread, one per call; a nested call is counted once."""
     from optuna.trial import Trial
 
     from flowers.tracking.live import Stream
@@ -165,7 +165,7 @@ def overhead() -> list[float]:
 
 
 def timed(owner: object, name: str, spent: list[float] | None = None, inside: list[bool] | None = None) -> list[float]:
-    """Let a function note the seconds of each of its calls."""
+    """Wrap a function so that it records the seconds of each call."""
     spent, inside = [] if spent is None else spent, [False] if inside is None else inside
     function: Callable[..., Any] = getattr(owner, name)
 
@@ -184,7 +184,7 @@ def timed(owner: object, name: str, spent: list[float] | None = None, inside: li
 
 
 def anonymous_memory() -> float:
-    """MiB of this process that no file stands behind."""
+    """Anonymous memory of this process, MiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1024
@@ -205,7 +205,7 @@ def report(found: dict[str, Any], given: argparse.Namespace) -> None:
         theirs = sum(usual_trial(usual[str(depth)], given.epochs) for depth in mixed["depths"])
         epochs = ", ".join(f"{depth}: {usual[str(depth)]['epochs'][0]:.1f} s" for depth in DEPTHS)
         lines.append(
-            f"usual way: {theirs:.0f} s (epochs by depth {epochs}): {theirs / mixed['wall']:.1f} times as long"
+            f"usual script: {theirs:.0f} s (epochs by depth {epochs}): {theirs / mixed['wall']:.1f} times as long"
         )
     if mixed and (pruned := found.get("pruned")):
         ours = pruned["wall"] + mixed["extraction"] - pruned["extraction"]
@@ -231,7 +231,7 @@ def report(found: dict[str, Any], given: argparse.Namespace) -> None:
 
 
 def usual_trial(process: dict[str, Any], epochs: int) -> float:
-    """Seconds of one trial: what comes before the first epoch, and its epochs."""
+    """Seconds of one trial: those before the first epoch, and its epochs."""
     epoch = process["epochs"][0]
     before = float(process["before"] - process["photos_before"] * epoch / process["photos"])
     return max(0.0, before) + float(epochs * epoch)

@@ -1,8 +1,8 @@
-"""How long it takes to compare two results of Oxford's test set, to resample one, and to see what speaks for a class.
+"""Times of comparing two results of Oxford's test set, of resampling one, and of a Grad-CAM.
 
     python benchmarks/trust.py        # in a checkout whose pipeline has run, for the Grad-CAM
 
-Predictions of 6,149 photos and 102 classes are drawn; medians of 5, imports left out. Prints a line each and writes
+Predictions of 6,149 images and 102 classes are drawn; medians of 5, imports left out. Prints a line each and writes
 benchmarks/results/trust.json.
 """
 
@@ -29,7 +29,7 @@ PHOTOS, CLASSES, TIMES = 6149, 102, 5
 RESULT = Path(__file__).parent / "results" / "trust.json"
 
 
-def answers(name: str, labels: np.ndarray, sharpness: float, rng: np.random.Generator) -> Predictions:
+def drawn(name: str, labels: np.ndarray, sharpness: float, rng: np.random.Generator) -> Predictions:
     logits = rng.normal(size=(PHOTOS, CLASSES))
     logits[np.arange(PHOTOS), labels] += sharpness
     exponents = np.exp(logits)
@@ -53,17 +53,17 @@ def seconds(act: Callable[[], object]) -> float:
 def main() -> None:
     rng = np.random.default_rng(0)
     labels = np.concatenate([np.arange(CLASSES), rng.integers(CLASSES, size=PHOTOS - CLASSES)])
-    one, other = (answers(name, labels, sharpness, rng) for name, sharpness in (("one", 4.0), ("other", 4.3)))
+    one, other = (drawn(name, labels, sharpness, rng) for name, sharpness in (("one", 4.0), ("other", 4.3)))
     paired.mcnemar(one.labels, one.predicted, other.predicted)  # imports SciPy's statistics
     model = classifier.load(paths.MODEL, paths.WEIGHTS)
     photos = [images.load(path) for path in sorted(paths.IMAGES.rglob("*.*"))[:20]]
-    gradcam.maps(model, photos[:1], [0])  # sets the network up
+    gradcam.maps(model, photos[:1], [0])  # builds the network
     found: dict[str, Any] = {
         "flowers compare, from predictions to Markdown": seconds(
             lambda: document.markdown(report.document([one, other]))
         ),
         "10,000 resamples of one": seconds(lambda: bootstrap.intervals(one.labels, one.probabilities, 10_000, 0)),
-        "Grad-CAM of a photo": seconds(lambda: gradcam.maps(model, photos, [0] * len(photos))) / len(photos),
+        "Grad-CAM of an image": seconds(lambda: gradcam.maps(model, photos, [0] * len(photos))) / len(photos),
     }
     for name, value in found.items():
         print(f"{name}: {value:.3f} s")

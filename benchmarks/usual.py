@@ -1,12 +1,11 @@
-"""The usual way: ResNet50 from Keras on photos that are decoded anew in every epoch. What bench.py compares with.
+"""A usual Keras script: ResNet50 on images that are decoded again in every epoch. The baseline of bench.py.
 
     python benchmarks/usual.py FOLDER --unfreeze-blocks 3 --epochs 2
 
-FOLDER holds {train,val}/<class>/<photo>, or <class>/<photo> of which every fifth validates. It is a plain script, made
-as fast as such a script gets: decoding in parallel and ahead of the network, batches of 32, a frozen base, float32.
-Photos, views, weights and head are those of the project, and so is the setting TF_ENABLE_ONEDNN_OPTS=1: on some
-processors TensorFlow leaves oneDNN's kernels off, though they are twice as fast there, and a comparison without them
-would flatter the project.
+FOLDER holds {train,val}/<class>/<image>, or <class>/<image> of which every fifth validates. It is a plain
+script, written to be fast: parallel decoding with prefetch, batches of 32, a frozen base, float32. Images, augmented
+views, weights and head are those of the project, and so is the setting TF_ENABLE_ONEDNN_OPTS=1: on some processors
+TensorFlow disables oneDNN's kernels, although they are twice as fast there, and the comparison would be unfair.
 """
 
 import argparse
@@ -40,10 +39,10 @@ def dataset(
     flip: bool = True,
     shuffle: bool = False,
 ) -> tf.data.Dataset:
-    """Batches of photos, each in its plain view or one of its fixed random views, another one in each epoch."""
+    """Batches of images, each in its plain view or one of its fixed augmented views, chosen again in each epoch."""
     views = [_views(file, random_views, view_seed, min_area, flip) for file in files]
-    boxes = np.array([[box for box, _ in of_photo] for of_photo in views], np.float32)
-    flips = np.array([[mirrored for _, mirrored in of_photo] for of_photo in views])
+    boxes = np.array([[box for box, _ in of_image] for of_image in views], np.float32)
+    flips = np.array([[mirrored for _, mirrored in of_image] for of_image in views])
     data = tf.data.Dataset.from_tensor_slices(([str(file) for file in files], boxes, flips, np.array(labels)))
     if shuffle:
         data = data.shuffle(len(files))
@@ -53,7 +52,7 @@ def dataset(
 def _views(
     file: Path, count: int, seed: int, min_area: float, flip: bool
 ) -> list[tuple[tuple[float, float, float, float], bool]]:
-    """The views of a photo as boxes (left, top, right, bottom) in fractions, and whether they are mirrored."""
+    """The views of an image as boxes (left, top, right, bottom) in fractions, and whether they are mirrored."""
     size = images.measure(file)
     across, down = (min(size.width, size.height) / side for side in (size.width, size.height))
     plain = ((1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2)
@@ -75,12 +74,12 @@ def _load(path: Any, boxes: Any, flips: Any, label: Any) -> tuple[Any, Any]:
 
 
 def resnet50(weights: Path = WEIGHTS) -> keras.Model:
-    """Preprocessed photos (n, 224, 224, 3) to pooled features (n, 2048)."""
-    there = weights.is_file()
+    """Preprocessed images (n, 224, 224, 3) to pooled features (n, 2048)."""
+    given = weights.is_file()
     model = keras.applications.ResNet50(
-        weights=None if there else "imagenet", include_top=False, pooling="avg", input_shape=(224, 224, 3)
+        weights=None if given else "imagenet", include_top=False, pooling="avg", input_shape=(224, 224, 3)
     )
-    if there:
+    if given:
         with np.load(weights) as tensors:
             for layer in model.layers:
                 layer.set_weights([tensors[f"{layer.name}/{variable.name}"] for variable in layer.weights])
@@ -96,13 +95,13 @@ def network(
     weight_decay: float = 1e-4,
     weights: Path = WEIGHTS,
 ) -> keras.Model:
-    """Preprocessed photos to probabilities, compiled; the last `unfreeze_blocks` residual blocks are trained too."""
+    """Preprocessed images to probabilities, compiled; the last `unfreeze_blocks` residual blocks are trained too."""
     base = resnet50(weights)
     base.trainable = False
     if unfreeze_blocks:
         base.trainable = True
         for layer in base.layers:
-            # One by one: `training=False` alone does not keep BatchNorm's statistics still while `fit` runs.
+            # One by one, because `training=False` alone does not fix BatchNorm's statistics in `fit`.
             fixed = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = layer.name.startswith(tuple(BLOCKS[-unfreeze_blocks:])) and not fixed
     inputs = keras.Input((224, 224, 3))
@@ -126,7 +125,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--linear", action="store_true", help="no hidden layers in the head")
-    parser.add_argument("--views", type=int, default=2, help="random views of each photo beside the plain one")
+    parser.add_argument("--views", type=int, default=2, help="augmented views of each image besides the plain one")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="an .npz; without it Keras fetches its own")
     given = parser.parse_args()
     train, val = _listed(given.folder)
@@ -151,7 +150,7 @@ def main() -> None:
 
 
 def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The photos to train on and those to validate on."""
+    """The images to train on and those to validate on."""
     parts = [folder / "train", folder / "val"] if (folder / "train").is_dir() else [folder]
     found = [sorted(f for f in part.glob("*/*") if f.suffix.lower() in SUFFIXES) for part in parts]
     if len(found) == 2:
