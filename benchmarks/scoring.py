@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from flowers.common import paths
-from flowers.serving.scoring import files as listing
+from flowers.serving import sources
 
 ENGINES = {"local": [], "spark": ["--engine", "spark", "--master", "local[2]"]}
 MANY = 100_000_000
@@ -32,7 +32,7 @@ RESULT = Path(__file__).parent / "results" / "scoring.json"
 
 def linked(source: Path, count: int, folder: Path) -> Path:
     """A folder with that many images, the same ones again where there are too few."""
-    names = list(listing.walk(source))
+    names = list(sources.walk(source))
     for number in range(count):
         name = names[number % len(names)]
         place = folder / f"{number // len(names)}" / name

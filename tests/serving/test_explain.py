@@ -12,7 +12,7 @@ from PIL import Image
 from flowers import cli
 from flowers.common.errors import UserError
 from flowers.model import classifier, gradcam
-from flowers.serving import explain
+from flowers.serving import explain, predict
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def test_an_exported_network_cannot_be_explained(model):
 
 
 def test_overlays_are_at_the_places_of_their_images_and_none_replaces_another(tmp_path):
-    folder = explain.Folder(tmp_path / "new" / "one")
+    folder = tmp_path / "new" / "one"
     places = ["rose.jpg", "a/rose.JPG", "rose.jpg", "rose.jpeg", "rose.png", "rose (2).jpg", "stdin", "a.b/c.d.jpg"]
-    files = [folder.add(PurePath(place), str(number).encode()) for number, place in enumerate(places)]
+    files = [explain.save(folder, PurePath(place), str(number).encode()) for number, place in enumerate(places)]
     assert [file.relative_to(tmp_path / "new/one").as_posix() for file in files] == [
         *("rose.jpg", "a/rose.jpg", "rose (2).jpg", "rose (3).jpg", "rose.png.jpg", "rose (2) (2).jpg"),
         *("stdin.jpg", "a.b/c.d.jpg"),
@@ -62,11 +62,10 @@ def test_overlays_are_at_the_places_of_their_images_and_none_replaces_another(tm
 
 
 def test_a_folder_in_use_is_left_as_it_is(tmp_path):
-    explain.Folder(tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
     for place in (tmp_path, tmp_path / "mine.txt"):
         with pytest.raises(UserError, match="is not an empty folder"):
-            explain.Folder(place)
+            predict.predict(["rose.jpg"], predict.Options(explain=place), None)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
 
 

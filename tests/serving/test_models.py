@@ -40,18 +40,18 @@ def in_the_store(world, loaded) -> bool:  # noqa: F811
 def test_the_default_is_the_champion(champion, loaded):
     world, run = champion  # noqa: F811
     chosen = models.choose(None, lambda: world.params)
-    assert chosen.model == "a model"
-    assert chosen.name == f"the champion, run {run.info.run_id[:8]} '{run.info.run_name}'"
+    assert chosen[0] == "a model"
+    assert chosen[1] == f"the champion, run {run.info.run_id[:8]} '{run.info.run_name}'"
     assert in_the_store(world, loaded)
 
 
 def test_without_a_champion_the_default_is_the_latest_trained_model(world, loaded):  # noqa: F811
-    assert models.choose(None, lambda: world.params).name == "build/model"
+    assert models.choose(None, lambda: world.params)[1] == "build/model"
     assert loaded == [(paths.MODEL, paths.WEIGHTS)]
 
 
 def test_without_a_store_the_default_is_the_latest_trained_model(make_world, loaded):  # noqa: F811
-    assert models.choose(None, lambda: make_world(store=False).params).name == "build/model"
+    assert models.choose(None, lambda: make_world(store=False).params)[1] == "build/model"
     assert loaded == [(paths.MODEL, paths.WEIGHTS)]
     assert not Path("tracking").exists()
 
@@ -60,16 +60,16 @@ def test_a_reference_may_be_the_name_id_or_alias_of_a_run(champion, loaded):
     world, run = champion  # noqa: F811
     for reference in (run.info.run_name, run.info.run_id[:10], "champion"):
         found = models.choose(reference, lambda: world.params)
-        assert found.name == f"run {run.info.run_id[:8]} '{run.info.run_name}'"
+        assert found[1] == f"run {run.info.run_id[:8]} '{run.info.run_name}'"
         assert in_the_store(world, loaded)
         loaded.clear()
 
 
 def test_a_reference_may_be_a_folder_of_train_or_mlflow(champion, loaded):
     world, _ = champion  # noqa: F811
-    assert models.choose("build/model", lambda: world.params).name == "build/model"
+    assert models.choose("build/model", lambda: world.params)[1] == "build/model"
     (saved,) = (world.folder / "tracking/artifacts").rglob("MLmodel")
-    assert models.choose(str(saved.parent), lambda: world.params).name == str(saved.parent)
+    assert models.choose(str(saved.parent), lambda: world.params)[1] == str(saved.parent)
     assert loaded == [
         (paths.MODEL, paths.WEIGHTS),
         (saved.parent / "artifacts/model", saved.parent / "artifacts/resnet50.npz"),
@@ -97,7 +97,7 @@ def test_an_unknown_reference_is_an_error(champion, loaded, reference):
 
 def test_an_unreachable_store_is_an_error_for_runs_only(world, closed_port, monkeypatch, capsys, loaded):  # noqa: F811
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
-    assert models.choose(None, lambda: world.params).name == "build/model"
+    assert models.choose(None, lambda: world.params)[1] == "build/model"
     warning = capsys.readouterr().err
     assert "cannot be reached" in warning and warning.endswith("Using build/model\n")
     with pytest.raises(tracking.StoreUnreachable):

@@ -91,12 +91,12 @@ def export(
 
     if not openvino:
         classifier.check_name(to)  # before a model is loaded
-    chosen = models.choose(model, params.load)
+    found, name = models.choose(model, params.load)
     if openvino:
         from flowers.serving.openvino import export
 
-        export.export(chosen.model, chosen.name, to)
-    elif isinstance(chosen.model, classifier.Classifier):
-        classifier.export(chosen.model, to)
+        export.export(found, name, to)
+    elif isinstance(found, classifier.Classifier):
+        classifier.export(found, to)
     else:
-        raise UserError(f"{chosen.name}: an exported network already; export the model that it was made from")
+        raise UserError(f"{name}: an exported network already; export the model that it was made from")

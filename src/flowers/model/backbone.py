@@ -54,37 +54,35 @@ class Backbone:
         tensors: Tensors,
         feature_layers: Iterable[FeatureLayer],
         precision: str,
-        batch: int | None = None,
         padded: bool = True,
     ) -> None:
-        """Build the function for images of the feature layers' size, which must be the same for all of them.
+        """Build the function for images of the feature layers' common size; activations have dtype `precision`.
 
-        `precision` (`float32` or `bfloat16`) is also the dtype of the activations. `batch` defaults to BATCH. Without
-        `padded`, a smaller batch is computed at its own size, which is faster and changes the last bits in float32.
+        Without `padded`, a smaller batch is computed at its own size, which is faster and changes the last bits.
         """
         tf = backend.tensorflow()
         self.feature_layers = tuple(sorted(set(feature_layers), key=lambda layer: -layer.unfreeze_blocks))
-        self.precision, self.batch, self._padded = precision, batch or BATCH, padded
+        self.precision, self._padded = precision, padded
         self._dtype = tf.as_dtype(precision)
         weights = folded_weights(tensors)
         size = self.feature_layers[0].size
-        signature = tf.TensorSpec((self.batch if padded else None, size, size, 3), tf.uint8)
+        signature = tf.TensorSpec((BATCH if padded else None, size, size, 3), tf.uint8)
         self._function = tf.function(
             lambda images: self._forward(tf, weights, images), input_signature=[signature], autograph=False
         )
 
     def __call__(self, images: np.ndarray) -> dict[FeatureLayer, np.ndarray]:
-        """Activations of uint8 RGB images (n, size, size, 3), n ≤ batch, at each feature layer: (n, *layer.shape)."""
+        """Activations of uint8 RGB images (n, size, size, 3), n ≤ BATCH, at each feature layer: (n, *layer.shape)."""
         count = len(images)
-        if self._padded and count < self.batch:
-            images = np.concatenate([images, np.zeros((self.batch - count, *images.shape[1:]), np.uint8)])
+        if self._padded and count < BATCH:
+            images = np.concatenate([images, np.zeros((BATCH - count, *images.shape[1:]), np.uint8)])
         outputs = self._function(images)
         return {layer: output.numpy()[:count] for layer, output in zip(self.feature_layers, outputs, strict=True)}
 
     def batches(self, images: Iterable[np.ndarray]) -> Iterator[dict[FeatureLayer, np.ndarray]]:
         """Like `__call__`, for a stream of single images; yields one batch at a time."""
         source = iter(images)
-        while batch := list(islice(source, self.batch)):
+        while batch := list(islice(source, BATCH)):
             yield self(np.stack(batch))
 
     def _forward(self, tf: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]], images: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from flowers.common.errors import UserError
 from flowers.config.architecture import CONV5_BLOCKS, INPUT_SIZE
 from flowers.metrics.classification import softmax
 from flowers.model import keras_model, weights
-from flowers.model.backbone import Backbone
+from flowers.model.backbone import BATCH, Backbone
 from flowers.model.feature_layer import FeatureLayer
 from flowers.model.trainable import Examples, TrainablePart
 
@@ -90,15 +90,11 @@ class Classifier:
         return TrainablePart(self._pooled, {}, self._head)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) float32 of images, uint8 RGB (n, size, size, 3) as `images.load` returns them.
-
-        Images are processed in batches of 32; their neighbours change at most the last bits.
-        """
-        size = self._to_features.batch
+        """Probabilities (n, classes) float32 of uint8 RGB images (n, size, size, 3), up to the last bits."""
         features = [
-            self._to_features(flipped[start : start + size])[self._pooled]
+            self._to_features(flipped[start : start + BATCH])[self._pooled]
             for flipped in ([images, images[:, :, ::-1]] if self.description.mirror else [images])
-            for start in range(0, len(images), size)
+            for start in range(0, len(images), BATCH)
         ]
         if not features:
             return np.empty((0, len(self.classes)), np.float32)
@@ -127,7 +123,7 @@ class Classifier:
         if not self.feature_layer.blocks:
             fewest = replace(self.feature_layer, unfreeze_blocks=CONV5_BLOCKS if self.feature_layer.conv4 else 1)
             trainable = TrainablePart(fewest, self.pretrained, self._head, self.description.precision)
-        return Backbone(self.pretrained, [trainable.feature_layer], self.description.precision, batch=1), trainable
+        return Backbone(self.pretrained, [trainable.feature_layer], self.description.precision, padded=False), trainable
 
     def export(self) -> "keras.Model":
         """The whole network as one float32 Keras model: uint8 (n, size, size, 3) to probabilities."""
@@ -173,9 +169,6 @@ def export(classifier: Classifier, destination: Path) -> None:
     """Write a model as one self-contained `.keras` file (see `keras_model.whole`). Raises UserError."""
     check_name(destination)
     model, count, size = classifier.export(), len(classifier.classes), classifier.size
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        model.save(destination)
-        console.say(f"wrote {destination}: uint8 images (n, {size}, {size}, 3) to the probabilities of {count} classes")
-    except OSError as error:
-        raise UserError(f"{destination}: cannot be written ({error.strerror or error})") from None
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    model.save(destination)
+    console.say(f"wrote {destination}: uint8 images (n, {size}, {size}, 3) to the probabilities of {count} classes")

@@ -37,10 +37,7 @@ class TrainablePart:
         precision: str = "float32",
         train_batch_norm: bool = False,
     ) -> None:
-        """The blocks start from `tensors` and compute in `precision`; their variables are float32 either way.
-
-        `train_batch_norm` also trains the BatchNorms' scale and shift; their statistics stay fixed.
-        """
+        """Blocks start from `tensors` and compute in `precision`; variables are float32, BatchNorm statistics fixed."""
         self.feature_layer, self.head = feature_layer, head
         self._precision = precision
         names = resnet.block_tensors(feature_layer.blocks)
@@ -60,10 +57,7 @@ class TrainablePart:
         return backend.tensorflow().reduce_mean(self.maps(activations), axis=[1, 2])
 
     def maps(self, activations: Any) -> Any:
-        """Feature maps before pooling, (n, size/32, size/32, sum(feature_layer.features)) float32.
-
-        Requires a feature layer with at least one block above it.
-        """
+        """Feature maps before pooling, (n, size/32, size/32, sum(features)) float32; needs an unfrozen block."""
         tf, tensors = backend.tensorflow(), {**self._unfrozen, **self._fixed}
 
         def weights(layer: str) -> tuple[Any, Any]:

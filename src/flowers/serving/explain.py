@@ -1,4 +1,4 @@
-"""Grad-CAM overlays: the regions of an image that support a class, and a folder of such overlays."""
+"""Grad-CAM overlays: the regions of an image that support a class, each at the place of its image in a folder."""
 
 from itertools import count
 from pathlib import Path, PurePath
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.serving.stream import Model
 
@@ -24,32 +23,18 @@ def check(model: Model) -> "Classifier":
 
 
 def overlay(model: Model, pixels: np.ndarray, number: int) -> bytes:
-    """A JPEG of an image in grey, with the regions that support class `number` in colour (Grad-CAM).
-
-    `pixels` are uint8 RGB (size, size, 3). Raises UserError where the model is an exported network.
-    """
+    """A JPEG of pixels, uint8 RGB (size, size, 3), in grey, with Grad-CAM of class `number` in colour; see `check`."""
     from flowers.model import gradcam
     from flowers.reporting import thumbnails
 
     return thumbnails.jpeg(thumbnails.overlay(pixels, gradcam.maps(check(model), [pixels], [number])[0]))
 
 
-class Folder:
-    """A folder of overlays, each at the place of its image."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises UserError where something other than an empty folder is at `path`."""
-        paths.require_empty(path)
-        self._path = path
-
-    def add(self, place: PurePath, content: bytes) -> Path:
-        """Write a JPEG: rose.jpg for rose.jpg, tulip.png.jpg for tulip.png; a second rose.jpg is `rose (2).jpg`."""
-        stem = place.stem if place.suffix.lower() in (".jpg", ".jpeg") else place.name
-        folder = self._path / place.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        for number in count(1):
-            file = folder / (f"{stem} ({number}).jpg" if number > 1 else f"{stem}.jpg")
-            if not file.exists():
-                break
-        file.write_bytes(content)
-        return file
+def save(folder: Path, place: PurePath, content: bytes) -> Path:
+    """Write a JPEG: rose.jpg for rose.jpg, tulip.png.jpg for tulip.png; a second rose.jpg is `rose (2).jpg`."""
+    stem = place.stem if place.suffix.lower() in (".jpg", ".jpeg") else place.name
+    (folder / place.parent).mkdir(parents=True, exist_ok=True)
+    names = (f"{stem} ({number}).jpg" if number > 1 else f"{stem}.jpg" for number in count(1))
+    file = next(file for name in names if not (file := folder / place.parent / name).exists())
+    file.write_bytes(content)
+    return file

@@ -1,8 +1,9 @@
 """The model for inference: the champion, a run's, the latest trained one, or one in a folder."""
 
 import contextlib
+import hashlib
+import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from flowers.common import console, paths
@@ -14,18 +15,10 @@ from flowers.serving.stream import Model
 Settings = Callable[[], Params]  # called only to find a run: a folder needs no checkout
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A loaded model, and its name in messages."""
-
-    model: Model
-    name: str
-
-
-def choose(reference: str | None, settings: Settings) -> Chosen:
-    """The model that `reference` names, as `located` finds it. Raises UserError where it does not exist."""
+def choose(reference: str | None, settings: Settings) -> tuple[Model, str]:
+    """The model that `reference` names (see `located`), and its name in messages. Raises UserError without one."""
     with located(reference, settings) as (folder, name):
-        return Chosen(load(folder), name)
+        return load(folder), name
 
 
 @contextlib.contextmanager
@@ -81,3 +74,24 @@ def weights_of(folder: Path) -> Path:
     """The weights of a model that train wrote: in the same checkout as the folder if possible, else in this one."""
     beside = folder.parent / paths.WEIGHTS.relative_to(paths.BUILD)
     return beside if beside.exists() else paths.WEIGHTS
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 (hex) of names and content of the model's files; one of them holds the digest of the ImageNet weights."""
+    root = folder / "artifacts" / "model" if (folder / "MLmodel").exists() else folder
+    found = hashlib.sha256()
+    for file in sorted(path for path in root.rglob("*") if path.is_file()):
+        found.update(f"{file.relative_to(root).as_posix()}:{file.stat().st_size}:".encode())
+        found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Write a zip with the folder as `model`, and beside it the ImageNet weights if they lie elsewhere."""
+    from flowers.model.classifier import TRAINED
+
+    with zipfile.ZipFile(archive, "w") as zipped:  # stored: compression hardly shrinks tensors
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            zipped.write(file, Path("model", file.relative_to(folder)))
+        if (folder / TRAINED).exists():
+            zipped.write(weights_of(folder), paths.WEIGHTS.relative_to(paths.BUILD))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowers.common import console
+from flowers.common import console, paths
 from flowers.serving import explain, models, results, rows, sources, stream
 
 
@@ -24,18 +24,15 @@ class Options:
 
 
 def predict(names: Sequence[str], options: Options, settings: models.Settings) -> int:
-    """Print predictions for the images that `names` stand for (see sources.Images), batch by batch.
-
-    Returns the exit status: 1 where an image could not be read. Raises UserError where the model does not exist, or
-    where the folder for explanations is in use.
-    """
-    folder = explain.Folder(options.explain) if options.explain else None
-    chosen = models.choose(options.model, settings)
-    if folder:
-        explain.check(chosen.model)
-    console.say(f"Model: {chosen.name}")
-    classes = chosen.model.classes
-    threshold = chosen.model.threshold if options.threshold is None else options.threshold
+    """Print predictions for the images that `names` stand for; returns 1 if one could not be read. Raises UserError."""
+    if options.explain:
+        paths.require_empty(options.explain)
+    model, name = models.choose(options.model, settings)
+    if options.explain:
+        explain.check(model)
+    console.say(f"Model: {name}")
+    classes = model.classes
+    threshold = model.threshold if options.threshold is None else options.threshold
     form = options.format or ("table" if sys.stdout.isatty() else "csv")
     write = rows.writer(form, classes, options.every_class)
     images = sources.Images(names)
@@ -44,7 +41,7 @@ def predict(names: Sequence[str], options: Options, settings: models.Settings) -
     total = images.count() if sys.stderr.isatty() else None
     with (
         console.progress_bar(total, "predict", "images") as bar,
-        contextlib.closing(stream.batches(chosen.model, images, sources.read)) as batches,
+        contextlib.closing(stream.batches(model, images, sources.read)) as batches,
     ):
         for batch in batches:
             found = results.predictions(classes, batch.probabilities, threshold)
@@ -53,14 +50,15 @@ def predict(names: Sequence[str], options: Options, settings: models.Settings) -
             write([rows.Row(image.path, *rest) for image, *rest in each])
             bar.update(len(batch.items))
             for image, pixels, row in zip(batch.items, batch.pixels, batch.probabilities, strict=True):
-                if folder and pixels is not None:
-                    folder.add(image.place, explain.overlay(chosen.model, pixels, int(np.argmax(row))))
+                if options.explain and pixels is not None:
+                    explanation = explain.overlay(model, pixels, int(np.argmax(row)))
+                    explain.save(options.explain, image.place, explanation)
             predicted += len(batch.items)
             unreadable += sum(error is not None for error in batch.errors)
     if images.skipped:
         files = "1 file was" if images.skipped == 1 else f"{images.skipped:,} files were"
         console.say(f"{files} skipped: the name has no image suffix")
-    if folder:
+    if options.explain:
         console.say(f"Explanations (Grad-CAM) are in {options.explain}")
     if unreadable:
         console.warn(f"{unreadable:,} of {predicted:,} could not be read")

@@ -15,17 +15,12 @@ BEST = 5  # classes named with their probabilities, fewer where there are fewer
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one image.
+    """The prediction for one image; the first of equally probable classes wins."""
 
-    label: the most probable class; probability; unsure: low confidence, the probability is below the threshold (never
-    without a threshold, always at a threshold of 1); best: {"label": ..., "probability": ...} of the five most probable
-    classes in descending order. The first of equally probable classes wins.
-    """
-
-    label: str
+    label: str  # the most probable class
     probability: float
-    unsure: bool
-    best: list[dict[str, Any]]
+    unsure: bool  # low confidence: below the threshold; never without one, always at a threshold of 1
+    best: list[dict[str, Any]]  # label and probability of the five most probable classes, in descending order
 
 
 def predictions(
@@ -43,10 +38,7 @@ def predictions(
 def table(
     classes: Sequence[str], probabilities: NDArray[np.float32], threshold: float | None, every_class: bool = False
 ) -> "pd.DataFrame":
-    """The predictions as a table with the columns label, probability, unsure, best, and with `every_class` p(<class>).
-
-    For a row of NaN the label is missing, the probability is NaN, unsure is False and best is empty.
-    """
+    """Columns label, probability, unsure, best (of a row of NaN: missing, NaN, False, []), if wanted p(<class>)."""
     import pandas as pd
 
     rows = predictions(classes, probabilities, threshold)

@@ -31,10 +31,7 @@ Write = Callable[[Sequence[Row]], None]
 
 
 def writer(form: Format, classes: Sequence[str], every_class: bool) -> Write:
-    """A function that writes rows to standard output, some at a time.
-
-    `every_class` adds the probability of each class to CSV and JSON lines. Probabilities have six digits there.
-    """
+    """A function that writes some rows to standard output; `every_class` adds to CSV and JSON lines only."""
     # A file's name need not be valid UTF-8. CSV gets the bytes that it has on disk, JSON an escape.
     errors = {"table": "replace", "csv": "surrogateescape", "jsonl": "backslashreplace"}[form]
     if isinstance(sys.stdout, io.TextIOWrapper):

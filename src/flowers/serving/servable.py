@@ -26,12 +26,10 @@ class FlowerClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     # The hint is the usual case; with a wider one MLflow warns that it cannot infer the signature, which is explicit.
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """A row per image in the order of the input, as `flowers.serving.results.table` describes it.
+        """A row per image, see `flowers.serving.results.table`; `params` are every_class and threshold (< 0: its own).
 
-        `model_input` has a column `image`, or is a list or an array, of encoded images (JPEG, PNG, ...): bytes, or
-        base64 text, as in JSON. `params`: every_class (adds a column p(<class>) of each class), threshold (for low
-        confidence; a negative one is the model's own). Raises MlflowException (a bad request) naming the row of an
-        unreadable image.
+        `model_input` has a column `image`, or is a list or an array, of encoded images: bytes, or base64 text, as in
+        JSON. Raises MlflowException (a bad request) naming the row of an unreadable image.
         """
         from flowers.serving import results, stream
 

@@ -15,16 +15,17 @@ SUFFIXES = (
 )
 
 
+# The same suffixes as a glob pattern of Spark, which distinguishes upper and lower case.
+GLOB = "*.{" + ",".join("".join(f"[{letter}{letter.upper()}]" for letter in suffix) for suffix in SUFFIXES) + "}"
+
+
 @dataclass(frozen=True)
 class Image:
-    """One input: its name in the results, its relative place in a folder of results, and its file or bytes.
+    """One input."""
 
-    `content` may also be the OSError or ValueError for which there is nothing to read.
-    """
-
-    path: str
-    place: PurePath
-    content: Path | bytes | Exception
+    path: str  # its name in the results
+    place: PurePath  # relative, in a folder of results
+    content: Path | bytes | Exception  # its file, its bytes, or why there is nothing to read (OSError or ValueError)
 
 
 def read(image: Image) -> Path | bytes:
@@ -83,6 +84,13 @@ class Images:
                 yield Image(str(folder / name), place / name, folder / name)
             else:
                 self.skipped += 1
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """The image files below a folder as relative paths with forward slashes, in the order of `Images`."""
+    for image in Images([str(folder)]):
+        if image.place.parts:  # else the folder itself: empty, or not listable
+            yield image.place.as_posix()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -33,16 +33,12 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Batch(Generic[T]):
-    """Some of the items in their order, with their probabilities.
-
-    `errors` has the reason for each item that is not readable, else None. `pixels` are uint8 RGB (size, size, 3), or
-    None for such an item; `probabilities` are float32 (items, classes), or all NaN for it.
-    """
+    """Some of the items in their order, with their probabilities."""
 
     items: list[T]
-    errors: list[str | None]
-    pixels: list[NDArray[np.uint8] | None]
-    probabilities: NDArray[np.float32]
+    errors: list[str | None]  # why an item is not readable
+    pixels: list[NDArray[np.uint8] | None]  # RGB (size, size, 3); None for an unreadable item
+    probabilities: NDArray[np.float32]  # (items, classes); NaN for an unreadable item
 
 
 def batches(model: Model, items: Iterable[T], read: Callable[[T], Path | bytes]) -> Generator[Batch[T]]:

@@ -53,7 +53,7 @@ def start(monkeypatch):
 
     monkeypatch.setattr(server, "_server", noted)
     monkeypatch.setattr(server.signal, "signal", lambda *_: None)  # only the main thread may
-    monkeypatch.setattr(models, "choose", lambda *_: models.Chosen(ByColour(), "a stand-in"))
+    monkeypatch.setattr(models, "choose", lambda *_: (ByColour(), "a stand-in"))
     monkeypatch.setattr(server.console, "say", lines.append)
     threads = []
 
@@ -122,7 +122,7 @@ def test_a_client_that_does_not_finish_its_headers_is_disconnected(start, pieces
 
 def test_a_client_whose_request_takes_long_is_not_disconnected(start, monkeypatch):
     model = ByColour()
-    monkeypatch.setattr(models, "choose", lambda *_: models.Chosen(model, "a slow one"))
+    monkeypatch.setattr(models, "choose", lambda *_: (model, "a slow one"))
     port = start(seconds=0.5)
     model.open.clear()
     timer = threading.Timer(4, model.open.set)
@@ -173,7 +173,7 @@ from flowers import cli
 from flowers.serving import models
 from http_world import ByColour
 
-models.choose = lambda *_: models.Chosen(ByColour(), "a stand-in")
+models.choose = lambda *_: (ByColour(), "a stand-in")
 cli.main()
 """
 

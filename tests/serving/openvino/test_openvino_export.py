@@ -209,7 +209,8 @@ def test_a_trained_model_goes_through_the_command_and_comes_back(real_world, mon
     model, trained = models.load(Path("int8")), models.load(paths.MODEL)
     assert isinstance(model, exported.Exported)
     assert (model.classes, model.threshold) == (trained.classes, trained.threshold)
-    assert model.description.checked["validation"] == 6 and model.description.calibrated_on == 12
+    description = json.loads(Path("int8/model.json").read_text(encoding="utf-8"))
+    assert description["checked"]["validation"] == 6 and description["calibrated_on"] == 12
     images = np.stack([export.pixels(item) for item in subsets.read("test").plain()])
     found, expected = model.probabilities(images), trained.probabilities(images)
     np.testing.assert_allclose(found, expected, atol=0.1)

@@ -21,7 +21,8 @@ from flowers import cli
 from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.model import classifier
-from flowers.serving.scoring import files, local, run, schema
+from flowers.serving import sources
+from flowers.serving.scoring import local, run, schema
 
 LABELS = pyarrow.dataset.partitioning(pa.schema([("label", pa.string())]), flavor="hive")
 
@@ -79,7 +80,7 @@ def content(folder: str = "out") -> dict[str, bytes]:
 def test_every_image_is_a_row_in_the_folder_of_its_label(world, capsys):
     score()
     found = table()
-    assert list(found["path"]) == sorted(files.walk(Path("photos"))) and len(found) == 15
+    assert list(found["path"]) == sorted(sources.walk(Path("photos"))) and len(found) == 15
     assert list(found.columns) == ["path", "probability", "unsure", "best", "error", "label"]
     red = found.set_index("path").loc["b/ü c/reddish.png"]
     assert red["label"] == "rosé: 1/2" and 0.5 < red["probability"] < 0.9 and red["unsure"]
@@ -266,7 +267,7 @@ def test_the_walk_goes_by_name_folder_by_folder_and_follows_links_but_not_in_cir
     (tmp_path / "005" / "loop").symlink_to("loop")
     (tmp_path / "005" / "up").symlink_to("..")
     (tmp_path / "twice").symlink_to("005/a")
-    found = list(files.walk(tmp_path))
+    found = list(sources.walk(tmp_path))
     assert set(found) == names | {"twice/b.webp"} and len(found) == len(names) + 1
     assert found == sorted(found, key=lambda path: path.split("/"))
 
@@ -316,7 +317,7 @@ def test_a_second_process_completes_the_work_of_a_killed_one(world):
     finally:
         running.kill()
     assert Path("out/_progress/00000.json").stat().st_mtime_ns == first and Path("out/_SUCCESS").exists()
-    assert list(table()["path"]) == sorted(files.walk(Path("photos")))
+    assert list(table()["path"]) == sorted(sources.walk(Path("photos")))
 
 
 def test_the_command_passes_its_options_on(world, monkeypatch, capsys):
@@ -331,4 +332,4 @@ def test_the_command_passes_its_options_on(world, monkeypatch, capsys):
 
 
 def test_paths_that_spark_ignores_are_counted():
-    assert files.ignored_by_spark(["a.jpg", "_b.jpg", "c_d/e_.jpg", "c/_d/e.jpg", "_c/_d.jpg"]) == 3
+    assert run.ignored_by_spark(["a.jpg", "_b.jpg", "c_d/e_.jpg", "c/_d/e.jpg", "_c/_d.jpg"]) == 3

@@ -16,7 +16,8 @@ from PIL import Image
 
 from flowers.common.errors import UserError
 from flowers.data import images
-from flowers.serving.scoring import files, run
+from flowers.serving import sources
+from flowers.serving.scoring import run
 
 LABELS = pyarrow.dataset.partitioning(pa.schema([("label", pa.string())]), flavor="hive")
 CLASSES = ["NA", "café au lait", "rose: 1/2"]
@@ -41,7 +42,7 @@ def test_without_java_the_error_names_what_to_install(monkeypatch):
 
 
 def test_the_pattern_for_spark_matches_the_same_names_as_the_walk():
-    patterns = [f"*.{part}" for part in files.GLOB.removeprefix("*.{").removesuffix("}").split(",")]
+    patterns = [f"*.{part}" for part in sources.GLOB.removeprefix("*.{").removesuffix("}").split(",")]
     for name, taken in {"a.jpg": True, "b.c.TiF": True, "a.jpgx": False, "jpg": False, "a.jpg.gz": False}.items():
         assert any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) == taken
 

@@ -16,10 +16,7 @@ _FIGURES = {
 
 
 def write(against: str) -> None:
-    """Write build/report.md: the result of this checkout compared with `against`, a name as in `flowers compare`.
-
-    If `against` is not found, it has the scores of this result alone. Raises UserError if there is no result here.
-    """
+    """Write build/report.md: this result compared with `against`, or alone if that is not found. Raises UserError."""
     (here,) = find.find([find.WORKSPACE])
     try:
         (base,) = find.find([against])

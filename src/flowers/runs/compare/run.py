@@ -10,10 +10,7 @@ from flowers.runs.compare import report
 
 
 def compare(names: list[str], markdown: bool, html: Path | None) -> None:
-    """Compare results with the first one: as tables or Markdown on standard output, and as an HTML page.
-
-    Raises UserError for fewer than two names, and where a result is not found or has no predictions.
-    """
+    """Compare results with the first one: tables or Markdown on standard output, and an HTML page. Raises UserError."""
     if len(names) < 2:
         pair = "main workspace" if names == [find.WORKSPACE] else f"{' '.join(names)} {find.WORKSPACE}"
         raise UserError(f"name at least two results, such as: flowers compare {pair}")

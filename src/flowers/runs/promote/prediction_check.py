@@ -27,10 +27,7 @@ SCRIPT = Path(__file__).with_name("predict_logged.py")
 
 
 def check(client: "MlflowClient", run: "Run", candidate: Predictions, count: int) -> Check:
-    """Predict the first `count` images by their hashes with the logged model, in a process with the model's own code.
-
-    Raises UserError where the model cannot be loaded.
-    """
+    """Predict the first `count` images by hash with the logged model and its own code. Raises UserError if it fails."""
     rows = range(min(count, len(candidate.table)))
     images = [_content(candidate, row) for row in rows]
     if lost := sum(image is None for image in images):

@@ -24,10 +24,9 @@ _VALIDATION = f"evaluation/{paths.VALIDATION.name}"
 
 
 def promote(params: Params, name: str, force: str | None) -> int:
-    """Make the model of a run the champion if all checks pass; returns the exit status, 0 when it is the champion.
+    """Make a run's model the champion if all checks pass, or for the reason `force`; returns 0 when it is the champion.
 
-    `force` is a reason to promote it although a check failed. Raises UserError where the run is not found or not a
-    complete one of this project, and StoreUnreachable where the tracking server does not answer.
+    Raises UserError where the run is not found or incomplete, and StoreUnreachable.
     """
     if force is not None and not force.strip():
         raise UserError("--force takes the reason, such as --force 'the champion was trained on wrong labels'")

@@ -46,10 +46,7 @@ class Scorer(AbstractContextManager["Scorer"]):
         self._network.submit(self.model.probabilities, self.blank()[None]).result()
 
     async def probabilities(self, content: bytes) -> Row:
-        """Probabilities (classes,) of an encoded image.
-
-        Raises UnreadableImage, and an HTTPException (503) where too many images wait. A cancelled image is not scored.
-        """
+        """Probabilities (classes,) of an encoded image. Raises UnreadableImage; HTTPException (503) if many wait."""
         if self._waiting >= self._limits.waiting:
             raise busy()
         self._waiting += 1

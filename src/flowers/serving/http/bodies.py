@@ -14,11 +14,7 @@ from flowers.serving.http.limits import Limits, busy
 
 
 class RequestBodies:
-    """Reads the body of a request within the limits, then runs the application for as long as the client waits.
-
-    The client gets 413 for a large body, 408 for a slow one, and 503 where all bodies together are too large or the
-    server is stopped before the request is finished.
-    """
+    """Reads bodies within the limits (else 413, 408, 503), and runs the application for as long as the client waits."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app, self._limits = app, limits

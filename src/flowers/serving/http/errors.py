@@ -1,7 +1,4 @@
-"""Every error of the application as one line of JSON: {"error": "..."}.
-
-uvicorn replies in plain text to what it cannot parse (400), and above the limit of connections (503).
-"""
+"""Every error of the application as one line of JSON: {"error": "..."}; uvicorn's own errors are plain text."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -27,19 +27,15 @@ class Explainer(AbstractContextManager["Explainer"]):
         self._thread.shutdown(cancel_futures=True)
 
     def warm(self) -> None:
-        """Start a first explanation, unless that was done: TensorFlow traces the network for seconds.
-
-        Its errors are dropped here. The next explanation raises them again.
-        """
+        """Start a first explanation, once: TensorFlow traces the network for seconds. Errors are dropped here."""
         if not self._warmed:
             self._warmed = True
             self._thread.submit(self._explain, self._model, self._scorer.blank(), 0)
 
     async def explanation(self, content: bytes, label: str | None) -> bytes:
-        """A JPEG of the regions of an encoded image that support a class, without a label the most probable one.
+        """A JPEG of the regions of an encoded image that support a class, by default the most probable one.
 
-        Raises an HTTPException for an unknown class (404) and where too many wait (503), UnreadableImage, and UserError
-        where the model is an exported network.
+        Raises HTTPException (404: unknown class; 503: too many wait), UnreadableImage, and UserError for an export.
         """
         classes = self._model.classes
         if label is not None and label not in classes:

@@ -30,11 +30,7 @@ _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
 
 
 def router(model: Model, examples: Path | None, visited: Callable[[], None]) -> APIRouter:
-    """The page at /, its files at /page/<asset>, /examples (a list of {"url", "label"}) and /examples/<n>.jpg.
-
-    `examples` is a folder of images, <class>/<file>, see `choose`. `visited` is called at each visit, before the first
-    request for an explanation.
-    """
+    """The page, its files, and example images of a folder (see `choose`); `visited` is called at each visit."""
     content, chosen = index(model).encode(), choose(examples) if examples else []
     routes = APIRouter(include_in_schema=False)
 
@@ -74,11 +70,7 @@ def index(model: Model) -> str:
 
 
 def choose(folder: Path) -> list[Path]:
-    """At most 10 images of a folder <class>/<file>, of as many classes as possible, in the order of the classes.
-
-    Where the table of a split lies beside the folder, as beside build/images, they are test images, which the model has
-    not seen in training.
-    """
+    """At most 10 images of a folder <class>/<file>, of many classes; test images if a split lies beside the folder."""
     split, files = folder.parent / paths.SPLIT.name, [Path(*path.parts[-2:]) for path in sorted(folder.glob("*/*"))]
     if split.is_file():
         with split.open(encoding="utf-8", newline="") as table:

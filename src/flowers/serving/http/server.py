@@ -37,14 +37,14 @@ def serve(
     if examples is not None and not examples.is_dir():
         raise UserError(f"{examples}: no such folder; `dvc repro` writes build/images")
     with _listen(host, port) as listener:
-        chosen = models.choose(reference, settings)
-        with Scorer(chosen.model, limits) as scorer, Explainer(scorer, limits) as explainer:
+        model, name = models.choose(reference, settings)
+        with Scorer(model, limits) as scorer, Explainer(scorer, limits) as explainer:
             scorer.warm()  # before any other thread: two that import TensorFlow at the same time break it
             warnings.filterwarnings("ignore", module="PIL")  # the client gets the reason why an image is not readable
             logging.basicConfig(format="%(asctime)s %(message)s")
             logging.getLogger("uvicorn.access").setLevel(logging.INFO)
             address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-            console.say(f"Serving {chosen.name}: web page {address}, API {address}/docs (end with Ctrl-C)")
+            console.say(f"Serving {name}: web page {address}, API {address}/docs (end with Ctrl-C)")
             _server(app.create(scorer, explainer, limits, examples), limits).run(sockets=[listener])
 
 

@@ -18,19 +18,14 @@ CHANGED = 0.02  # the largest share of the compared images whose label may chang
 
 @dataclass(frozen=True)
 class Checked:
-    """The comparison of two models, in numbers of images.
-
-    `right_before`: validation images that the first model labels correctly; `lost` and `gained`: those that only the
-    first, or only the second one labels correctly. `changed`: images with another label among the `compared` ones,
-    which are the validation images and, where these are few, training images.
-    """
+    """The comparison of two models, in numbers of images."""
 
     validation: int
-    right_before: int
-    lost: int
-    gained: int
-    compared: int
-    changed: int
+    right_before: int  # validation images that the first model labels correctly
+    lost: int  # those that only the first model labels correctly
+    gained: int  # those that only the second model labels correctly
+    compared: int  # validation images and, where these are few, training images
+    changed: int  # compared images with another label
 
     def __str__(self) -> str:
         before, after = self.right_before, self.right_before - self.lost + self.gained
@@ -42,11 +37,7 @@ class Checked:
 
 
 def failure(found: Checked) -> str | None:
-    """Why the network fails the check, or None where it passes.
-
-    At most 0.5 points of the validation images may be lost, and the label of at most 2 % of the compared images may
-    change. A single image never fails the check, even if its share is larger.
-    """
+    """Why the network fails the check (see LOST and CHANGED), or None. A single image never fails it."""
     net = found.lost - found.gained
     if net > max(1, LOST * found.validation):
         return (
@@ -61,10 +52,9 @@ def failure(found: Checked) -> str | None:
 def compare(
     before: Model, after: Model, validation: Sequence[Item], labels: NDArray[np.integer], others: Sequence[Item]
 ) -> tuple[Checked, float | None]:
-    """Compare two models on the validation images, whose labels are `labels` (n,), and on other images.
+    """Compare two models on validation images, with `labels` (n,), and others; also how many times as fast `after` is.
 
-    The second result is how many times as fast the second model is, by the fastest full batch of each without the
-    first; None with fewer than three such batches. Raises UserError where an image cannot be read.
+    That is by the fastest full batch of each; None with fewer than three. Raises UserError for an unreadable image.
     """
     seconds, predicted = [], []
     items = [*validation, *others]

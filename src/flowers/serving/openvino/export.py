@@ -21,7 +21,7 @@ from flowers.common import ahead, console, paths
 from flowers.common.errors import UserError
 from flowers.model import classifier, keras_model, weights
 from flowers.serving.openvino import check, exported
-from flowers.serving.openvino.exported import DESCRIPTION, NETWORK, Description, Exported
+from flowers.serving.openvino.exported import DESCRIPTION, NETWORK, Exported
 from flowers.serving.stream import Model
 from flowers.training import subsets
 from flowers.training.activation_cache import Item, pixels
@@ -73,10 +73,7 @@ def export(model: Model, name: str, folder: Path) -> None:
 
 
 def spread(chosen: subsets.Subset, size: int) -> list[Item]:
-    """The plain views of the images, one of each class in turn, so that each beginning of the list is balanced.
-
-    Within a class the order is that of the images' hashes: as good as random, and reproducible.
-    """
+    """The plain views, one of each class in turn, so that each beginning is balanced; within a class by hash."""
     items, turns = chosen.plain(size), np.empty(len(chosen), np.int64)
     seen = [0] * len(chosen.classes)
     for row in sorted(range(len(items)), key=lambda row: items[row].sha256):
@@ -139,21 +136,14 @@ def _write_network(model: classifier.Classifier, calibration: Sequence[Item], fo
     exported.runtime().save_model(network, folder / NETWORK, compress_to_fp16=False)
     parts = [keras_model.named_variables(layer) for layer in whole.layers if getattr(layer, "layers", None)]
     tensors = {name: np.asarray(variable) for part in parts for name, variable in part.items()}
-    return asdict(
-        Description(
-            classes=description.classes,
-            temperature=description.temperature,
-            threshold=description.threshold,
-            precision="int8",
-            input=description.input,
-            model_digest=weights.digest(tensors),
-            files=exported.digests(folder),
-            made_with={package: version(package) for package in ("openvino", "nncf")},
-            calibrated_on=len(calibration),
-            checked={},
-            size=description.size,
-        )
-    )
+    kept = ("classes", "temperature", "threshold", "input", "size")
+    return {name: getattr(description, name) for name in kept} | {
+        "precision": "int8",
+        "model_digest": weights.digest(tensors),
+        "files": exported.digests(folder),
+        "made_with": {package: version(package) for package in ("openvino", "nncf")},
+        "calibrated_on": len(calibration),
+    }
 
 
 def _write_description(description: dict[str, Any], folder: Path) -> None:

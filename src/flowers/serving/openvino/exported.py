@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +24,12 @@ MISSING = "needs OpenVINO and NNCF; type `make extras`, or pip install 'flowers[
 _SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "ENABLE_MMAP": False}
 
 
-@dataclass(frozen=True)
-class Description:
-    """The content of model.json."""
-
-    classes: list[str]
-    temperature: float  # is in the network already
-    threshold: float | None  # a prediction of a lower probability has low confidence; None without validation images
-    precision: str
-    input: str
-    model_digest: str  # SHA-256 (flowers.model.weights.digest) over the tensors of the model it was made from
-    files: dict[str, str]  # SHA-256 of network.xml and network.bin
-    made_with: dict[str, str]  # versions of openvino and nncf
-    calibrated_on: int  # training images
-    checked: dict[str, int]  # see flowers.serving.openvino.check.Checked
-    size: int = INPUT_SIZE  # of the images, on each side
-
-
 class Exported:
     """An exported network: `classes`, `threshold`, `size`, and `probabilities(images)`, from any number of threads."""
 
     def __init__(self, folder: Path) -> None:
         """Raises UserError where the folder is incomplete, or OpenVINO is missing."""
-        self.description = _description(folder)
-        self.classes, self.threshold = self.description.classes, self.description.threshold
-        self.size = self.description.size
+        self.classes, self.threshold, self.size = _description(folder)
         core = runtime().Core()
         try:
             self._network = core.compile_model(folder / NETWORK, "CPU", _SETTINGS)
@@ -73,10 +53,8 @@ def is_export(folder: Path) -> bool:
 
 
 def runtime() -> Any:
-    """The module `openvino`; raises UserError where it is not installed.
-
-    OpenVINO and NNCF send telemetry through the package `openvino_telemetry`, which is hidden from them here.
-    """
+    """The module `openvino`; raises UserError where it is not installed."""
+    # OpenVINO and NNCF send telemetry through this package.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
@@ -90,12 +68,14 @@ def digests(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (NETWORK, WEIGHTS)}
 
 
-def _description(folder: Path) -> Description:
+def _description(folder: Path) -> tuple[list[str], float | None, int]:
+    """Classes, threshold and input size, once the files are found unchanged."""
     try:
-        found = Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
-        unchanged = digests(folder) == found.files
-    except (OSError, ValueError, TypeError) as error:
+        found = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        unchanged = digests(folder) == found["files"]
+        described = found["classes"], found["threshold"], found.get("size", INPUT_SIZE)
+    except (OSError, ValueError, TypeError, LookupError) as error:
         raise UserError(f"{folder}: not a network that `flowers export --openvino` wrote: {error}") from None
     if not unchanged:
         raise UserError(f"{folder}: {NETWORK} or {WEIGHTS} has changed since it was written; export it again")
-    return found
+    return described

@@ -30,10 +30,9 @@ class Job:
 
 
 def continues(job: Job, before: str | None, names: Iterable[str], output: str, force: bool) -> bool:
-    """Whether `output` is continued; else it is cleared and begun.
+    """Whether an output with these `names`, and `before` as the text of its `FILE`, is continued; else it is begun.
 
-    `before` is the text of its `FILE`, None where there is none; `names` are the files and folders in it. Raises
-    UserError where it belongs to another program, or, without `force`, to another job.
+    Raises UserError where it belongs to another program, or, without `force`, to another job.
     """
     if before is None:
         if any(names):

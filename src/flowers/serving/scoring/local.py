@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from flowers.common import console, locks
 from flowers.common.errors import UserError
-from flowers.serving import stream
-from flowers.serving.scoring import files, schema
+from flowers.serving import sources, stream
 from flowers.serving.scoring import job as jobs
+from flowers.serving.scoring import schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,10 +29,9 @@ _LOCK = ".lock"
 
 
 def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Counter[str]:
-    """Score the job's images into `output`; returns counts: photos, unreadable and unsure in all, and new ones.
+    """Score the job's images into `output`; returns the counts photos, unreadable, unsure and new.
 
-    Raises UserError where `output` belongs to something else, or the images have changed since it was begun; with
-    `force` earlier output of flowers score is removed first.
+    Raises UserError where the images have changed since the output was begun, and as `jobs.continues`.
     """
     output.mkdir(parents=True, exist_ok=True)
     with locks.held(output / _LOCK, f"Another flowers score writes into {output}; waiting for it"):
@@ -41,7 +40,7 @@ def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Coun
         shards = sum(1 for _ in _markers(output))
         if shards and not (output / jobs.DONE).exists():
             console.say(f"Continuing after {shards * SHARD:,} images that were scored before")
-        names = files.walk(Path(job.input))
+        names = sources.walk(Path(job.input))
         with console.progress_bar(job.photos, "Scoring", "images") as bar:
             for number, paths in enumerate(iter(lambda: list(itertools.islice(names, SHARD)), [])):
                 marker = output / jobs.PROGRESS / f"{number:05d}.json"

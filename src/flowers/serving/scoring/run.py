@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,8 +10,8 @@ from typing import Literal
 from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.serving import models, sources
-from flowers.serving.scoring import files, local, model_folder
 from flowers.serving.scoring import job as jobs
+from flowers.serving.scoring import local
 
 Engine = Literal["local", "spark"]
 
@@ -30,11 +31,7 @@ class Request:
 
 
 def score(settings: models.Settings, request: Request) -> None:
-    """Score all images below a folder into another one; see `flowers.serving.scoring.schema` for the output.
-
-    A second run continues where the first one ended. Raises UserError where there is no such folder or model, or the
-    output belongs to other images, another model or other options.
-    """
+    """Score all images below a folder into another one (see `schema`), or continue. Raises UserError."""
     if request.engine == "local":
         if request.master:
             raise UserError("--master names a Spark cluster; add --engine spark")
@@ -50,7 +47,7 @@ def score(settings: models.Settings, request: Request) -> None:
 def _local(request: Request, folder: Path, name: str) -> None:
     source = Path(request.input)
     model = models.load(folder)
-    job = _job(request, str(source.resolve()), sum(1 for _ in files.walk(source)), folder)
+    job = _job(request, str(source.resolve()), sum(1 for _ in sources.walk(source)), folder)
     console.say(f"Scoring {job.photos:,} images of {source} with {name}")
     start = time.monotonic()
     _report(local.score(model, job, Path(request.output), request.force), start, request.output)
@@ -67,7 +64,7 @@ def _spark(request: Request, folder: Path, name: str) -> None:
         source = spark.Images(session, request.input)
         # On other file systems than this machine's it would take another listing to know.
         on_disk = source.folder.startswith("file:")
-        if on_disk and (count := files.ignored_by_spark(files.walk(Path(source.folder.removeprefix("file:"))))):
+        if on_disk and (count := ignored_by_spark(sources.walk(Path(source.folder.removeprefix("file:"))))):
             console.warn(f"Spark ignores {count:,} images: their names, or those of their folders, begin with _")
         job = _job(request, source.folder, len(source.paths), folder)
         console.say(f"Scoring {job.photos:,} images of {job.input} with {name} on Spark, {session.sparkContext.master}")
@@ -76,10 +73,15 @@ def _spark(request: Request, folder: Path, name: str) -> None:
         _report(counts, start, request.output)
 
 
+def ignored_by_spark(names: Iterable[str]) -> int:
+    """How many of these paths Spark's readers ignore: a file or a folder in them begins with an underscore."""
+    return sum("/_" in f"/{name}" for name in names)
+
+
 def _job(request: Request, source: str, count: int, folder: Path) -> jobs.Job:
     if not count:
         raise UserError(f"{request.input}: no images there ({', '.join(sources.SUFFIXES)})")
-    digest = model_folder.digest(folder)
+    digest = models.digest(folder)
     return jobs.Job(request.engine, source, count, digest, request.every_class, request.threshold)
 
 

@@ -27,9 +27,9 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from flowers.common import console
 from flowers.common.errors import UserError
-from flowers.serving import models, stream
-from flowers.serving.scoring import files, model_folder, schema
+from flowers.serving import models, sources, stream
 from flowers.serving.scoring import job as jobs
+from flowers.serving.scoring import schema
 
 TASK = 2048  # images at most: a task writes a file for each label in it, and is lost whole
 LARGEST = 32 * 2**20  # bytes of an image file; Java holds several copies of it at once
@@ -117,7 +117,7 @@ class Images:
             raise UserError(f"{folder}: no such folder")
         self.folder, start = place.path, len(place.path.rstrip("/")) + 1
         reader = session.read.format("binaryFile").option("recursiveFileLookup", True)
-        found = reader.option("pathGlobFilter", files.GLOB).load(place.pattern)
+        found = reader.option("pathGlobFilter", sources.GLOB).load(place.pattern)
         # One text, because to hand over an array from Java takes a call for each element.
         text = session._jvm.org.apache.hadoop.util.StringUtils.join("\n", found._jdf.inputFiles())
         self.paths = [unquote(address).replace("file:///", "file:/", 1)[start:] for address in text.splitlines()]
@@ -152,7 +152,7 @@ def score(
         # Batches of Arrow in and out: the rows are made by the same code as those of --engine local.
         # The executors fetch model and code: only the packages must be installed there.
         with tempfile.TemporaryDirectory(prefix="flowers-spark-") as packed:
-            model_folder.pack(folder, Path(packed, f"{_MODEL}.zip"))
+            models.pack(folder, Path(packed, f"{_MODEL}.zip"))
             session.sparkContext.addArchive(f"{packed}/{_MODEL}.zip#{_MODEL}")
             code = shutil.make_archive(f"{packed}/code", "zip", Path(__file__).parents[3], "flowers")
             session.sparkContext.addPyFile(code)

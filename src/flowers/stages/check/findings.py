@@ -11,24 +11,13 @@ from flowers.training.subsets import Subset
 
 @dataclass(frozen=True)
 class Findings:
-    """All findings of a check.
+    """All findings of a check."""
 
-    `images` has every image, with `picture`, equal for near-duplicates. `doubtful` has the images with a doubtful
-    label, the least probable first: path, sha256, label, subset, `p_label`, `suggested` (the most probable other class)
-    and `p_suggested`. `typical` has the most probable image of each class: path and sha256 by class. `judged` is the
-    number of images with out-of-sample probabilities; `unjudged` are the classes with too few images for them.
-    """
-
-    images: pd.DataFrame
-    doubtful: pd.DataFrame
-    typical: pd.DataFrame
-    judged: int
-    unjudged: list[str]
-
-    def groups(self) -> list[pd.DataFrame]:
-        """The groups of near-duplicates, in the order of their first paths."""
-        several = self.images[self.images.duplicated("picture", keep=False)]
-        return [group for _, group in several.groupby("picture", sort=False)]
+    images: pd.DataFrame  # every image, with `picture`, equal for near-duplicates
+    doubtful: pd.DataFrame  # doubtful labels, the least probable first; `suggested` is the most probable other class
+    typical: pd.DataFrame  # the most probable image of each class: path and sha256 by class
+    judged: int  # images with out-of-sample probabilities
+    unjudged: list[str]  # classes with too few images for them
 
 
 def find(chosen: Subset, pictures: list[str], features: np.ndarray, with_test: bool) -> Findings:

@@ -53,7 +53,8 @@ def page(found: Findings) -> Document:
 
 def _groups(found: Findings) -> dict[str, list[pd.DataFrame]]:
     """The groups of near-duplicates by kind; one may be both across subsets and with different labels."""
-    groups = found.groups()
+    several = found.images[found.images.duplicated("picture", keep=False)]
+    groups = [group for _, group in several.groupby("picture", sort=False)]
     return {
         ACROSS: [group for group in groups if group["subset"].nunique() > 1],
         SEVERAL_LABELS: [group for group in groups if group["label"].nunique() > 1],

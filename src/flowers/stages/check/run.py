@@ -1,7 +1,5 @@
 """The command `flowers check`."""
 
-import numpy as np
-
 from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.data import near_duplicates
@@ -13,12 +11,12 @@ from flowers.training import activation_cache, fitting, subsets
 
 
 def check(precision: str, with_test: bool) -> None:
-    """Check the outputs of download and split; writes a summary to standard output, build/check.html and doubtful.csv.
-
-    Raises UserError if these outputs are missing or inconsistent.
-    """
+    """Check the outputs of download and split: a summary, build/check.html and doubtful.csv. Raises UserError."""
     everything = subsets.read("train", "val", "test")
-    found = findings.find(everything, _pictures(everything), _features(everything, precision), with_test)
+    precision = best_precision() if precision == "auto" else precision
+    # The pooled features of the backbone, from the same cache as a training's.
+    stored = activation_cache.stored(everything.plain(), [FeatureLayer(0)], fitting.read_weights(), precision)
+    found = findings.find(everything, _pictures(everything), stored[FeatureLayer(0)][:], with_test)
     doubtful = found.doubtful.drop(columns="sha256")
     doubtful.to_csv(paths.DOUBTFUL, index=False, float_format="%.4f", lineterminator="\n")
     paths.CHECK_PAGE.write_text(document.html(report.page(found)), encoding="utf-8", newline="\n")
@@ -32,10 +30,3 @@ def _pictures(chosen: subsets.Subset) -> list[str]:
     if lost := [name for name in columns if name not in chosen.table]:
         raise UserError(f"{paths.IMAGE_LIST}: column '{lost[0]}' is missing; run `dvc repro -f download`")
     return near_duplicates.groups(*(chosen.table[name].tolist() for name in columns))
-
-
-def _features(chosen: subsets.Subset, precision: str) -> np.ndarray:
-    """The pooled features of the backbone, float32 (n, 2048), from the same cache as a training's."""
-    precision = best_precision() if precision == "auto" else precision
-    found = activation_cache.stored(chosen.plain(), [FeatureLayer(0)], fitting.read_weights(), precision)
-    return found[FeatureLayer(0)][:]
