@@ -20,10 +20,7 @@ BGR_MEANS = np.array([103.939, 116.779, 123.68], np.float32)
 
 
 def best_precision() -> str:
-    """`bfloat16` if the GPU, or without a GPU the processor, multiplies in it; `float32` otherwise.
-
-    GPUs of compute capability 8 (Ampere) or higher do, and processors with AVX-512 BF16 or AMX.
-    """
+    """`bfloat16` if the GPU (capability 8, Ampere), or without one the processor, multiplies in it; else `float32`."""
     if backend.device() == "gpu":
         gpus = backend.tensorflow().config.list_physical_devices("GPU")
         details = backend.tensorflow().config.experimental.get_device_details(gpus[0])

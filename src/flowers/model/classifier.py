@@ -141,10 +141,7 @@ def save(folder: Path, description: Description, trained: weights.Tensors) -> No
 
 
 def load(folder: Path, weights_file: Path) -> Classifier:
-    """Load a model's folder together with the ImageNet weights that it was trained on.
-
-    Raises UserError if a file is missing or damaged, or if the weights are not those the model was trained on.
-    """
+    """Load a model's folder and its ImageNet weights. Raises UserError if these are missing, damaged or others."""
     try:
         content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         description = Description(**content)

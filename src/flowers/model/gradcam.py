@@ -13,10 +13,7 @@ from flowers.model.classifier import Classifier
 
 
 def maps(model: Classifier, images: Sequence[np.ndarray], classes: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Grad-CAM maps, float32 (n, size/32, size/32), scaled to a maximum of 1; all 0 if no position raises the logit.
-
-    `images` are n uint8 RGB arrays (size, size, 3) as `images.load` returns them, `classes` n class numbers.
-    """
+    """Maps of class numbers for uint8 RGB images: float32 (n, size/32, size/32), scaled to a maximum of 1, or all 0."""
     side = model.size // 32
     heat = np.zeros((len(images), side, side), np.float32)
     for row, (image, number) in enumerate(zip(images, classes, strict=True)):

@@ -44,8 +44,7 @@ class Batch(Generic[T]):
 def batches(model: Model, items: Iterable[T], read: Callable[[T], Path | bytes]) -> Generator[Batch[T]]:
     """Predict every item, BATCH at a time; `read` returns an item's file or its encoded bytes.
 
-    `read` runs in threads; images.UnreadableImage, OSError and ValueError from it become the item's error. Items are
-    drawn from the iterable only when they are needed, so it may be endless.
+    It runs in threads; UnreadableImage, OSError and ValueError become the item's error. Items are drawn when needed.
     """
     view = images.View(size=model.size)
 

@@ -24,10 +24,7 @@ _VALIDATION = f"evaluation/{paths.VALIDATION.name}"
 
 
 def promote(params: Params, name: str, force: str | None) -> int:
-    """Make a run's model the champion if all checks pass, or for the reason `force`; returns 0 when it is the champion.
-
-    Raises UserError where the run is not found or incomplete, and StoreUnreachable.
-    """
+    """Make a run's model champion if all checks pass, or for the reason `force`; then returns 0. Raises UserError."""
     if force is not None and not force.strip():
         raise UserError("--force takes the reason, such as --force 'the champion was trained on wrong labels'")
     with store.lock("promote"), store.explained("promoting in"), store.patience(*store.LONG):
@@ -41,10 +38,16 @@ def promote(params: Params, name: str, force: str | None) -> int:
             return 0
         found = _checks(client, run, champion, params.promote)
         _show(run, champion, found)
-        if not all(check.passed for check in found) and force is None:
+        passed = all(check.passed for check in found)
+        if not passed and force is None:
             console.say("Not promoted. To promote it anyway and keep the reason: flowers promote ... --force 'REASON'")
             return 1
-        version = registry.promote(client, registered, run, champion, _decision(found, champion, force))
+        decision = {
+            "succeeds": champion.version if champion else None,
+            "checks": {check.name: f"{'passed' if check.passed else 'failed'}: {check.found}" for check in found},
+            "forced": None if passed else force,
+        }
+        version = registry.promote(client, registered, run, champion, decision)
         _announce(client, run, f"{registered}, version {version}", champion)
     return 0
 
@@ -89,14 +92,6 @@ def _show(run: "Run", champion: Champion | None, found: Sequence[Check]) -> None
     lead = [] if champion else ["No champion yet: only minimum recall and the prediction check apply."]
     table = Section("Checks on validation images", [Table(["", "passed", "found"], rows, left=3)])
     document.show(Document(f"{lookup.described(run)} {against}", lead, [table]))
-
-
-def _decision(found: Sequence[Check], champion: Champion | None, force: str | None) -> dict[str, object]:
-    return {
-        "succeeds": champion.version if champion else None,
-        "checks": {check.name: f"{'passed' if check.passed else 'failed'}: {check.found}" for check in found},
-        "forced": None if all(check.passed for check in found) else force,
-    }
 
 
 def _announce(client: "MlflowClient", run: "Run", version: str, champion: Champion | None) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
@@ -28,21 +28,15 @@ def create(scorer: Scorer, explainer: Explainer, limits: Limits, examples: Path 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        responses=schema.FAILURES,
         exception_handlers=errors.HANDLERS,
     )
     app.add_middleware(RequestBodies, limits=limits)
-    app.include_router(_inference(scorer, explainer))
     app.include_router(page.router(scorer.model, examples, explainer.warm))
-
     app.get("/docs", include_in_schema=False)(_swagger)
-    return app
-
-
-def _inference(scorer: Scorer, explainer: Explainer) -> APIRouter:
-    router = APIRouter(responses=schema.FAILURES)
     model = scorer.model
 
-    @router.post(
+    @app.post(
         "/predict",
         summary="Name the flower on an image",
         response_model_exclude_none=True,
@@ -58,7 +52,7 @@ def _inference(scorer: Scorer, explainer: Explainer) -> APIRouter:
         every = dict(zip(model.classes, row.tolist(), strict=True)) if options.every_class else None
         return schema.Prediction(**asdict(found), probabilities=every)
 
-    @router.post(
+    @app.post(
         "/explain",
         summary="Show the regions of an image that support a class (Grad-CAM)",
         response_class=Response,
@@ -70,14 +64,14 @@ def _inference(scorer: Scorer, explainer: Explainer) -> APIRouter:
         """The body is the encoded image itself; the class is `label`, by default the most probable one."""
         return Response(await explainer.explanation(await request.body(), label), media_type="image/jpeg")
 
-    @router.get("/health", summary="Check that the model works")
+    @app.get("/health", summary="Check that the model works")
     async def health() -> dict[str, str]:
         """200 where the model has scored an image within the last 10 s, or scores a blank one now; otherwise 503."""
         if not await scorer.healthy():
             raise HTTPException(503, "the model does not work")
         return {"status": "ok"}
 
-    return router
+    return app
 
 
 def _require_image(request: Request) -> None:

@@ -24,8 +24,7 @@ Row = NDArray[np.float32]
 class Scorer(AbstractContextManager["Scorer"]):
     """Scores the images of all requests with one model; a context manager, because it owns threads.
 
-    As soon as the network is free, it takes up to BATCH of the images that wait: one image is scored at once, and many
-    are scored together. All methods but `warm` belong to one event loop.
+    As soon as the network is free, it takes up to BATCH of the waiting images. One event loop calls all but `warm`.
     """
 
     def __init__(self, model: Model, limits: Limits) -> None:

@@ -33,10 +33,7 @@ class Explainer(AbstractContextManager["Explainer"]):
             self._thread.submit(self._explain, self._model, self._scorer.blank(), 0)
 
     async def explanation(self, content: bytes, label: str | None) -> bytes:
-        """A JPEG of the regions of an encoded image that support a class, by default the most probable one.
-
-        Raises HTTPException (404: unknown class; 503: too many wait), UnreadableImage, and UserError for an export.
-        """
+        """A JPEG of Grad-CAM, by default of the most probable class. Raises as `decode`, HTTPException (404, 503)."""
         classes = self._model.classes
         if label is not None and label not in classes:
             raise HTTPException(404, f"the model has no class {label[:80]!r}")

@@ -28,10 +28,7 @@ def serve(
     examples: Path | None,
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> None:
-    """Serve the model that `reference` names (see models.choose) until Ctrl-C or SIGTERM; see app.create.
-
-    Raises UserError where the port is taken, or where the model or the folder of examples does not exist.
-    """
+    """Serve the model that `reference` names (see models.choose) until Ctrl-C or SIGTERM. Raises UserError."""
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn finishes the requests first, then raises it again
         signal.signal(number, lambda *_: sys.exit(0))
     if examples is not None and not examples.is_dir():

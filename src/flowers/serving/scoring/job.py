@@ -30,10 +30,7 @@ class Job:
 
 
 def continues(job: Job, before: str | None, names: Iterable[str], output: str, force: bool) -> bool:
-    """Whether an output with these `names`, and `before` as the text of its `FILE`, is continued; else it is begun.
-
-    Raises UserError where it belongs to another program, or, without `force`, to another job.
-    """
+    """Whether an output with these `names`, and `before` in its `FILE`, is continued. Raises UserError if not its own."""
     if before is None:
         if any(names):
             raise UserError(f"{output} holds files that are not of flowers score; choose a new or an empty --output")

@@ -29,10 +29,7 @@ _LOCK = ".lock"
 
 
 def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Counter[str]:
-    """Score the job's images into `output`; returns the counts photos, unreadable, unsure and new.
-
-    Raises UserError where the images have changed since the output was begun, and as `jobs.continues`.
-    """
+    """Score the job's images into `output`; returns counts: photos, unreadable, unsure, new. Raises UserError."""
     output.mkdir(parents=True, exist_ok=True)
     with locks.held(output / _LOCK, f"Another flowers score writes into {output}; waiting for it"):
         _begin(job, output, force)

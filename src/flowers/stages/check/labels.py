@@ -14,10 +14,7 @@ _ITERATIONS = 500
 
 
 def probabilities(features: np.ndarray, labels: np.ndarray, pictures: np.ndarray, classes: int) -> np.ndarray:
-    """Out-of-sample probabilities (n, classes), by stratified cross-validation that keeps equal `pictures` together.
-
-    `features` (n, d), `labels` (n,) class numbers. A row is NaN if the model of its fold was not fitted on its class.
-    """
+    """Out-of-sample probabilities (n, classes); equal `pictures` share a fold. NaN where a fit lacks the class."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     found = np.full((len(labels), classes), np.nan)
