@@ -30,7 +30,7 @@ class Job:
 
 
 def continues(job: Job, before: str | None, names: Iterable[str], output: str, force: bool) -> bool:
-    """Whether an output with these `names`, and `before` in its `FILE`, is continued. Raises UserError if not its own."""
+    """Whether an output with these `names`, and `before` in its `FILE`, is continued. UserError if not its own."""
     if before is None:
         if any(names):
             raise UserError(f"{output} holds files that are not of flowers score; choose a new or an empty --output")
