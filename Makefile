@@ -125,7 +125,7 @@ lock: $(VENV)/.installed  ## resolve pyproject.toml into the locks again
 	@# The CPU build must not come along: an override takes it out, and all else is as in the first lock.
 	@$(COMPILE) --extra dev --extra gpu --constraint requirements.lock --override <(echo "tensorflow-cpu; sys_platform == 'never'") pyproject.toml -o requirements-gpu.lock
 
-sample: $(VENV)/.installed  ## draw a data set like the sample (make sample FOLDER=drawn OPTIONS="--per-class 60 --seed 1")
+sample: $(VENV)/.installed  ## draw a data set like the sample (make sample FOLDER=drawn OPTIONS="--test 60 --seed 1")
 	@PYTHONPATH=tools python -m draw_sample "$(or $(FOLDER),drawn)" $(OPTIONS)
 
 # `dvc gc` does not know what queued experiments and a git stash refer to: see docs/disk.md.

@@ -43,6 +43,7 @@ SMALL = {
         "warmup_epochs": 0.0,
         "weight_decay": 0.0001,
         "label_smoothing": 0.0,
+        "averaging": 0.0,
         "class_weights": True,
         "patience": 10,
         "seed": 0,

@@ -151,7 +151,7 @@ def test_every_stage_reports_an_error_in_the_parameters(flowers):
 
 
 def test_an_error_shows_its_stack_trace_only_with_debug():
-    change("learning_rate: 0.001", "learning_rate: -1")
+    change("learning_rate: 0.0005", "learning_rate: -1")
     plain, debug = process("split"), process("--debug", "split")
     assert error_line(plain).startswith("params.yaml: train.learning_rate: ")
     assert debug.status == 1

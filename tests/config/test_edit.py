@@ -69,7 +69,7 @@ def test_the_shipped_file_keeps_every_byte_but_those_of_the_values(path):
     for old, new in (
         ("  units:\n  - 256\n  - 128\n  - 64\n", "  units:\n  - 512\n  - 128\n"),
         ("  dropout: 0.2            #", "  dropout: 0.35           #"),
-        ("  learning_rate: 0.001\n", "  learning_rate: 2.5e-05\n"),
+        ("  learning_rate: 0.0005\n", "  learning_rate: 2.5e-05\n"),
         ("  class_weights: true     #", "  class_weights: false    #"),
         ("  unfreeze_blocks: 0      #", "  unfreeze_blocks: 3      #"),
         ("  mirror: null            #", "  mirror: /mnt/a b        #"),

@@ -174,8 +174,8 @@ def test_fractions_must_add_up_to_1(file, fractions, error):
 def test_a_rate_is_read_in_every_common_notation(tmp_path, written, value):
     path = tmp_path / "params.yaml"
     text = SHIPPED.read_text(encoding="utf-8")
-    assert "\n  learning_rate: 0.001\n" in text
-    path.write_text(text.replace("\n  learning_rate: 0.001\n", f"\n  learning_rate: {written}\n"), encoding="utf-8")
+    assert "\n  learning_rate: 0.0005\n" in text
+    path.write_text(text.replace("\n  learning_rate: 0.0005\n", f"\n  learning_rate: {written}\n"), encoding="utf-8")
     assert params.load(path).train.learning_rate == value
 
 

@@ -72,11 +72,11 @@ def test_through_all_shipped_recipes_and_back_no_byte_of_params_yaml_changes(che
 
 
 def test_edits_of_keys_that_a_recipe_may_change_are_reset_to_the_defaults(checkout, flowers):
-    checkout.edit("patience: 10 ", "patience: 12 ")
+    checkout.edit("patience: 20 ", "patience: 12 ")
     checkout.edit("gallery: 12 ", "gallery: 13 ")
     assert flowers("use", "deep").status == 0
     settings = params.load()
-    assert (settings.train.patience, settings.evaluate.gallery) == (10, 13)
+    assert (settings.train.patience, settings.evaluate.gallery) == (20, 13)
 
 
 def test_a_recipe_that_is_in_use_changes_nothing(checkout, flowers):
@@ -89,7 +89,7 @@ def test_a_recipe_that_is_in_use_changes_nothing(checkout, flowers):
 
 
 def test_an_error_in_params_yaml_is_reported_before_anything_is_written(checkout, flowers):
-    checkout.edit("patience: 10 ", "patience: 0 ")
+    checkout.edit("patience: 20 ", "patience: 0 ")
     before = checkout.params.read_bytes()
     for arguments in (("use", "wide"), ("show", "wide", "--set")):
         done = flowers(*arguments)
@@ -183,7 +183,7 @@ EVERY_KIND = {
 def test_the_options_make_an_experiment_of_the_recipe_from_any_params_yaml(checkout, flowers):
     checkout.recipe("every-kind", EVERY_KIND)
     checkout.recipe("linear", {"head": {"units": []}})
-    checkout.edit("patience: 10 ", "patience: 12 ")
+    checkout.edit("patience: 20 ", "patience: 12 ")
     checkout.edit("gallery: 12 ", "gallery: 13 ")
     for name in ("every-kind", "linear", "wide", "plain", "every-kind", "deep"):
         experiment(flowers, name)

@@ -11,6 +11,7 @@ def schedule(phase: str = "head", epochs: int = 10, learning_rate: float = 0.01,
         "warmup_epochs": 0.0,
         "weight_decay": 0.0,
         "label_smoothing": 0.0,
+        "averaging": 0.0,
         "patience": 100,
         "seed": 0,
     }

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -32,35 +33,37 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Two images of each class, drawn by the command line in a process of its own."""
+    """Three images of each class, drawn by the command line in a process of its own."""
     folder = tmp_path_factory.mktemp("sample") / "flowers"
-    command = [sys.executable, "-m", "draw_sample", str(folder), "--per-class", "2"]
+    command = [sys.executable, "-m", "draw_sample", str(folder), "--train", "2", "--val", "0", "--test", "1"]
     subprocess.run(command, check=True, cwd=CHECKOUT / "tools")
     return folder
 
 
 def test_images_are_small_jpegs_of_five_classes(drawn):
-    expected = [f"{label}/{label}_{index:03d}.jpg" for label in CLASSES for index in range(2)]
+    places = [("train", 0), ("train", 1), ("test", 2)]
+    expected = sorted(f"{subset}/{label}/{label}_{index:03d}.jpg" for label in CLASSES for subset, index in places)
     assert sorted(path.relative_to(drawn).as_posix() for path in drawn.rglob("*") if path.is_file()) == expected
-    assert len(set(digests(drawn).values())) == 10
-    assert np.mean([file.stat().st_size for file in drawn.rglob("*.jpg")]) < 20_000  # 300 of them within 6 MB
+    assert len(set(digests(drawn).values())) == 15
+    assert np.mean([file.stat().st_size for file in drawn.rglob("*.jpg")]) < 12_000  # 1,500 of them within 18 MB
     for file in drawn.rglob("*.jpg"):
         with Image.open(file) as image:
-            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (256, 256))
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (224, 224))
             assert np.asarray(image).std() > 10
 
 
 def test_images_are_those_of_the_shipped_sample(drawn):
-    """The shipped sample has 60 images of each class: a larger sample begins with the images of a smaller one."""
+    """An image depends on seed, class and number alone, whatever subset it is in."""
     digest = YAML(typ="safe").load(CHECKOUT / "data.dvc")["outs"][0]["md5"]
     listing = CHECKOUT / ".dvc/sample/files/md5" / digest[:2] / digest[2:]
     shipped = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_text())}
-    assert len(shipped) == 300
-    assert digests(drawn).items() <= shipped.items()
+    assert Counter(path.split("/")[0] for path in shipped) == {"train": 300, "val": 300, "test": 900}
+    by_name = {Path(path).name: digest for path, digest in shipped.items()}
+    assert {Path(path).name: digest for path, digest in digests(drawn).items()}.items() <= by_name.items()
 
 
 def test_another_seed_draws_other_images(drawn, tmp_path):
-    sample.draw(tmp_path, per_class=1, seed=1)
+    sample.draw(tmp_path, {"train": 1}, seed=1)
     assert digests(tmp_path).keys() <= digests(drawn).keys()
     assert not set(digests(tmp_path).values()) & set(digests(drawn).values())
 
@@ -70,7 +73,7 @@ def test_a_folder_with_files_and_a_file_in_its_place_are_errors(tmp_path):
     kept.write_text("mine")
     for place in (tmp_path, kept):
         with pytest.raises(UserError, match="not an empty folder"):
-            sample.draw(place, per_class=1)
+            sample.draw(place)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

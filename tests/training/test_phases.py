@@ -108,6 +108,23 @@ def test_without_validation_all_epochs_run_and_the_last_is_the_best():
     assert slope(progress.best) == slope(trainable.get_tensors()) == pytest.approx(1.4, abs=0.07)
 
 
+def test_the_running_average_of_the_epochs_is_kept_and_training_goes_on_from_the_weights():
+    slopes = [slope(train(line(), RISING, None, schedule(**RATE, epochs=epochs)).best) for epochs in (1, 2, 3, 4)]
+    together = line()
+    averaged = train(together, RISING, None, schedule(**RATE, epochs=4, averaging=0.6))
+    mean = (slopes[0] + slopes[1]) / 2  # a plain mean, until its decay reaches 0.6
+    mean = 0.6 * (0.6 * mean + 0.4 * slopes[2]) + 0.4 * slopes[3]
+    assert slope(averaged.best) == pytest.approx(mean, rel=1e-5)
+    assert slope(together.get_tensors()) == slopes[3]
+
+
+def test_the_average_is_what_validation_scores():
+    progress = train(line(), RISING, BETWEEN, schedule(**RATE, epochs=30, patience=30, averaging=0.9))
+    best = progress.rows[progress.best_epoch]
+    assert best["val_accuracy"] == 1 and slope(progress.best) == pytest.approx(1.2, abs=0.1)
+    assert slope(progress.tensors) > 3  # the weights themselves have long left the best place
+
+
 def test_a_second_phase_continues_the_numbers_and_must_beat_the_first():
     progress = train(line(), RISING, BETWEEN, schedule(**RATE, epochs=9))
     kept = progress.best
@@ -257,14 +274,15 @@ def test_logits_use_no_dropout_and_do_not_depend_on_neighbouring_rows():
         assert trainable.logits(rows[part]).tobytes() == whole[part].tobytes()
 
 
-def test_a_training_resumed_after_any_epoch_ends_with_the_same_bits(tmp_path):
+@pytest.mark.parametrize("averaging", [0.0, 0.6])
+def test_a_training_resumed_after_any_epoch_ends_with_the_same_bits(tmp_path, averaging):
     """Two phases with dropout, several views and early stopping; the state is loaded from a file each time."""
     random = np.random.default_rng(0)
     values, labels = random.normal(size=(60, 2048)).astype(np.float32), random.integers(0, 3, 20).astype(np.int32)
     data = TrainingSet(values, np.arange(60).reshape(20, 3), labels, np.ones(20, np.float32))
     validation = ValidationSet(values[:20], labels)
-    first = schedule(batch_size=8, epochs=9, patience=2, weight_decay=0.01)
-    second = schedule(batch_size=8, epochs=3, phase="fine_tune", learning_rate=0.001)
+    first = schedule(batch_size=8, epochs=9, patience=2, weight_decay=0.01, averaging=averaging)
+    second = schedule(batch_size=8, epochs=3, averaging=averaging, phase="fine_tune", learning_rate=0.001)
 
     def run(progress: Progress, save) -> Progress:
         trainable = head(3, (16, 8), 0.3)
@@ -308,7 +326,7 @@ values, labels = random.normal(size=(60, 2048)).astype(np.float32), random.integ
 data = epochs.TrainingSet(values, np.arange(60).reshape(20, 3), labels, np.ones(20, np.float32))
 validation = phases.ValidationSet(values[:20], labels)
 shared = {"schedule": "cosine", "warmup_epochs": 1, "weight_decay": 0.01, "label_smoothing": 0.1}
-shared |= {"batch_size": 8, "patience": 10, "seed": 3}
+shared |= {"averaging": 0.5, "batch_size": 8, "patience": 10, "seed": 3}
 schedule = Schedule("head", 4, 0.01, TrainParams.model_construct(**shared))
 progress = phases.Progress()
 trainable = TrainablePart(FeatureLayer(0), {}, keras_model.head(3, (16, 8), 0.3, seed=3))

@@ -42,6 +42,7 @@ TULIP_PETALS: list[tuple[float, Hsv, Hsv]] = [
     (1.4, (42, 0.92, 0.97), (16, 0.88, 0.95)),
     (0.9, (355, 0.85, 0.75), (52, 0.75, 0.98)),
 ]
+CUPPED = [*ROSE_PETALS, *TULIP_PETALS]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Rose:
     def species(cls, rng: Rng) -> "Rose":
         """One species, at random."""
         return cls(
-            petals=choose(rng, ROSE_PETALS),
+            petals=choose(rng, ROSE_PETALS, CUPPED),
             green=jittered(rng, (105, 0.5, 0.38)),
             count=int(rng.integers(18, 30)),
             openness=float(rng.uniform(0.35, 1.0)),
@@ -118,7 +119,7 @@ class Tulip:
     @classmethod
     def species(cls, rng: Rng) -> "Tulip":
         """One species, at random."""
-        base, tip = choose(rng, TULIP_PETALS)
+        base, tip = choose(rng, TULIP_PETALS, CUPPED)
         return cls(
             petals=(base, tip),
             flame=blend(base, jittered(rng, (60, 0.5, 0.85)), 0.5),

@@ -24,8 +24,7 @@ from draw_sample.petals import (
     strap,
 )
 
-# Base and tip of the petals, by weight. The classes share most of their colours, so that colour does not tell them
-# apart.
+# Base and tip of the petals, by weight.
 DAISY_PETALS: list[tuple[float, Hsv, Hsv]] = [
     (4, (50, 0.06, 0.97), (45, 0.02, 1.0)),
     (2, (320, 0.10, 0.98), (328, 0.45, 0.92)),
@@ -49,10 +48,14 @@ DANDELION_FLORETS: list[tuple[float, Hsv, Hsv]] = [
     (0.8, (50, 0.35, 0.93), (45, 0.06, 1.0)),
     (0.7, (22, 0.92, 0.90), (30, 0.88, 0.98)),
 ]
+RAYED = [*DAISY_PETALS, *SUNFLOWER_PETALS, *DANDELION_FLORETS]
+# How often a species has a colour of its whole family, so that colour does not tell the classes apart.
+SHARED = 0.4
 
 
-def choose(rng: Rng, options: list[tuple[float, Hsv, Hsv]]) -> tuple[Array, Array]:
-    """Base and tip colours of one species, near a listed pair."""
+def choose(rng: Rng, own: list[tuple[float, Hsv, Hsv]], family: list[tuple[float, Hsv, Hsv]]) -> tuple[Array, Array]:
+    """Base and tip colours of one species, near a pair of its class or of its family."""
+    options = family if rng.random() < SHARED else own
     _, base, tip = pick(rng, options, [option[0] for option in options])
     return jittered(rng, base), jittered(rng, tip)
 
@@ -76,7 +79,7 @@ class Daisy:
         rim, deep = jittered(rng, (hue, 0.92, 0.93)), jittered(rng, (hue + 8, 0.85, 0.78))
         count = int(rng.integers(15, 31))
         return cls(
-            petals=choose(rng, DAISY_PETALS),
+            petals=choose(rng, DAISY_PETALS, RAYED),
             disc=(deep, rim, rim * 0.88),
             green=jittered(rng, (95, 0.5, 0.45)),
             count=count,
@@ -124,7 +127,7 @@ class Sunflower:
         dark = jittered(rng, pick(rng, [(25, 0.6, 0.22), (30, 0.65, 0.34), (15, 0.5, 0.15)]))
         heart = pick(rng, [dark * 1.2, jittered(rng, (75, 0.55, 0.45)), dark * 0.8])
         return cls(
-            petals=choose(rng, SUNFLOWER_PETALS),
+            petals=choose(rng, SUNFLOWER_PETALS, RAYED),
             disc=(heart, dark, jittered(rng, (32, 0.75, 0.55))),
             green=jittered(rng, (88, 0.5, 0.42)),
             count=int(rng.integers(13, 21)),
@@ -170,7 +173,7 @@ class Dandelion:
         if rng.random() < 0.42:
             return Clock.species(rng)
         return cls(
-            florets=choose(rng, DANDELION_FLORETS),
+            florets=choose(rng, DANDELION_FLORETS, RAYED),
             green=jittered(rng, (92, 0.5, 0.45)),
             count=int(rng.integers(190, 250)),
             openness=float(rng.uniform(0.75, 1.0)),

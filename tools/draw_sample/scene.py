@@ -40,11 +40,11 @@ class Habit:
 
 
 HABITS: dict[str, Habit] = {
-    "daisy": Habit(Daisy.species, "spoon", (0.0, 1.35), 1.0, 0.05),
-    "dandelion": Habit(Dandelion.species, "toothed", (0.0, 1.3), 0.92, 0.06),
-    "roses": Habit(Rose.species, "ovate", (0.25, 1.35), 0.88, 0.06),
-    "sunflowers": Habit(Sunflower.species, "heart", (0.0, 1.3), 1.05, 0.075),
-    "tulips": Habit(Tulip.species, "blade", (0.8, 1.75), 0.85, 0.085),
+    "daisy": Habit(Daisy.species, "spoon", (0.0, 1.35), 0.8, 0.05),
+    "dandelion": Habit(Dandelion.species, "toothed", (0.0, 1.3), 0.74, 0.06),
+    "roses": Habit(Rose.species, "ovate", (0.25, 1.6), 0.7, 0.06),
+    "sunflowers": Habit(Sunflower.species, "heart", (0.0, 1.3), 0.84, 0.075),
+    "tulips": Habit(Tulip.species, "blade", (0.3, 1.75), 0.68, 0.085),
 }
 LABELS = tuple(HABITS)
 # Highlights of a photograph fade instead of clipping: levels up to HEADROOM times white are bent into the range.

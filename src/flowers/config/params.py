@@ -141,6 +141,11 @@ class TrainParams(Section):
     warmup_epochs: NonNegative = Field(description="epochs at the start of a phase in which the rate rises from 0")
     weight_decay: NonNegative = Field(description="weight decay of AdamW (decoupled); biases do not decay")
     label_smoothing: float = Field(ge=0, lt=1, description="share of the target that is spread over all classes")
+    averaging: float = Field(
+        ge=0,
+        lt=1,
+        description="decay of the running average of the weights over the epochs, which is validated and kept",
+    )
     class_weights: bool = Field(description="weight the loss so that each class counts the same")
     patience: int = Field(ge=1, description="epochs without a better validation score after which a phase ends")
     seed: Seed = Field(description="seed of initial weights, order, choice of views and dropout")

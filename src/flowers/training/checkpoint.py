@@ -47,14 +47,16 @@ class Checkpoint:
             "last": progress.tensors,
             "optimizer": dict(enumerate(progress.optimizer)),
         }
-        if progress.best is not progress.tensors:  # else the best epoch is the last: write its tensors once
+        # Tensors of several names are written once: without averaging, and where the best epoch is the last.
+        if progress.average is not progress.tensors:
+            parts["average"] = progress.average
+        if progress.best is not progress.average:
             parts["best"] = progress.best
         arrays = {f"{part}/{name}": values for part, named in parts.items() for name, values in named.items()}
         content = {
             "key": self.key,
             "rows": progress.rows,
             "best": [progress.best_epoch, *progress.best_score],
-            "best_is_last": "best" not in parts,
             "arrays": {name: [values.dtype.str, values.shape] for name, values in arrays.items()},
         }
         header: bytes | memoryview = json.dumps(content).encode() + b"\n"
@@ -90,14 +92,17 @@ def _temporary(path: Path) -> Path:
 
 
 def _progress(described: dict[str, Any], content: memoryview) -> Progress:
-    parts: dict[str, dict[str, np.ndarray]] = {"best": {}, "last": {}, "optimizer": {}}
+    parts: dict[str, dict[str, np.ndarray]] = {}
     start = 0
     for name, (kind, shape) in described["arrays"].items():
         values = np.frombuffer(content, kind, int(np.prod(shape)), start).reshape(shape)
         part, _, rest = name.partition("/")
-        parts[part][rest] = values
+        parts.setdefault(part, {})[rest] = values
         start += values.nbytes
     epoch, *score = described["best"]
-    best = parts["last" if described["best_is_last"] else "best"]
-    optimizer = list(parts["optimizer"].values())
-    return Progress(described["rows"], (score[0], score[1]), epoch, best, parts["last"], optimizer)
+    last = parts["last"]
+    average = parts.get("average", last)
+    optimizer = list(parts.get("optimizer", {}).values())
+    return Progress(
+        described["rows"], (score[0], score[1]), epoch, parts.get("best", average), last, average, optimizer
+    )

@@ -47,6 +47,7 @@ class Progress:
     best_epoch: int = -1
     best: Tensors = field(default_factory=dict)
     tensors: Tensors = field(default_factory=dict)  # after the last epoch
+    average: Tensors = field(default_factory=dict)  # running average of the phase's epochs; `tensors` without averaging
     optimizer: list[np.ndarray] = field(default_factory=list)  # its state after the last epoch
 
     @property
@@ -72,8 +73,10 @@ def train(
 ) -> None:
     """Train `trainable` for one phase, or for the rest of the phase that `progress` is in, and update `progress`.
 
-    After each epoch `on_epoch` gets its row of scores. Without validation the last epoch is the best. Raises Diverged
-    if the training or validation loss stops being a number.
+    With `train.averaging` the running average of the weights after each epoch is validated and kept, while the training
+    goes on from the weights themselves (Izmailov et al., arXiv 1803.05407, with a decay). After each epoch `on_epoch`
+    gets its row of scores. Without validation the last epoch is the best. Raises Diverged if the training or validation
+    loss stops being a number.
     """
     optimizer = AdamW(trainable.variables, schedule.train.weight_decay)
     if progress.phase == schedule.phase:
@@ -89,11 +92,15 @@ def train(
                 break
             row: Row = {"epoch": epoch, "phase": schedule.phase, **run_epoch(epoch, epoch - first)}
             _require_number("training", float(row["loss"]), epoch, schedule.phase)
+            progress.tensors = trainable.get_tensors()
+            progress.average = _averaged(progress, epoch - first, schedule.train.averaging)
+            trainable.set_tensors(progress.average)
             if validation is not None:
                 row |= _validate(trainable, validation)
                 _require_number("validation", float(row["val_loss"]), epoch, schedule.phase)
             progress.optimizer = [variable.numpy() for variable in optimizer.state]
-            _record(progress, row, trainable, on_epoch)
+            _record(progress, row, on_epoch)
+            trainable.set_tensors(progress.tensors)
             bar.set_postfix({key: f"{row[key]:.3f}" for key in ("loss", "val_accuracy") if key in row}, refresh=False)
             bar.update()
 
@@ -111,16 +118,24 @@ def record_baseline(
     row: Row = {"epoch": 0, "phase": phase, "loss": scores["loss"], "accuracy": scores["accuracy"]}
     if validation is not None:
         row |= _validate(trainable, validation)
-    _record(progress, row, trainable, on_epoch)
+    progress.tensors = progress.average = trainable.get_tensors()
+    _record(progress, row, on_epoch)
 
 
-def _record(progress: Progress, row: Row, trainable: TrainablePart, on_epoch: OnEpoch) -> None:
-    """Add an epoch to the progress, which keeps its tensors if they are the best; then report it."""
+def _averaged(progress: Progress, epoch: int, decay: float) -> Tensors:
+    """The running average after an epoch, numbered from 0 in its phase: a plain mean until it holds 1 / (1 - decay)."""
+    share = np.float32(min(decay, epoch / (epoch + 1)))
+    if share == 0:
+        return progress.tensors
+    return {name: share * progress.average[name] + (1 - share) * values for name, values in progress.tensors.items()}
+
+
+def _record(progress: Progress, row: Row, on_epoch: OnEpoch) -> None:
+    """Add an epoch to the progress, which keeps its average if it is the best; then report it."""
     progress.rows.append(row)
-    progress.tensors = trainable.get_tensors()
     score = (float(row["val_mean_per_class_accuracy"]), -float(row["val_loss"])) if "val_loss" in row else None
     if score is None or score > progress.best_score:
-        progress.best_epoch, progress.best = int(row["epoch"]), progress.tensors
+        progress.best_epoch, progress.best = int(row["epoch"]), progress.average
         progress.best_score = score or progress.best_score
     on_epoch(row)
 
