@@ -119,7 +119,7 @@ def laid_out(tmp_path_factory) -> Path:
 @pytest.fixture
 def here(checkout, cheap_backbone, laid_out, monkeypatch, capsys) -> Checkout:
     (checkout.folder / "tracking").mkdir()
-    shutil.copy(laid_out, checkout.folder / "tracking")
+    shutil.copy(laid_out, checkout.folder)
     for name in ("OPTUNA_STORAGE", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "160")
