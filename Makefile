@@ -47,7 +47,7 @@ serve demo: PORT := 8000
 dashboard: PORT := 8080
 
 repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print the scores
-	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)  # as is meant
+	@[ -d data ] || dvc pull --quiet data.dvc
 	@cp dvc.lock $(VENV)/dvc.lock.before 2>/dev/null || true
 	@dvc repro
 	@flowers scores
@@ -61,7 +61,7 @@ repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print th
 	@echo "(with .venv active: source .venv/bin/activate)"
 
 tune: $(VENV)/.installed  ## search for better parameters with Optuna (make tune OPTIONS="--n-trials 50")
-	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)
+	@[ -d data ] || dvc pull --quiet data.dvc
 	@dvc repro split
 	@flowers tune $(OPTIONS)
 
@@ -106,7 +106,7 @@ test-slow: $(VENV)/.extras  ## tests that take longer
 	@pytest -m slow -W default $(PARALLEL)  # other packages warn there
 
 bench: $(VENV)/.installed  ## measure against the usual way with Keras (make bench PHOTOS=/photos/oxford102 OPTIONS=--quick)
-	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)
+	@[ -d data ] || dvc pull --quiet data.dvc
 	@python benchmarks/bench.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(OPTIONS)
 	@python benchmarks/work.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(filter --quick,$(OPTIONS))
 
@@ -133,7 +133,7 @@ gc: $(VENV)/.installed  ## list unreferenced files in DVC's cache (make gc YES=1
 	@dvc gc --workspace --all-commits --all-experiments $(if $(YES),--force,--dry) 2> >(grep -v "missing version info" >&2)
 	@$(if $(YES),mlflow gc --backend-store-uri "$$MLFLOW_TRACKING_URI",echo "make gc YES=1 deletes it, and what the MLflow store keeps of deleted runs")
 
-gc: export MLFLOW_TRACKING_URI := sqlite:///$(CURDIR)/tracking/mlflow.db
+gc: export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
 clean:  ## remove what the pipeline made (not the data, the cache or the tracking store)
 	@rm -rf build dvc_plots

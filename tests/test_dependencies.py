@@ -325,7 +325,7 @@ def test_no_output_is_ever_pushed():
 def test_the_only_remote_is_for_the_data():
     config = (CHECKOUT / ".dvc/config").read_text(encoding="utf-8")
     assert re.findall(r"remote +\"(\w+)\"", config) == ["sample"]
-    assert not re.search(r"^\s*remote\s*=", config, re.MULTILINE)  # no default
+    assert re.findall(r"^\s*remote\s*=\s*(\w+)", config, re.MULTILINE) == ["sample"]  # else `dvc pull data.dvc` warns
     (out,) = YAML(typ="safe").load(CHECKOUT / "data.dvc")["outs"]
     assert (out["path"], out["remote"]) == ("data", "sample")
 

@@ -90,6 +90,8 @@ def test_a_fresh_clone_without_the_data_is_an_error_with_the_remedy(origin, tmp_
     assert "error: data/ does not exist yet. Type: dvc pull data.dvc" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert clone.outputs() == {}
+    pulled = clone.dvc("pull", "data.dvc")
+    assert "files added" in pulled and "remote" not in pulled
 
 
 def test_every_stage_runs_once_without_warnings_of_libraries(once):
@@ -114,6 +116,24 @@ def test_a_deleted_store_is_rebuilt_without_training(first, once):
     assert ran(first.output) == ["track"]
     assert times(first) == once.times
     assert first.read("dvc.lock") == once.lock
+
+
+@pytest.mark.slow
+def test_a_deleted_database_is_rebuilt_by_force_and_moves_with_the_repository(copy, tmp_path):
+    assert copy.run("mlflow", "runs", "list", "--experiment-id", "0").returncode == 0  # leaves an empty store
+    assert copy.status() == {}
+    copy.flowers("track", "--force")
+    (run,) = copy.runs()
+    assert copy.status() == {}
+    old, copy.folder = copy.folder, copy.folder.rename(tmp_path / "moved")
+    try:
+        code = "import mlflow, sys; print(mlflow.pyfunc.load_model(sys.argv[1]).metadata.run_id)"
+        (output,) = run.outputs.model_outputs
+        assert copy.run(sys.executable, "-c", code, f"models:/{output.model_id}").stdout == f"{run.info.run_id}\n"
+        assert copy.status() == {}
+        assert not old.exists()
+    finally:
+        copy.folder = copy.folder.rename(old)
 
 
 def test_the_outputs_are_complete(first):
@@ -169,7 +189,7 @@ def test_the_store_holds_the_run_with_parameters_curves_and_scores(first):
     history = rows(first.read("build/history.csv"))
     points = first.client().get_metric_history(run.info.run_id, "val_loss")
     assert [point.value for point in points] == pytest.approx([float(row["val_loss"]) for row in history])
-    assert run.info.artifact_uri.startswith((first.folder / "tracking").as_uri())
+    assert (first.folder / run.info.artifact_uri).is_dir()
 
 
 def test_a_stage_runs_the_code_of_its_own_checkout(copy):
@@ -415,10 +435,9 @@ def test_queued_experiments_run_their_own_code_and_share_one_store(committed):
     assert found["changed"][0].data.metrics["test_own_code"] == 7.0
     assert "test_own_code" not in found["plain"][0].data.metrics
     assert found["plain"][0].data.params["head.dropout"] == "0.4"
-    store = (committed.folder / "tracking").as_uri()
     for (run,) in found.values():
         assert run.info.status == "FINISHED"
-        assert run.info.artifact_uri.startswith(store)
+        assert (committed.folder / run.info.artifact_uri).is_dir()
         names = {item.path for item in committed.client().list_artifacts(run.info.run_id, "evaluation")}
         assert names == {f"evaluation/{name}" for name in EVALUATION}
     assert list((committed.folder / ".dvc/tmp/exps").rglob("mlflow.db")) == []
@@ -433,24 +452,19 @@ def test_a_temporary_experiment_finds_the_data_and_the_store(committed):
     assert "download" in ran(output)
     (run,) = experiments(committed)["temporary"]
     assert run.data.params["dataset.bad_images"] == "refuse"
-    assert run.info.artifact_uri.startswith((committed.folder / "tracking").as_uri())
+    assert (committed.folder / run.info.artifact_uri).is_dir()
     assert committed.git("status", "--porcelain") == ""
     assert "bad_images: skip" in committed.read("params.yaml")
 
 
-def mlflow_store(repository: Repository) -> dict[str, str]:
-    return {"MLFLOW_TRACKING_URI": f"sqlite:///{repository.folder}/tracking/mlflow.db"}
-
-
 def mlflow_train(repository: Repository, parameter: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Type `mlflow run . -e train` with a parameter, into the repository's own store."""
+    """Type `mlflow run . -e train` with a parameter."""
     command = f"-m mlflow run . -e train --env-manager local -P {parameter}".split()
-    return repository.run(sys.executable, *command, check=check, **mlflow_store(repository))
+    return repository.run(sys.executable, *command, check=check)
 
 
 @pytest.mark.slow
 def test_mlflow_run_trains_into_its_run_and_track_completes_it(committed):
-    store = mlflow_store(committed)
     mlflow_train(committed, "head_dropout=0.3")
     (run,) = committed.runs()
     assert run.info.status == "FINISHED"
@@ -459,7 +473,7 @@ def test_mlflow_run_trains_into_its_run_and_track_completes_it(committed):
     )
     assert "dropout: 0.3" in committed.read("params.yaml")
 
-    assert ran(committed.dvc("repro", **store)) == ["evaluate", "track"]
+    assert ran(committed.dvc("repro")) == ["evaluate", "track"]
     (completed,) = committed.runs()
     assert completed.info.run_id == run.info.run_id
     accuracy = committed.json("build/evaluation/metrics.json")["accuracy"]

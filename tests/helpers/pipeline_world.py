@@ -87,13 +87,13 @@ class Repository:
     def copy(self, folder: Path) -> "Repository":
         """The same repository elsewhere with outputs and cache; large files are linked.
 
-        Without the store, because that holds the absolute paths of its artifacts.
+        Without the store, so that it holds what the test publishes.
         """
 
         def copy(source: str, target: str) -> None:
             (os.link if source.endswith(".npz") or "/.dvc/cache/files/" in source else shutil.copy2)(source, target)
 
-        ignored = shutil.ignore_patterns("mlflow.db*", "artifacts")
+        ignored = shutil.ignore_patterns("mlflow.db*", "mlruns")
         shutil.copytree(self.folder, folder, copy_function=copy, symlinks=True, ignore=ignored)
         return Repository(folder, Path(self._environment["FLOWERS_CACHE"]))
 
@@ -140,7 +140,10 @@ class Repository:
     def client(self):
         from mlflow import MlflowClient
 
-        database = self.folder / "tracking/mlflow.db"
+        from flowers.tracking import store
+
+        store.read_relative_locations()
+        database = self.folder / "mlflow.db"
         assert database.is_file()
         return MlflowClient(f"sqlite:///{database}")
 

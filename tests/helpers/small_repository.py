@@ -47,7 +47,11 @@ def create(folder: Path) -> SmallRepository:
     for name in (".dvc/config", ".dvc/.gitignore"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(CHECKOUT / name, folder / name)
-    for name, text in {"dvc.yaml": STAGE, "write.py": WRITE, ".gitignore": "/build/\n/tracking/\n/src\n"}.items():
+    for name, text in {
+        "dvc.yaml": STAGE,
+        "write.py": WRITE,
+        ".gitignore": "/build/\n/tracking/\n/mlflow.db\n/mlruns/\n/src\n",
+    }.items():
         (folder / name).write_text(text)
     (folder / "src").symlink_to(CHECKOUT / "src")
     repository = SmallRepository(folder, folder)

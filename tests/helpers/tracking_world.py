@@ -36,7 +36,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.database = folder / "tracking" / "mlflow.db"
+        self.database = folder / "mlflow.db"
 
     def build(self) -> None:
         write = self.write
@@ -130,7 +130,7 @@ def fresh_database(tmp_path_factory) -> Path:
         _alone(patch, folder)
         with store.lock():
             store.connect()
-    return folder / "tracking" / "mlflow.db"
+    return folder / "mlflow.db"
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def _world(folder: Path, patch: pytest.MonkeyPatch, database: Path | None) -> Wo
     world = World(folder)
     world.build()
     if database is not None:
-        world.database.parent.mkdir()
+        world.folder.mkdir(exist_ok=True)
         shutil.copy(database, world.database)
     _alone(patch, folder)
     return world

@@ -123,20 +123,13 @@ def opened_run(monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("place", ["tracking/mlflow.db", "elsewhere/mlflow.db"])
-def test_a_store_set_by_the_user_gets_the_run_that_mlflow_opened(fake_dvc, opened_run, tmp_path, monkeypatch, place):
+@pytest.mark.parametrize("place", ["mlflow.db", "elsewhere/mlflow.db"])
+def test_the_run_that_mlflow_opened_is_passed_on_in_its_store(fake_dvc, opened_run, tmp_path, monkeypatch, place):
     fake_dvc(0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / place}")
     mlproject.run("train", ["head_dropout=0.3"])
     passed = YAML(typ="safe").load(tmp_path / "call.json")["mlflow"]
     assert passed == opened_run | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / place}"}
-
-
-def test_without_a_store_the_result_is_logged_to_the_projects_own(fake_dvc, opened_run, tmp_path, monkeypatch):
-    fake_dvc(0)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")  # MLflow's default
-    mlproject.run("train", ["head_dropout=0.3"])
-    assert YAML(typ="safe").load(tmp_path / "call.json")["mlflow"] == {}
 
 
 def test_mlproject_has_the_entry_points_of_the_code():

@@ -33,7 +33,7 @@ def champion(published):  # noqa: F811
 def in_the_store(world, loaded) -> bool:  # noqa: F811
     """Whether the model was loaded from MLflow's files, with the weights beside it."""
     ((folder, weights),) = loaded
-    artifacts = world.folder / "tracking" / "artifacts"
+    artifacts = world.folder / "mlruns"
     return folder.is_relative_to(artifacts) and weights == folder.parent / "resnet50.npz" and weights.exists()
 
 
@@ -68,7 +68,7 @@ def test_a_reference_may_be_the_name_id_or_alias_of_a_run(champion, loaded):
 def test_a_reference_may_be_a_folder_of_train_or_mlflow(champion, loaded):
     world, _ = champion  # noqa: F811
     assert models.choose("build/model", lambda: world.params)[1] == "build/model"
-    (saved,) = (world.folder / "tracking/artifacts").rglob("MLmodel")
+    (saved,) = (world.folder / "mlruns").rglob("MLmodel")
     assert models.choose(str(saved.parent), lambda: world.params)[1] == str(saved.parent)
     assert loaded == [
         (paths.MODEL, paths.WEIGHTS),

@@ -29,7 +29,7 @@ def built(world) -> dict[str, str]:
 def test_a_local_model_is_used_in_place(published):
     world, run = published
     with logged_models.model(run.info.run_id, world.params) as (folder, name):
-        assert folder.is_relative_to(world.folder / "tracking/artifacts")
+        assert folder.is_relative_to(world.folder / "mlruns")
         assert (folder / "MLmodel").exists() and content(folder) == built(world)
         assert name == f"run {lookup.described(run)}"
     assert (folder / "MLmodel").exists()

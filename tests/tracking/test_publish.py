@@ -115,7 +115,7 @@ def test_tags_hold_the_digests_and_the_note_holds_the_scores(published):
 def weights(world, run) -> Path:
     """The weights in the model of a run."""
     (model,) = world.models(run)
-    return world.folder / f"tracking/artifacts/flowers_local/models/{model.model_id}/artifacts/artifacts/resnet50.npz"
+    return world.folder / f"mlruns/flowers_local/models/{model.model_id}/artifacts/artifacts/resnet50.npz"
 
 
 def publish_another(world, accuracy: float) -> None:
@@ -162,7 +162,7 @@ def test_the_model_is_logged_with_signature_example_and_pinned_requirements(publ
     assert str(model.status) == "READY"
     assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
     assert {metric.key: metric.value for metric in model.metrics}["test_accuracy"] == 0.75
-    folder = world.folder / "tracking/artifacts/flowers_local/models" / model.model_id / "artifacts"
+    folder = world.folder / "mlruns/flowers_local/models" / model.model_id / "artifacts"
     info = Model.load(str(folder))
     assert [(column.name, str(column.type)) for column in info.signature.inputs] == [("image", "DataType.binary")]
     assert [column.name for column in info.signature.outputs] == ["label", "probability", "unsure", "best"]
@@ -249,7 +249,7 @@ def test_an_interrupted_publish_is_completed_by_the_next_one(world, monkeypatch)
 def test_force_restores_what_was_removed_by_hand(world):
     published = publish(world)
     before = comparable(world, published)
-    shutil.rmtree(world.folder / "tracking/artifacts")
+    shutil.rmtree(world.folder / "mlruns")
     world.client().delete_tag(published.info.run_id, "flowers.precision")
     tracking.publish(world.params)
     assert comparable(world, world.runs(only=1)[0]) != before

@@ -91,7 +91,7 @@ class Checkout:
         """The active runs in MLflow by name; each name once."""
         from mlflow import MlflowClient
 
-        client = MlflowClient(f"sqlite:///{self.folder / 'tracking/mlflow.db'}")
+        client = MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
         found = client.search_runs([each.experiment_id for each in client.search_experiments()])
         by_name = {run.info.run_name: run for run in found}
         assert len(by_name) == len(found)
@@ -113,13 +113,13 @@ def laid_out(tmp_path_factory) -> Path:
         patch.chdir(folder)
         with store.lock():
             store.connect()
-    return folder / "tracking/mlflow.db"
+    return folder / "mlflow.db"
 
 
 @pytest.fixture
 def here(checkout, cheap_backbone, laid_out, monkeypatch, capsys) -> Checkout:
     (checkout.folder / "tracking").mkdir()
-    shutil.copy(laid_out, checkout.folder / "tracking")
+    shutil.copy(laid_out, checkout.folder)
     for name in ("OPTUNA_STORAGE", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "160")
@@ -178,11 +178,11 @@ def test_a_study_is_in_mlflow_with_its_trials_table_and_figures(here, monkeypatc
         run = runs[f"trial {trial.number}"]
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert float(run.data.params["head.dropout"]) == trial.params["head.dropout"]
-        client = MlflowClient(f"sqlite:///{here.folder / 'tracking/mlflow.db'}")
+        client = MlflowClient(f"sqlite:///{here.folder / 'mlflow.db'}")
         curve = client.get_metric_history(run.info.run_id, "val_mean_per_class_accuracy")
         assert {point.step: point.value for point in curve} == trial.intermediate_values
         assert len(curve) == 5
-    folder = Path(parent.info.artifact_uri.removeprefix("file://"))
+    folder = here.folder / parent.info.artifact_uri
     with (folder / "trials.csv").open(newline="", encoding="utf-8") as file:
         assert [float(row["score"]) for row in csv.DictReader(file)] == [trial.value for trial in here.trials()]
     pictures = {path.name for path in folder.glob("*.png")}
@@ -375,7 +375,7 @@ def _of_first_study(here) -> list:
 
     storage = optuna.storages.JournalStorage(JournalFileBackend(JOURNAL))
     uid = optuna.load_study(study_name="flowers photos", storage=storage).user_attrs["uid"]
-    client = MlflowClient(f"sqlite:///{here.folder / 'tracking/mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{here.folder / 'mlflow.db'}")
     experiments = [each.experiment_id for each in client.search_experiments()]
     return list(client.search_runs(experiments, f"tags.`flowers.study` = '{uid}'"))
 

@@ -128,7 +128,7 @@ class Machine(Repository):
 
     @property
     def store(self) -> str:
-        return f"sqlite:///{self.folder}/tracking/mlflow.db"
+        return f"sqlite:///{self.folder}/mlflow.db"
 
 
 @pytest.fixture(scope="module")

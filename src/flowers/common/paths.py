@@ -45,7 +45,7 @@ CHECK_PAGE = BUILD / "check.html"
 DOUBTFUL = BUILD / "doubtful.csv"  # path, label, subset, p_label, suggested, p_suggested
 
 # track, tune
-TRACKING = Path("tracking")  # the local MLflow store: git-ignored, may be deleted at any time
+TRACKING = Path("tracking")  # the marker, the studies and locks: git-ignored
 TRACKING_MARKER = TRACKING / "published.json"
 STUDIES = TRACKING / "studies.journal"  # Optuna's default storage
 

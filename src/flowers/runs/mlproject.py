@@ -25,10 +25,6 @@ def run(stage: str, values: Sequence[str]) -> int:
     # DVC takes a bare `python` from the PATH; it must be the one that runs here.
     python = str(Path(sys.executable).parent)
     environment = os.environ | {"PATH": os.pathsep.join([python, os.environ.get("PATH", "")])}
-    if environment.get("MLFLOW_TRACKING_URI") == f"sqlite:///{Path.cwd() / 'mlflow.db'}":
-        # MLflow's own default, not a choice of the user: the result belongs into the project's store.
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-            environment.pop(name, None)
     status = 0
     for line in commands(stage, values):
         status = status or subprocess.run([sys.executable, "-m", *line], env=environment, check=False).returncode

@@ -7,11 +7,13 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config.params import Params
+from flowers.tracking import local_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,26 +40,32 @@ def root() -> Path:
 
 
 def uri() -> str:
-    """The store's address: `MLFLOW_TRACKING_URI`, else sqlite in the tracking folder under `root()`.
+    """The store's address: `MLFLOW_TRACKING_URI`, else sqlite in `root()`, which is MLflow's own default there.
 
     A relative sqlite path is taken from `root()`, so that queued experiments share one store.
     """
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    if not given:
-        return f"sqlite:///{_database().as_posix()}"
-    scheme, separator, path = given.partition(":///")
-    if separator and scheme.startswith("sqlite") and path and not Path(path).is_absolute():
-        return f"{scheme}:///{(root() / path).as_posix()}"
-    return given
+    given = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{local_store.DATABASE}"
+    scheme, _, path = given.partition(":///")
+    if not (scheme.startswith("sqlite") and path):
+        return given
+    # Only % is quoted: MLflow creates the folder of a quoted path, too, beside the real one.
+    return f"{scheme}:///{(root() / unquote(path)).as_posix().replace('%', '%25')}"
 
 
-def _database() -> Path:
-    return root() / paths.TRACKING / "mlflow.db"
+def _database(address: str) -> Path | None:
+    """The file of an sqlite store."""
+    scheme, _, path = address.partition(":///")
+    return Path(unquote(path.partition("?")[0])) if scheme.startswith("sqlite") else None
+
+
+def _is_local() -> bool:
+    """Whether the store is that of this checkout."""
+    return _database(uri()) == root() / local_store.DATABASE
 
 
 def exists() -> bool:
     """Whether there is a store: the local one is created by the first run."""
-    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or _database().exists()
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or local_store.exists(root())
 
 
 def is_server(address: str) -> bool:
@@ -65,16 +73,24 @@ def is_server(address: str) -> bool:
     return address.startswith(("http://", "https://", "databricks", "uc:"))
 
 
-def local_path(location: str) -> Path | None:
-    """The path of an artifact's location; None if it is on a server."""
+def local_path(location: str, address: str | None = None) -> Path | None:
+    """The path of an artifact's location; None if it is on a server.
+
+    A relative one starts from the folder of the database at `address`, by default the store's.
+    """
     from mlflow.utils.file_utils import local_file_uri_to_path
 
-    return Path(local_file_uri_to_path(location)) if location.startswith("file:") else None
+    if location.startswith("file:"):
+        return Path(local_file_uri_to_path(location))
+    if location.startswith("/") or ":" in location:
+        return None
+    database = _database(address or uri())
+    return Path(database.parent if database else root(), local_file_uri_to_path(location))
 
 
 def artifact_folder() -> Path:
     """The folder of the artifacts of a store without a server."""
-    return root() / paths.TRACKING / "artifacts"
+    return root() / local_store.ARTIFACTS
 
 
 def experiment_name(params: Params) -> str:
@@ -170,17 +186,34 @@ def connect() -> "MlflowClient":
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     try:
-        if address.endswith(f"///{_database().as_posix()}") and not _database().exists():
-            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+        read_relative_locations()
+        if _is_local():
+            local_store.take_over(root())
+            if not local_store.exists(root()):
+                from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-            # It also gives MLflow's own Default experiment a lasting place for its artifacts.
-            SqlAlchemyStore(address, artifact_folder().as_uri())
+                # With a place for the artifacts of MLflow's own Default experiment.
+                SqlAlchemyStore(address, artifact_folder().as_uri())
         client = MlflowClient(tracking_uri=address)
         client.search_experiments(max_results=1)
+        if _is_local():
+            local_store.relocate(root())
     except Exception as error:  # MLflow, SQLAlchemy and alembic each have their own
         kind = StoreUnreachable if is_server(address) else UserError
         raise kind(f"the tracking store {without_password(address)} cannot be opened: {reason(error)}") from error
     return client
+
+
+def read_relative_locations() -> None:
+    """Let MLflow take relative locations from the store's folder: a queued experiment runs in another one."""
+    from mlflow.store.artifact import artifact_repository_registry as registry
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    def repository(location: str, tracking_uri: str | None = None, *rest: Any, **more: Any) -> LocalArtifactRepository:
+        path = local_path(location, tracking_uri)
+        return LocalArtifactRepository(path.as_uri() if path else location, tracking_uri, *rest, **more)
+
+    registry._artifact_repository_registry.register("", repository)
 
 
 @contextlib.contextmanager
@@ -248,7 +281,10 @@ def experiment_id(client: "MlflowClient", params: Params) -> str:
             folder = artifact_folder() / re.sub(r"[^\w-]+", "_", candidate)
             location = None if is_server(uri()) else folder.as_uri()
             try:
-                return str(client.create_experiment(candidate, artifact_location=location, tags=_KIND))
+                made = client.create_experiment(candidate, artifact_location=location, tags=_KIND)
+                if _is_local():
+                    local_store.relocate(root())
+                return str(made)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

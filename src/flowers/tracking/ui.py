@@ -8,7 +8,7 @@ import sys
 
 from flowers.common import console
 from flowers.common.errors import UserError
-from flowers.tracking import store
+from flowers.tracking import local_store, store
 
 
 def serve_ui(host: str = "127.0.0.1", port: int = 5000) -> int:
@@ -33,7 +33,7 @@ def serve_ui(host: str = "127.0.0.1", port: int = 5000) -> int:
     console.say(f"MLflow at http://{host}:{port}{page} (stop it with Ctrl-C)")
     options = {
         "--backend-store-uri": address,
-        "--artifacts-destination": store.artifact_folder().as_uri(),
+        "--artifacts-destination": (store.root() / local_store.UPLOADS).as_uri(),
         "--host": host,
         "--port": str(port),
         "--workers": "1",

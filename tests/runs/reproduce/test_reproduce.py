@@ -77,7 +77,7 @@ def test_a_run_of_an_earlier_commit_gives_the_same_bytes_and_leaves_no_trace(mad
 
 def test_a_file_that_was_changed_in_mlflow_is_named(made):
     (run,) = made.runs()
-    (scores,) = made.folder.glob(f"tracking/artifacts/*/{run.info.run_id}/artifacts/evaluation/metrics.json")
+    (scores,) = made.folder.glob(f"mlruns/*/{run.info.run_id}/artifacts/evaluation/metrics.json")
     before = scores.read_text()
     scores.write_text(before.replace('"accuracy": 0.', '"accuracy": 1.'))
     done = reproduce(made, run.info.run_id[:8])
@@ -112,7 +112,7 @@ def test_uncommitted_changes_are_applied(copy):
     assert "and its uncommitted changes" in done.stderr
     assert done.stdout.strip().endswith("outputs: the same bytes")
 
-    lost = copy.folder / "tracking/artifacts"
+    lost = copy.folder / "mlruns"
     for patch in lost.rglob("*.diff"):
         patch.unlink()
     done = reproduce(copy, run.info.run_name)

@@ -69,7 +69,7 @@ def test_a_run_without_a_commit_raises_an_error(world, run):
 
 
 def test_a_run_that_lost_an_artifact_raises_an_error(world, run):
-    folder = next((world.folder / "tracking/artifacts").glob(f"*/{run.info.run_id}/artifacts"))
+    folder = next((world.folder / "mlruns").glob(f"*/{run.info.run_id}/artifacts"))
     (folder / "dvc.lock").unlink()
     with pytest.raises(UserError, match=r"has lost its artifact dvc\.lock; `flowers track --force`"):
         reproduction.find(run.info.run_id)

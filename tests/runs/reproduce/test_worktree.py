@@ -108,7 +108,7 @@ def test_the_environment_is_free_of_other_runs_and_fresh_means_no_activations(tm
     assert (cache / "weights/file").read_text() == "weights"
     assert sorted(path.name for path in cache.iterdir()) == ["archives", "weights"]
     assert not {"MLFLOW_RUN_ID", "DVC_EXP_NAME"} & variables.keys()
-    assert variables["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path}/worktree/tracking/mlflow.db"
+    assert variables["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path}/worktree/mlflow.db"
     assert worktree.environment(tmp_path, fresh=False)["FLOWERS_CACHE"] == str(tmp_path / "cache")
 
 

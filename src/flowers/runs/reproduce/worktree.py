@@ -89,7 +89,7 @@ def environment(folder: Path, fresh: bool) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site"),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{(folder / paths.TRACKING / 'mlflow.db').as_posix()}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{(folder / 'mlflow.db').as_posix()}",
         "FLOWERS_CACHE": str(cache),
     }
 
