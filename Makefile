@@ -136,4 +136,4 @@ gc: $(VENV)/.installed  ## list unreferenced files in DVC's cache (make gc YES=1
 gc: export MLFLOW_TRACKING_URI := sqlite:///$(CURDIR)/tracking/mlflow.db
 
 clean:  ## remove what the pipeline made (not the data, the cache or the tracking store)
-	@rm -rf build dvc_plots
+	@git clean -fdXq build dvc_plots

@@ -8,6 +8,7 @@ import importlib.metadata
 import inspect
 import json
 import re
+import subprocess
 import tomllib
 import typing
 from pathlib import Path
@@ -26,6 +27,7 @@ from flowers.config import params
 CHECKOUT = Path(__file__).parents[1]
 SOURCE = CHECKOUT / "src"
 STAGES = ("download", "split", "train", "evaluate", "track")
+IN_GIT = {path.as_posix() for path in (paths.METRICS, paths.LABELS, paths.CURVES)}
 
 # The rooms from top to bottom: a module imports only from its own room and from rooms below.
 ROOMS = (
@@ -319,7 +321,13 @@ def test_no_output_is_ever_pushed():
         described = pipeline()["stages"][stage]
         for entry in [*described["outs"], *described.get("metrics", [])]:
             ((path, options),) = entry.items()
-            assert options == ({"cache": False, "persist": True} if stage == "track" else {"push": False}), path
+            kept = {"cache": False} if path in IN_GIT else {"push": False}
+            assert options == ({"cache": False, "persist": True} if stage == "track" else kept), path
+
+
+def test_git_tracks_the_files_that_diffs_and_verify_need_and_no_other_output():
+    tracked = subprocess.run(["git", "ls-files", "build"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert tracked.stdout.split() == sorted(IN_GIT)
 
 
 def test_the_only_remote_is_for_the_data():
