@@ -76,7 +76,7 @@ def project() -> dict:
 
 def outputs(stage: str) -> list[str]:
     described = pipeline()["stages"][stage]
-    return [next(iter(out)) for kind in ("outs", "metrics") for out in described.get(kind, [])]
+    return [next(iter(out)) for kind in ("outs", "metrics", "plots") for out in described.get(kind, [])]
 
 
 def sources(stage: str) -> set[str]:
@@ -319,10 +319,11 @@ def test_every_output_is_in_the_module_paths():
 def test_no_output_is_ever_pushed():
     for stage in STAGES:
         described = pipeline()["stages"][stage]
-        for entry in [*described["outs"], *described.get("metrics", [])]:
+        for entry in [*described["outs"], *described.get("metrics", []), *described.get("plots", [])]:
             ((path, options),) = entry.items()
-            kept = {"cache": False} if path in IN_GIT else {"push": False}
-            assert options == ({"cache": False, "persist": True} if stage == "track" else kept), path
+            kept = {name: options[name] for name in ("cache", "push", "persist") if name in options}
+            own = {"cache": False} if path in IN_GIT else {"push": False}
+            assert kept == ({"cache": False, "persist": True} if stage == "track" else own), path
 
 
 def test_git_tracks_the_files_that_diffs_and_verify_need_and_no_other_output():
