@@ -46,7 +46,7 @@ ui: PORT := 5000
 serve demo: PORT := 8000
 dashboard: PORT := 8080
 
-repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print the scores
+repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print the scores, compare them with the commit
 	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)  # as is meant
 	@dvc repro
 	@flowers scores
@@ -58,7 +58,7 @@ repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print th
 	@echo "      open build/evaluation/report.html, the result on one page"
 	@echo "(with .venv active: source .venv/bin/activate)"
 	@echo
-	@flowers verify  # last, because its status is 1 for another result than the committed one
+	@flowers verify  # its status, 1 for another result than the committed one, is that of make repro
 
 tune: $(VENV)/.installed  ## search for better parameters with Optuna (make tune OPTIONS="--n-trials 50")
 	@[ -d data ] || dvc pull --quiet data.dvc 2> >(grep -v "no default remote set" >&2)

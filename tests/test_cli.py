@@ -261,10 +261,8 @@ def test_an_interrupt_is_status_130_without_a_stack_trace():
 def test_scores_prints_a_table_to_standard_output(flowers):
     Path("build/evaluation").mkdir(parents=True)
     Path("build/evaluation/metrics.json").write_text(json.dumps({"accuracy": 0.9125, "log_loss": 0.25}))
-    missing = (
-        "build/evaluation/intervals.json: no such file; run `dvc repro`"  # a fresh clone has the files in git only
-    )
-    assert error_line(flowers("scores")) == missing
+    # A fresh clone has only the files in git.
+    assert error_line(flowers("scores")) == "build/evaluation/intervals.json: no such file; run `dvc repro`"
     Path("build/evaluation/intervals.json").write_text(json.dumps({"accuracy": [0.85, 0.955]}))
     Path("build/evaluation/labels.csv").write_text("path,label,predicted\n" + "a.jpg,rose,rose\n" * 100)
     done = flowers("scores")
