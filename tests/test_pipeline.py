@@ -361,6 +361,39 @@ def committed(copy) -> Repository:
     return copy
 
 
+def test_a_result_is_verified_and_a_clone_has_its_scores_without_a_cache(committed, tmp_path):
+    assert committed.flowers("verify").stdout.startswith("same bytes: all ")
+    clone = committed.clone(tmp_path / "another clone", tmp_path / "another cache")
+    done = clone.flowers("verify", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("no such file, so there is no result to verify yet; run `make repro`\n")
+    scores = clone.json("build/evaluation/metrics.json")
+    scores["accuracy"] += 0.5
+    (clone.folder / "build/evaluation/metrics.json").write_text(json.dumps(scores))
+    (change,) = json.loads(clone.run("dvc", "metrics", "diff", "--json").stdout).values()
+    assert change["accuracy"]["diff"] == pytest.approx(0.5)
+    page = clone.dvc("plots", "diff", "HEAD", "--out", str(tmp_path / "plots"))
+    text = (tmp_path / "plots/index.html").read_text(encoding="utf-8")
+    assert [title for title in ("Accuracy", "Loss", "Confusion matrix") if title not in text] == [], page
+
+
+@pytest.mark.slow
+def test_a_clone_that_ran_the_pipeline_has_no_changes_and_another_experiment_is_told_apart(committed, tmp_path):
+    clone = committed.clone(tmp_path / "another clone", tmp_path / "another cache")
+    clone.dvc("pull", "data.dvc")
+    assert ran(clone.dvc("repro")) == STAGES
+    assert clone.git("status", "--porcelain") == ""
+    clone.git("clean", "-fdXq", "build")
+    assert ran(clone.dvc("repro")) == []  # DVC has all of it in its cache
+    assert (clone.git("status", "--porcelain"), clone.status()) == ("", {})
+    assert clone.flowers("verify").stdout.startswith("same bytes: all ")
+    clone.set(head__dropout=0.3)
+    clone.dvc("repro")
+    done = clone.flowers("verify", check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("different: not the same experiment: head.dropout 0.2 -> 0.3; ")
+
+
 @pytest.mark.slow
 def test_an_experiment_is_run_shown_and_applied(committed):
     output = committed.dvc("exp", "run", "--name", "warmer", "--set-param", "head.dropout=0.3")
