@@ -16,7 +16,7 @@ from flowers import cli
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 STAGES = ("download", "split", "train", "evaluate", "track")
 TASKS = (
-    *("check", "tune", "compare", "report", "promote", "reproduce", "scores", "ui", "recipe"),
+    *("check", "tune", "compare", "report", "promote", "reproduce", "verify", "scores", "ui", "recipe"),
     *("predict", "serve", "score", "export"),
     *("cache", "project"),
 )
@@ -261,12 +261,21 @@ def test_an_interrupt_is_status_130_without_a_stack_trace():
 def test_scores_prints_a_table_to_standard_output(flowers):
     Path("build/evaluation").mkdir(parents=True)
     Path("build/evaluation/metrics.json").write_text(json.dumps({"accuracy": 0.9125, "log_loss": 0.25}))
+    # A fresh clone has only the files in git.
+    assert error_line(flowers("scores")) == "build/evaluation/intervals.json: no such file; run `dvc repro`"
     Path("build/evaluation/intervals.json").write_text(json.dumps({"accuracy": [0.85, 0.955]}))
+    Path("build/evaluation/labels.csv").write_text("path,label,predicted\n" + "a.jpg,rose,rose\n" * 100)
     done = flowers("scores")
     assert (done.status, done.err) == (0, "")
+    assert "Only" not in done.out
     accuracy = next(line for line in done.out.splitlines() if " accuracy" in line)
     assert "91.2 %" in accuracy and "85.0 % – 95.5 %" in accuracy
     assert "0.250" in next(line for line in done.out.splitlines() if "log-loss" in line)
+    Path("build/evaluation/labels.csv").write_text("path,label,predicted\n" + "a.jpg,rose,rose\n" * 99)
+    assert flowers("scores").out.splitlines()[-1] == (
+        "Only 99 test images: a difference of accuracy below about 11 points is likely missed (McNemar's test at 5 %, "
+        "power 80 %)."
+    )
 
 
 def test_cache_shows_its_size_and_clears_it(flowers, checkout, monkeypatch):

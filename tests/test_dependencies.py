@@ -8,6 +8,7 @@ import importlib.metadata
 import inspect
 import json
 import re
+import subprocess
 import tomllib
 import typing
 from pathlib import Path
@@ -26,6 +27,7 @@ from flowers.config import params
 CHECKOUT = Path(__file__).parents[1]
 SOURCE = CHECKOUT / "src"
 STAGES = ("download", "split", "train", "evaluate", "track")
+IN_GIT = {path.as_posix() for path in (paths.METRICS, paths.LABELS, paths.CURVES)}
 
 # The rooms from top to bottom: a module imports only from its own room and from rooms below.
 ROOMS = (
@@ -74,7 +76,7 @@ def project() -> dict:
 
 def outputs(stage: str) -> list[str]:
     described = pipeline()["stages"][stage]
-    return [next(iter(out)) for kind in ("outs", "metrics") for out in described.get(kind, [])]
+    return [next(iter(out)) for kind in ("outs", "metrics", "plots") for out in described.get(kind, [])]
 
 
 def sources(stage: str) -> set[str]:
@@ -317,9 +319,16 @@ def test_every_output_is_in_the_module_paths():
 def test_no_output_is_ever_pushed():
     for stage in STAGES:
         described = pipeline()["stages"][stage]
-        for entry in [*described["outs"], *described.get("metrics", [])]:
+        for entry in [*described["outs"], *described.get("metrics", []), *described.get("plots", [])]:
             ((path, options),) = entry.items()
-            assert options == ({"cache": False, "persist": True} if stage == "track" else {"push": False}), path
+            kept = {name: options[name] for name in ("cache", "push", "persist") if name in options}
+            own = {"cache": False} if path in IN_GIT else {"push": False}
+            assert kept == ({"cache": False, "persist": True} if stage == "track" else own), path
+
+
+def test_git_tracks_the_files_that_diffs_and_verify_need_and_no_other_output():
+    tracked = subprocess.run(["git", "ls-files", "build"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert tracked.stdout.split() == sorted(IN_GIT)
 
 
 def test_the_only_remote_is_for_the_data():

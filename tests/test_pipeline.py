@@ -151,7 +151,7 @@ def test_the_outputs_are_consistent(first):
     predicted = rows(first.read("build/evaluation/predictions.csv"))
     assert {row["path"] for row in predicted} == {row["path"] for row in split if row["subset"] == "test"} != set()
     right = sum(row["label"] == row["predicted"] for row in predicted) / len(predicted)
-    assert first.json("build/evaluation/metrics.json")["accuracy"] == pytest.approx(right)
+    assert first.json("build/evaluation/metrics.json")["accuracy"] == pytest.approx(right, abs=5e-5)
     assert first.json("build/model/model.json")["classes"] == [*CLASSES]
     assert len(rows(first.read("build/history.csv"))) == pipeline_world.QUICK["train.epochs"]
 
@@ -174,9 +174,11 @@ def test_a_second_repro_runs_nothing(first):
     assert times(first) == before
 
 
-def test_afterwards_only_the_lock_is_new(first):
+def test_afterwards_only_the_lock_and_the_files_for_git_are_new(first):
     assert first.status() == {}
-    assert first.git("status", "--porcelain") == "?? dvc.lock\n"
+    files = [f"?? build/evaluation/{name}" for name in ("curves.csv", "labels.csv", "metrics.json")]
+    found = first.git("status", "--porcelain", "--untracked-files=all").splitlines()
+    assert found == [*files, "?? dvc.lock"]
 
 
 def test_the_store_holds_the_run_with_parameters_curves_and_scores(first):
@@ -377,6 +379,39 @@ def committed(copy) -> Repository:
     """A copy whose lock is committed, as an experiment's starting point is."""
     copy.commit()
     return copy
+
+
+def test_a_result_is_verified_and_a_clone_has_its_scores_without_a_cache(committed, tmp_path):
+    assert committed.flowers("verify").stdout.startswith("same bytes: all ")
+    clone = committed.clone(tmp_path / "another clone", tmp_path / "another cache")
+    done = clone.flowers("verify", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("no such file, so there is no result to verify yet; run `make repro`\n")
+    scores = clone.json("build/evaluation/metrics.json")
+    scores["accuracy"] += 0.5
+    (clone.folder / "build/evaluation/metrics.json").write_text(json.dumps(scores))
+    (change,) = json.loads(clone.run("dvc", "metrics", "diff", "--json").stdout).values()
+    assert change["accuracy"]["diff"] == pytest.approx(0.5)
+    page = clone.dvc("plots", "diff", "HEAD", "--out", str(tmp_path / "plots"))
+    text = (tmp_path / "plots/index.html").read_text(encoding="utf-8")
+    assert [title for title in ("Accuracy", "Loss", "Confusion matrix") if title not in text] == [], page
+
+
+@pytest.mark.slow
+def test_a_clone_that_ran_the_pipeline_has_no_changes_and_another_experiment_is_told_apart(committed, tmp_path):
+    clone = committed.clone(tmp_path / "another clone", tmp_path / "another cache")
+    clone.dvc("pull", "data.dvc")
+    assert ran(clone.dvc("repro")) == STAGES
+    assert clone.git("status", "--porcelain") == ""
+    clone.git("clean", "-fdXq", "build")
+    assert ran(clone.dvc("repro")) == []  # DVC has all of it in its cache
+    assert (clone.git("status", "--porcelain"), clone.status()) == ("", {})
+    assert clone.flowers("verify").stdout.startswith("same bytes: all ")
+    clone.set(head__dropout=0.3)
+    clone.dvc("repro")
+    done = clone.flowers("verify", check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("different: not the same experiment: head.dropout 0.2 -> 0.3; ")
 
 
 @pytest.mark.slow

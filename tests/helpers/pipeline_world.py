@@ -35,7 +35,7 @@ QUICK = {
 }
 EVALUATION = (
     *("metrics.json", "intervals.json", "calibration.json"),
-    *("predictions.csv", "validation.csv", "per_class.csv", "confusion.csv"),
+    *("predictions.csv", "validation.csv", "per_class.csv", "confusion.csv", "labels.csv", "curves.csv"),
     *("confusion.png", "curves.png", "per_class.png", "reliability.png", "report.html"),
 )
 

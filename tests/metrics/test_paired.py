@@ -46,6 +46,43 @@ def test_can_show_is_true_where_the_most_uneven_counts_are_significant():
         assert (test.p < paired.LEVEL) == paired.can_show(discordant), discordant
 
 
+def test_the_interval_of_an_accuracy_difference_is_that_of_four_enlarged_counts():
+    halves = [601, 7, 17, 101]  # twice 300, 3, 8 and 50 images, each enlarged by half an image
+    one, other = np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], halves, axis=0).T
+    low, high = paired.accuracy_interval(paired.McNemar(3, 8, 1.0), 361)
+    width = 2 * 1.959964 * np.std(other - one) / np.sqrt(363)
+    assert (low + high) / 2 == pytest.approx(5 / 363) and high - low == pytest.approx(width, rel=1e-3)
+
+
+def test_the_interval_covers_the_true_difference():
+    rng, images, shares = np.random.default_rng(0), 45, [0.8, 0.04, 0.1, 0.06]
+    drawn = rng.multinomial(images, shares, size=4000)
+    ends = [paired.accuracy_interval(paired.McNemar(lost, gained, 1.0), images) for _, lost, gained, _ in drawn]
+    assert 0.94 < np.mean([low <= 0.06 <= high for low, high in ends]) < 0.98
+
+
+@pytest.mark.parametrize(("images", "discordant"), [(45, 0.0), (45, 0.23), (300, 0.1), (2000, 0.05)])
+def test_a_detectable_difference_is_significant_in_about_four_of_five_samples(images, discordant):
+    difference = paired.detectable(images, discordant)
+    share = max(discordant, difference)
+    odds = [(share - difference) / 2, (share + difference) / 2, 1 - share]
+    drawn = np.random.default_rng(0).multinomial(images, odds, size=3000)
+    labels, found = np.zeros(images, int), {}
+    for lost, gained, _ in {tuple(row) for row in drawn}:
+        one, other = (np.zeros(images, int) for _ in range(2))
+        other[:lost] = one[lost : lost + gained] = 1
+        found[lost, gained] = paired.mcnemar(labels, one, other).p < paired.LEVEL
+    power = np.mean([found[lost, gained] for lost, gained, _ in drawn])
+    assert 0.68 < power < 0.86  # the exact test is somewhat cautious with few images
+
+
+def test_detectable_differences_shrink_with_images_and_grow_with_disagreement():
+    assert paired.detectable(3, 0.0) == 1.0  # nothing can be shown
+    assert paired.detectable(45, 0.5) > paired.detectable(45, 0.1) > paired.detectable(450, 0.1)
+    assert paired.detectable(45, 0.1, level=0.01) > paired.detectable(45, 0.1)
+    assert paired.independent(0.9) == pytest.approx(0.18)
+
+
 def slow(labels, one, other, samples, seed):
     """The definition: the same images for both, drawn within each class."""
     rng = np.random.default_rng(seed)

@@ -21,8 +21,10 @@ FILES = [
     "calibration.json",
     "confusion.csv",
     "confusion.png",
+    "curves.csv",
     "curves.png",
     "intervals.json",
+    "labels.csv",
     "metrics.json",
     "per_class.csv",
     "per_class.png",
@@ -76,22 +78,34 @@ def test_every_test_image_has_a_prediction_and_all_scores_follow_from_them(train
 
     right = predictions["label"] == predictions["predicted"]
     metrics = json.loads(paths.METRICS.read_text())
-    assert metrics["accuracy"] == pytest.approx(right.mean())
+    assert metrics["accuracy"] == pytest.approx(right.mean(), abs=5e-5)
     recalls = right.groupby(predictions["label"]).mean()
-    assert metrics["mean_per_class_accuracy"] == pytest.approx(recalls.mean())
+    assert metrics["mean_per_class_accuracy"] == pytest.approx(recalls.mean(), abs=5e-5)
     of_label = [row[f"p({row['label']})"] for _, row in predictions.iterrows()]
-    assert metrics["log_loss"] == pytest.approx(-np.log(of_label).mean(), rel=1e-4)
+    assert metrics["log_loss"] == pytest.approx(-np.log(of_label).mean(), abs=6e-4)
     assert "top5_accuracy" not in metrics  # three classes
 
     intervals = json.loads(paths.INTERVALS.read_text())
     assert intervals.keys() == metrics.keys()
-    assert all(low <= metrics[name] <= high for name, (low, high) in intervals.items())
+    assert all(low - 5e-4 <= metrics[name] <= high + 5e-4 for name, (low, high) in intervals.items())
     per_class = table(paths.PER_CLASS).set_index("class")
     assert per_class["photos"].to_dict() == dict.fromkeys(trained.classes, 2)
     np.testing.assert_allclose(per_class["recall"], recalls[per_class.index])
     confusion = table(paths.CONFUSION).set_index("label")
     assert confusion.columns.tolist() == confusion.index.tolist() == list(trained.classes)
     assert confusion.to_numpy().sum() == 6 and np.trace(confusion) == right.sum()
+
+
+def test_the_files_in_git_hold_the_labels_and_what_is_equal_on_most_processors(trained):
+    trained.evaluate()
+    words = ["path", "label", "predicted"]
+    pd.testing.assert_frame_equal(table(paths.LABELS), table(paths.PREDICTIONS)[words])
+    metrics = json.loads(paths.METRICS.read_text())
+    assert {name: round(value, 3 if name == "log_loss" else 4) for name, value in metrics.items()} == metrics
+    history, curves = table(paths.HISTORY), table(paths.CURVES)
+    assert curves["epoch"].tolist() == history["epoch"].tolist()
+    for name, places in {"accuracy": 4, "val_accuracy": 4, "loss": 2, "val_loss": 2}.items():
+        assert curves[name].tolist() == history[name].round(places).tolist()
 
 
 def test_the_temperature_is_fitted_on_validation_images_and_the_errors_are_of_test_images(trained):

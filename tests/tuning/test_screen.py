@@ -336,6 +336,8 @@ def test_the_best_trial_is_shown_beside_params_yaml(scored, summed_up):
     assert shown.table["train.learning_rate"] == ["0.003", f"{best['train.learning_rate']:.3g}"]
     assert shown.table["score in the study"] == ["50.0%", "87.5%"]
     assert shown.table["mean of 3 fresh seeds"] == ["52.1%", "81.2%"]
+    few = r"Only \d+ validation images?: a difference of accuracy below about \d+ points is likely missed"
+    assert re.match(few, shown.line("Only "))
     shown = summed_up(study, found_in(study, current_score=None))
     assert shown.table["score in the study"] == ["not tried", "87.5%"]
 

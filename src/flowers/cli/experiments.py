@@ -95,10 +95,20 @@ def reproduce(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary worktree, and print where it is.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Also compute the activations anew.")] = False,
 ) -> None:
-    """Make a run again from its commit, data and parameters, and compare the outputs (status 1: they differ)."""
+    """Make a run again from its commit, data and parameters, and compare the outputs (status 1: another result)."""
     from flowers.runs.reproduce import run as reproduction
 
     raise typer.Exit(reproduction.reproduce(run, keep, fresh))
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
+def verify(
+    revision: Annotated[str, typer.Argument(help="A commit, branch or tag that holds a result.")] = "HEAD",
+) -> None:
+    """Compare the result in build/ with a committed one: same bytes, equivalent or different (status 0, 0, 1)."""
+    from flowers.runs import verify as verification
+
+    raise typer.Exit(verification.verify(revision))
 
 
 @app.command(rich_help_panel=EXPERIMENTS)

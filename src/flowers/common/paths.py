@@ -27,7 +27,9 @@ CHECKPOINT = BUILD / "checkpoint"  # exists while a training runs or is interrup
 
 # evaluate
 EVALUATION = BUILD / "evaluation"
-METRICS = EVALUATION / "metrics.json"
+METRICS = EVALUATION / "metrics.json"  # in git
+LABELS = EVALUATION / "labels.csv"  # in git: path, label, predicted
+CURVES = EVALUATION / "curves.csv"  # in git: epoch, accuracy, val_accuracy, loss, val_loss
 INTERVALS = EVALUATION / "intervals.json"  # score -> [low, high]
 PREDICTIONS = EVALUATION / "predictions.csv"  # path, sha256, label, predicted, probability, p(<class>)...
 VALIDATION = EVALUATION / "validation.csv"  # the same of validation images, or of some training images with train+val

@@ -3,7 +3,9 @@
 `one` and `other` are probabilities (n, c) of the same n images; differences are other minus one.
 """
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from flowers.metrics.classification import Labels, Probabilities
 
 SAMPLES = 10_000
 LEVEL = 0.05  # a p below it is significant
+POWER = 0.8  # probability with which `detectable` wants a difference to be significant
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,43 @@ def mcnemar(labels: Labels, one: Labels, other: Labels) -> McNemar:
 def can_show(discordant: int, level: float = LEVEL) -> bool:
     """Whether `mcnemar` can be significant with so many discordant images, even if all favour one classifier."""
     return 2 * 0.5**discordant < level
+
+
+def accuracy_interval(test: McNemar, images: int) -> tuple[float, float]:
+    """The 95 % interval of the difference of two accuracies on so many images, other minus one.
+
+    That of Agresti and Min (2005, Statistics in Medicine 24, 729-740): half an image is added to each of the four
+    counts, so that it has a width even where both have the same images right.
+    """
+    total, discordant = images + 2, test.lost + test.gained + 1
+    difference = (test.gained - test.lost) / total
+    margin = NormalDist().inv_cdf(0.975) * math.sqrt((discordant / total - difference**2) / total)
+    return difference - margin, difference + margin
+
+
+def detectable(images: int, discordant: float, level: float = LEVEL) -> float:
+    """The smallest difference of two accuracies that McNemar's test shows on so many images with probability POWER.
+
+    `discordant` is the share of images that exactly one of the two has right; it is at least the difference itself.
+    From Connor (1987, Biometrics 43, 207-211): images = (z(1 - level / 2) sqrt(discordant) + z(POWER) sqrt(discordant -
+    difference^2))^2 / difference^2. Returns 1.0 if no difference can be shown.
+    """
+    significant, detected = NormalDist().inv_cdf(1 - level / 2), NormalDist().inv_cdf(POWER)
+    for thousandths in range(1, 1000):
+        difference = thousandths / 1000
+        share = max(discordant, difference)
+        needed = (significant * math.sqrt(share) + detected * math.sqrt(share - difference**2)) / difference
+        if needed**2 <= images:
+            return difference
+    return 1.0
+
+
+def independent(accuracy: float) -> float:
+    """The share of images that exactly one of two classifiers of this accuracy has right if their errors are unrelated.
+
+    Errors of classifiers that were trained on the same images coincide more often.
+    """
+    return 2 * accuracy * (1 - accuracy)
 
 
 def per_class(labels: Labels, one: Labels, other: Labels, classes: list[str]) -> pd.DataFrame:

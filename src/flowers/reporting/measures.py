@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from flowers.metrics import paired
 from flowers.reporting.document import Table
 
 NAMES = {  # every known measure, in the order of a table
@@ -12,6 +13,7 @@ NAMES = {  # every known measure, in the order of a table
     "log_loss": "log-loss",
 }
 PLAIN = {"log_loss"}  # not shares of 1
+FEW = 100  # with fewer images, reports say how large a difference they can show
 
 
 def table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> Table:
@@ -26,6 +28,16 @@ def table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, flo
         if key in metrics
     ]
     return Table(["measure", "score", "95 % interval"], rows)
+
+
+def few(images: int, kind: str, discordant: float, level: float = paired.LEVEL) -> list[str]:
+    """A line on the smallest difference that so few images of a kind (test, validation) show; none for FEW or more."""
+    if images >= FEW:
+        return []
+    points = 100 * paired.detectable(images, discordant, level)
+    test = f"McNemar's test at {100 * level:.2g} %, power {100 * paired.POWER:.0f} %"
+    only = f"Only {count(images, f'{kind} image')}"
+    return [f"{only}: a difference of accuracy below about {points:.0f} points is likely missed ({test})."]
 
 
 def count(number: int, one: str, many: str = "") -> str:

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from flowers.common import paths
+from flowers.common import console, paths
 from flowers.config.params import DECIDE_NO_RESULT
 
 _STAGES = ("download", "split", "train", "evaluate")
@@ -52,6 +53,14 @@ def flat(document: Mapping[str, Any]) -> dict[str, str]:
         if section not in DECIDE_NO_RESULT and isinstance(values, Mapping)
         for name, value in values.items()
     }
+
+
+def warn_if_changed(name: str, made_with: Mapping[str, str], folder: Path) -> None:
+    """Warn if params.yaml in a folder has other values than those a result was made with."""
+    file = folder / paths.PARAMS
+    now = flat(yaml(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    if any(now.get(key, value) != value for key, value in made_with.items()):
+        console.warn(f"{name}: {paths.PARAMS} was changed since the result was made; `dvc repro` brings it up to date")
 
 
 def yaml(text: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowers.common import console, paths
+from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config import params
 from flowers.runs import dvc_lock
@@ -96,11 +96,11 @@ def _in_git(name: str) -> Predictions | None:
     if not revision:
         return None
     place = f"DVC experiment {revision[:8]}" if experiment else f"commit {revision[:8]}"
-    lock = provenance.git("show", f"{revision}:./dvc.lock")
+    lock = provenance.file(revision, Path("dvc.lock"))
     if lock is None:
         raise UserError(f"'{name}' ({place}) has no dvc.lock: nothing was run there")
     content, model = (_output(revision, path, f"'{name}' ({place})") for path in (paths.PREDICTIONS, _MODEL))
-    return _result(name, place, content, model, lock.encode())
+    return _result(name, place, content, model, lock)
 
 
 def _checkout(name: str, folder: Path) -> Predictions:
@@ -109,12 +109,10 @@ def _checkout(name: str, folder: Path) -> Predictions:
         content, model = ((folder / path).read_bytes() for path in (paths.PREDICTIONS, _MODEL))
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read; `dvc repro` makes it") from None
-    lock, file = folder / "dvc.lock", folder / paths.PARAMS
+    lock = folder / "dvc.lock"
     place = "this checkout" if folder == Path() else "another checkout"
     found = _result(name, place, content, model, lock.read_bytes() if lock.exists() else b"")
-    now = dvc_lock.flat(dvc_lock.yaml(file.read_text(encoding="utf-8"))) if file.exists() else {}
-    if any(now.get(key, value) != value for key, value in found.params.items()):
-        console.warn(f"{name}: {paths.PARAMS} was changed since the result was made; `dvc repro` brings it up to date")
+    dvc_lock.warn_if_changed(name, found.params, folder)
     return found
 
 

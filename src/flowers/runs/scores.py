@@ -1,11 +1,13 @@
 """The command `flowers scores`: the test scores of the last evaluation as a table."""
 
+import csv
 import json
 
 from rich.console import Console
 
 from flowers.common import paths
 from flowers.common.errors import UserError
+from flowers.metrics import paired
 from flowers.reporting import document, measures
 
 
@@ -14,9 +16,13 @@ def print_scores() -> None:
     try:
         metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
         intervals = json.loads(paths.INTERVALS.read_text(encoding="utf-8"))
+        images = len(list(csv.DictReader(paths.LABELS.read_text(encoding="utf-8").splitlines())))
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; run `dvc repro`") from None
     except ValueError as error:
         raise UserError(f"{paths.EVALUATION}: damaged ({error}); run `dvc repro -f evaluate`") from None
     style = {"title": "Test scores", "title_justify": "left", "title_style": "bold"}
-    Console().print(document.grid(measures.table(metrics, intervals), **style))
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(document.grid(measures.table(metrics, intervals), **style))
+    for line in measures.few(images, "test", paired.independent(metrics["accuracy"])):
+        out.print(line)

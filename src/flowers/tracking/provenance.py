@@ -88,6 +88,11 @@ def git(*arguments: str) -> str | None:
     return None if output is None else output.decode("utf-8", "replace").strip()
 
 
+def file(revision: str, path: Path) -> bytes | None:
+    """A file, relative to the current directory, as a git revision holds it; None if there is none, or no git."""
+    return _run(["show", f"{revision}:./{path.as_posix()}"])
+
+
 def _run(arguments: Sequence[str], env: Mapping[str, str] | None = None, given: bytes | None = None) -> bytes | None:
     try:
         done = subprocess.run(["git", *arguments], env=env, input=given, capture_output=True, check=True, timeout=60)

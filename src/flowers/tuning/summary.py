@@ -6,6 +6,9 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
+from flowers.metrics import paired
+from flowers.reporting import measures
+from flowers.training import subsets
 from flowers.tuning import trial_table
 from flowers.tuning.options import Options
 from flowers.tuning.storage import shown
@@ -21,6 +24,8 @@ def show(study: Study, found: Verdict | None, options: Options) -> None:
         return
     out.print(_comparison(study, found))
     out.print(_judgement(found))
+    for line in measures.few(len(subsets.read("val")), "validation", paired.independent(found.best.value or 0.0)):
+        out.print(line)
     if importances := study.importances():
         short = trial_table.short(list(importances))
         shares = ", ".join(f"{short[name]} {share:.0%}" for name, share in importances.items())

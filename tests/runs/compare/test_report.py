@@ -43,6 +43,15 @@ def test_the_verdict_depends_on_the_images_that_differ(one, other, verdict):
     assert verdict in text(predictions("main", wrong=one), predictions("mine", wrong=other))
 
 
+def test_with_few_images_the_difference_that_could_be_missed_is_named():
+    few, many = (
+        report.document([predictions("a", [0], per_class=size), predictions("b", [1], per_class=size)]).lead
+        for size in (33, 34)
+    )
+    assert few[1].startswith("Only 99 test images: a difference of accuracy below about 8 points is likely missed")
+    assert len(many) == 1
+
+
 def test_only_parameters_and_inputs_that_differ_are_listed():
     other = predictions("mine", params={"head.dropout": "0.3", "head.units": "[]"}, inputs={"code": "b" * 32})
     page = text(predictions("main"), other)

@@ -8,7 +8,7 @@ from flowers import tracking
 from flowers.common.errors import UserError
 from flowers.runs.reproduce import run as reproduction
 from flowers.runs.reproduce import worktree
-from flowers.runs.reproduce.verdict import METRICS
+from flowers.runs.verdict import METRICS
 from flowers.tracking import runs
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
@@ -30,7 +30,7 @@ def test_a_run_records_commit_parameters_and_files(world, run):
     assert found.params == (world.folder / "params.yaml").read_bytes()
     assert found.result.files[METRICS] == (world.folder / METRICS).read_bytes()
     assert found.result.precision == "float32"
-    assert found.processor and "published" not in found.processor
+    assert found.result.processor and "published" not in found.result.processor
 
 
 def test_uncommitted_changes_are_the_patch_of_their_commit(world, run):

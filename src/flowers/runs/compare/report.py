@@ -40,6 +40,7 @@ def document(results: Sequence[Predictions], thumbnail: Thumbnail | None = None)
         else:
             test = paired.mcnemar(first.labels, first.predicted, other.predicted)
             lead.append(_verdict(first, other, test, level))
+            lead += measures.few(len(first.labels), "test", (test.lost + test.gained) / len(first.labels), level)
             sections += [_scores(first, other), _classes(first, other), _flips(first, other, thumbnail)]
     if compared > 1:
         lead.append(f"With {compared} comparisons, a p below {level:.3g} is significant.")

@@ -11,10 +11,11 @@ from pathlib import Path
 from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.reporting import document
-from flowers.runs import dvc_lock
+from flowers.reporting.document import Document, Section, Table
+from flowers.runs import dvc_lock, verdict
 from flowers.runs.find import artifact, pipeline_run
-from flowers.runs.reproduce import verdict, worktree
-from flowers.runs.reproduce.verdict import Result
+from flowers.runs.reproduce import worktree
+from flowers.runs.verdict import Result
 from flowers.tracking import lookup, provenance, runs, store
 
 _COMPARED = (verdict.METRICS, verdict.PREDICTIONS)  # of these a run's files are compared, of others the hashes
@@ -32,14 +33,13 @@ class Recorded:
     patch: bytes | None
     lost: bool
     params: bytes
-    processor: str
     result: Result
 
 
 def reproduce(reference: str, keep: bool, fresh: bool) -> int:
     """Run the pipeline of a run's commit in a temporary worktree, and print which outputs differ from the run's.
 
-    Returns 0 where all are the same bytes, else 1. Raises UserError where the run cannot be made again.
+    Returns 0 where they are the same bytes or equivalent, else 1. Raises UserError where the run cannot be made again.
     """
     worktree.git("rev-parse", "--git-dir")  # nothing can be done outside of a repository
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # cleans up, as Ctrl-C does
@@ -48,17 +48,16 @@ def reproduce(reference: str, keep: bool, fresh: bool) -> int:
     console.say(title)
     if run.lost:
         console.warn("the run was made with uncommitted changes that were not kept; the commit alone is run")
-    machine = verdict.of_machine(run.processor, run.result.lock.versions)
-    for difference in machine:
+    for difference in verdict.of_machine(run.result.processor, run.result.lock.versions):
         console.warn(f"bits may differ: {difference}")
     with worktree.checkout(run.commit, run.patch, keep) as folder:
         worktree.share_dvc(folder)
         (folder / paths.PARAMS).write_bytes(run.params)
         here = _run_pipeline(folder, run.result, fresh)
-    rows = verdict.compare(run.result, here)
-    causes = verdict.causes(run.result, here, machine, run.lost, fresh)
-    document.show(verdict.document(title, rows, causes))
-    return 0 if verdict.same(rows) else 1
+    table = Table(["output", "verdict", "difference"], verdict.compare(run.result, here), left=3)
+    found = verdict.judge(run.result, here, run.lost, fresh)
+    document.show(Document(title, [], [Section("Outputs", [table]), Section("Verdict", found.lines)]))
+    return found.status
 
 
 def find(reference: str) -> Recorded:
@@ -75,9 +74,9 @@ def find(reference: str) -> Recorded:
         params, lock = (artifact(client, run, name) for name in ("params.yaml", "dvc.lock"))
     commit, clean = choose(listed, worktree.has, {*patches})
     patch = None if clean else patches.get(commit)
-    result = Result(dvc_lock.read(lock), files, tags.get("flowers.precision", ""))
     processor = tags.get(runs.PROCESSOR, "").partition(", published")[0]  # there from files
-    return Recorded(named, commit, patch, not clean and patch is None, params, processor, result)
+    result = Result(dvc_lock.read(lock), files, tags.get("flowers.precision", ""), processor)
+    return Recorded(named, commit, patch, not clean and patch is None, params, result)
 
 
 def commits(tags: Mapping[str, str]) -> list[tuple[str, bool]]:
@@ -115,7 +114,7 @@ def _run_pipeline(folder: Path, then: Result, fresh: bool) -> Result:
     found = dvc_lock.read(lock.read_bytes())
     if found.outputs.get(images) != then.outputs.get(images):
         console.say("Not trained: the images are not those of the run")
-        return Result(found, {}, "")
+        return Result(found, {})
     worktree.repro(("train", "evaluate"), folder, variables)
     precision = json.loads((folder / paths.MODEL / "model.json").read_bytes())["precision"]
     files = {path: (folder / path).read_bytes() for path in _COMPARED}
