@@ -15,7 +15,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install extras repro tune dashboard ui experiments scores report serve demo lint test test-slow docs sample bench bench-recipes lock gc clean
+.PHONY: help install extras repro tune dashboard ui experiments scores report serve demo lint test test-slow docs sample bench bench-sample bench-recipes lock gc clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +109,10 @@ bench: $(VENV)/.installed  ## measure against the usual way with Keras (make ben
 	@[ -d data ] || dvc pull --quiet data.dvc
 	@python benchmarks/bench.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(OPTIONS)
 	@python benchmarks/work.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(filter --quick,$(OPTIONS))
+
+bench-sample: $(VENV)/.installed  ## measure the drawn sample: a ladder of models, ten seeds (make bench-sample OPTIONS=--processors)
+	@dvc repro --quiet download
+	@python benchmarks/sample.py $(OPTIONS)
 
 bench-recipes: $(VENV)/.installed  ## measure recipes on real photos (make bench-recipes OXFORD=/photos/a FIVE=/photos/b RECIPES=fast,linear)
 	@python benchmarks/recipes.py $(if $(OXFORD),--oxford "$(OXFORD)") $(if $(FIVE),--five "$(FIVE)") $(if $(RECIPES),--recipes "$(RECIPES)")

@@ -1,8 +1,8 @@
 """How hard the drawn sample is, how much seeds and processors move its score: a ladder of models on its test images.
 
-    python benchmarks/sample.py                    # ladder and ten seeds: about an hour on 2 cores
+    python benchmarks/sample.py                    # ladder and ten seeds: half an hour on 2 cores
     python benchmarks/sample.py --only shipped     # ten seeds of params.yaml: minutes
-    python benchmarks/sample.py --processors       # the same seed with other instruction sets, without cached features
+    python benchmarks/sample.py --processors       # the same seed with other instruction sets, 20 minutes and more
 
 Needs data/ and build/weights (dvc repro download). Writes benchmarks/results/sample.json, and prints it as Markdown.
 `--processors` compares predictions of `ONEDNN_MAX_CPU_ISA` = SSE41, AVX and AVX2 with those of the processor's own.
@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ LADDER: dict[str, tuple[dict[str, Any], int]] = {
     "3 blocks": ({"model.unfreeze_blocks": 3}, 3),
     "balanced": ({}, 3),
 }
-SETS = ("SSE41", "AVX", "AVX2", "DEFAULT")  # of instructions, as oneDNN names them
+SETS = ("SSE41", "AVX", "AVX2")  # of instructions, as oneDNN names them
+BLOCKS = (3, 0)  # unfrozen
 
 
 def main() -> None:
@@ -49,18 +51,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=("mean colour", *LADDER), default=("mean colour", *LADDER))
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--processors", action="store_true", help="compare instruction sets instead")
-    parser.add_argument("--predict", type=Path, help=argparse.SUPPRESS)  # one training, in a process of its own
-    parser.add_argument("--blocks", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="sets of instructions")
+    parser.add_argument("--predict", type=Path, help=argparse.SUPPRESS)  # in a process with such a limit
     given = parser.parse_args()
     if given.predict:
-        changes = {"model.unfreeze_blocks": given.blocks}
-        np.savez(given.predict, labels=test_labels(), probabilities=trained(changes, 0, given.precision))
+        trainings = [trained({"model.unfreeze_blocks": blocks}, 0, given.precision) for blocks in BLOCKS]
+        np.savez(given.predict, labels=test_labels(), probabilities=np.stack(trainings))
         return
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
         if given.processors:
-            found[f"processors, {given.precision}"] = processors(given.precision)
+            found[f"processors, {given.precision}"] = processors(given.precision, given.sets)
         else:
             rows = found.setdefault(given.precision, {})
             rows |= {name: rung(name, given.precision) for name in given.only}
@@ -125,33 +127,33 @@ def mean_colour() -> float:
     return round(float(model.score(inputs[1], test_labels())), 4)
 
 
-def processors(precision: str) -> list[dict[str, Any]]:
-    """What each set of instructions changes, with 0 and with 3 blocks unfrozen, against the processor's own."""
+def processors(precision: str, sets: Sequence[str]) -> list[dict[str, Any]]:
+    """What each set of instructions changes in the predictions, against the processor's own set."""
+    labels, own = elsewhere("DEFAULT", precision)
     found = []
-    for blocks in (0, 3):
-        predictions = {name: elsewhere(name, blocks, precision) for name in SETS}
-        labels, own = predictions["DEFAULT"]
-        for name in SETS[:-1]:
-            _, other = predictions[name]
-            scores = [classification.scores(labels, probabilities) for probabilities in (own, other)]
+    for name in sets:
+        _, there = elsewhere(name, precision)
+        for blocks, one, other in zip(BLOCKS, own, there, strict=True):
+            losses = [classification.scores(labels, each)["log_loss"] for each in (one, other)]
             found.append(
                 {
-                    "blocks": blocks,
                     "instructions": name,
-                    "other labels": int((own.argmax(1) != other.argmax(1)).sum()),
-                    "largest difference of a probability": float(f"{np.abs(own - other).max():.1e}"),
-                    "difference of log-loss": float(f"{abs(scores[0]['log_loss'] - scores[1]['log_loss']):.1e}"),
+                    "blocks": blocks,
+                    "other labels": int((one.argmax(1) != other.argmax(1)).sum()),
+                    "largest difference of a probability": float(f"{np.abs(one - other).max():.1e}"),
+                    "difference of log-loss": float(f"{abs(losses[0] - losses[1]):.1e}"),
                 }
             )
+            print(found[-1], flush=True)
     return found
 
 
-def elsewhere(instructions: str, blocks: int, precision: str) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and probabilities of the test images of a training that extracts its own features."""
+def elsewhere(instructions: str, precision: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the test images, and their probabilities, (BLOCKS, images, classes), from features of its own."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "predictions.npz")
         environment = scratch.environment(Path(folder, "cache")) | {"ONEDNN_MAX_CPU_ISA": instructions}
-        command = [sys.executable, __file__, "--predict", str(file), "--blocks", str(blocks), "--precision", precision]
+        command = [sys.executable, __file__, "--predict", str(file), "--precision", precision]
         scratch.run(command, Path.cwd(), environment)
         with np.load(file) as arrays:
             return arrays["labels"], arrays["probabilities"]

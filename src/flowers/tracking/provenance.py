@@ -13,6 +13,16 @@ CLEAN, CHANGED = "clean", "with changes"  # after a commit: whether it alone rep
 _DECIDES = ("src", "dvc.yaml", "params.yaml", "pyproject.toml", "*.dvc")
 _TAG_LIMIT = 5000  # characters, MLflow's limit
 
+# Flags of /proc/cpuinfo, the widest instruction set first.
+_INSTRUCTION_SETS = {
+    "amx_bf16": "AMX",
+    "avx512_bf16": "AVX-512 with bfloat16",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+    "avx": "AVX",
+    "sse4_1": "SSE4.1",
+}
+
 
 def commit() -> str | None:
     """HEAD, and whether it alone reproduces the run: '<40 hex digits> clean' or '... with changes'; None without git.
@@ -52,14 +62,17 @@ def experiment() -> str | None:
 
 
 def processor() -> str:
-    """The kind of processor: on one kind, equal inputs give equal bits."""
+    """The kind of processor with its widest instruction set: on one kind, equal inputs give equal bits."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()} ({platform.machine()})"
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
-        pass
-    return f"{platform.processor() or platform.system()} ({platform.machine()})"
+        return f"{platform.processor() or platform.system()} ({platform.machine()})"
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    flags = facts.get("flags", "").split()
+    widest = next((name for flag, name in _INSTRUCTION_SETS.items() if flag in flags), "")
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    details = [platform.machine(), widest, limit and f"oneDNN limited to {limit}"]
+    return f"{facts.get('model name', platform.system())} ({', '.join(filter(None, details))})"
 
 
 def extended(tag: str | None, item: str | None) -> str | None:

@@ -18,6 +18,8 @@ def run_name(params: Params) -> str:
         parts.append(f"smoothing {params.train.label_smoothing:g}")
     if params.train.on != "train":
         parts.append(f"on {params.train.on}")
+    if params.model.precision != "float32":
+        parts.append(params.model.precision)
     if params.train.seed:
         parts.append(f"seed {params.train.seed}")
     return " ".join(parts)
