@@ -341,7 +341,7 @@ def test_an_invalid_parameter_leaves_the_outputs(copy):
     assert done.returncode != 0
     assert "error: params.yaml: train.learning_rate: Input should be greater than 0, not -1" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    copy.set(train__learning_rate=0.001)
+    copy.set(train__learning_rate=0.0005)
     assert ran(copy.dvc("repro", "evaluate")) == []
     assert copy.outputs() == before
 

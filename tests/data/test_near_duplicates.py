@@ -27,7 +27,7 @@ def drawn(tmp_path_factory):
     import draw_sample
 
     folder = tmp_path_factory.mktemp("drawn") / "flowers"
-    draw_sample.draw(folder, 12, 0)
+    draw_sample.draw(folder, {"train": 12})
     return [Image.open(file).convert("RGB") for file in sorted(folder.rglob("*.jpg"))]
 
 

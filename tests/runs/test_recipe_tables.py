@@ -153,7 +153,7 @@ def test_values_are_written_as_in_a_parameter_file(checkout, flowers):
         ["head.units", "[256, 128, 64]", "[512, 64]"],
         ["train.on", "train", "train+val"],
         ["train.epochs", "60", "5"],
-        ["train.learning_rate", "0.001", "1e-05"],
+        ["train.learning_rate", "0.0005", "1e-05"],
         ["train.class_weights", "true", "false"],
     ]
 

@@ -57,7 +57,7 @@ def replace(name: str, old: str, new: str) -> None:
         ("params.yaml", "unfreeze_blocks: 0", "unfreeze_blocks: 1"),
         ("params.yaml", "- 128\n  - 64", "- 64\n  - 128"),
         ("params.yaml", "views: 2", "views: 3"),
-        ("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002"),
+        ("params.yaml", "learning_rate: 0.0005", "learning_rate: 0.002"),
         ("params.yaml", "gallery: 12", "gallery: 24"),
         ("pyproject.toml", 'numpy = "2.0"', 'numpy = "2.1"'),
         ("src/flowers/train.py", "train", "trained"),

@@ -8,14 +8,14 @@ from flowers.tracking.run_name import run_name
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({"head.dropout": 0.25}, "256-128-64 dropout 0.25 unfreeze 0 lr 0.001"),
+        ({"head.dropout": 0.25}, "256-128-64 dropout 0.25 unfreeze 0 lr 0.0005"),
         (
             {"head.units": [], "head.initialization": "regression", "model.unfreeze_blocks": 3},
-            "linear from a regression unfreeze 3 lr 0.001 then 0.0001",
+            "linear from a regression unfreeze 3 lr 0.0005 then 0.0001",
         ),
         (
             {"train.label_smoothing": 0.1, "train.on": "train+val", "train.seed": 7},
-            "256-128-64 dropout 0.2 unfreeze 0 lr 0.001 smoothing 0.1 on train+val seed 7",
+            "256-128-64 dropout 0.2 unfreeze 0 lr 0.0005 smoothing 0.1 on train+val seed 7",
         ),
     ],
 )

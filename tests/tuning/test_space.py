@@ -67,7 +67,7 @@ def test_the_shipped_space_contains_the_shipped_values():
         "train.learning_rate": FloatDistribution(0.0003, 0.01, log=True),
         "model.unfreeze_blocks": CategoricalDistribution((0, 1, 3)),
     }
-    assert space.current() == {"head.dropout": 0.2, "train.learning_rate": 0.001, "model.unfreeze_blocks": 0}
+    assert space.current() == {"head.dropout": 0.2, "train.learning_rate": 0.0005, "model.unfreeze_blocks": 0}
     assert space.holds_current()
     assert space.depths() == [0, 1, 3]
 
