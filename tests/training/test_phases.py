@@ -85,12 +85,13 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_phase():
     assert slope(trainable.get_tensors()) == pytest.approx(1.7, abs=0.07)  # after the last epoch
 
 
-def test_accuracy_comes_before_loss():
+def test_the_loss_decides_not_the_accuracy():
     # The second example is wrong from the start; the first turns right only when the second one's loss is terrible.
     validation = ValidationSet(np.array([(1, -1.1), (10, 0)], np.float32), np.array([1, 0], np.int32))
     progress = train(line(), RISING, validation, schedule(**RATE, epochs=8))
     losses = [row["val_loss"] for row in progress.rows]
-    assert losses == sorted(losses) and progress.best_epoch == 5
+    assert losses == sorted(losses) and progress.best_epoch == 0
+    assert progress.best_score == (progress.rows[0]["val_mean_per_class_accuracy"], -losses[0])
 
 
 def test_of_equal_epochs_the_first_is_the_best():

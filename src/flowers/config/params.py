@@ -147,7 +147,7 @@ class TrainParams(Section):
         description="decay of the running average of the weights over the epochs, which is validated and kept",
     )
     class_weights: bool = Field(description="weight the loss so that each class counts the same")
-    patience: int = Field(ge=1, description="epochs without a better validation score after which a phase ends")
+    patience: int = Field(ge=1, description="epochs without a lower validation loss after which a phase ends")
     seed: Seed = Field(description="seed of initial weights, order, choice of views and dropout")
 
 

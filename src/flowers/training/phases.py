@@ -39,11 +39,12 @@ class ValidationSet:
 class Progress:
     """The state of a training over all its phases, sufficient to resume it.
 
-    The best epoch is that of the highest mean-per-class accuracy; ties go to the lowest loss, then to the earliest.
+    The best epoch is that of the lowest validation loss, the earliest of equals. Accuracy would choose among epochs that
+    differ by one image, where the last bits of another processor lead to another epoch, and so to another model.
     """
 
     rows: list[Row] = field(default_factory=list)  # the scores of each epoch
-    best_score: tuple[float, float] = (-1.0, 0.0)
+    best_score: tuple[float, float] = (-1.0, -math.inf)  # mean-per-class accuracy and negative loss of that epoch
     best_epoch: int = -1
     best: Tensors = field(default_factory=dict)
     tensors: Tensors = field(default_factory=dict)  # after the last epoch
@@ -134,7 +135,7 @@ def _record(progress: Progress, row: Row, on_epoch: OnEpoch) -> None:
     """Add an epoch to the progress, which keeps its average if it is the best; then report it."""
     progress.rows.append(row)
     score = (float(row["val_mean_per_class_accuracy"]), -float(row["val_loss"])) if "val_loss" in row else None
-    if score is None or score > progress.best_score:
+    if score is None or score[1] > progress.best_score[1]:
         progress.best_epoch, progress.best = int(row["epoch"]), progress.average
         progress.best_score = score or progress.best_score
     on_epoch(row)
