@@ -39,8 +39,8 @@ class ValidationSet:
 class Progress:
     """The state of a training over all its phases, sufficient to resume it.
 
-    The best epoch is that of the lowest validation loss, the earliest of equals. Accuracy would choose among epochs that
-    differ by one image, where the last bits of another processor lead to another epoch, and so to another model.
+    The best epoch is that of the lowest validation loss, the earliest of equals. Accuracy would choose between epochs
+    that differ by one image, where the last bits of another processor lead to another epoch, and so to another model.
     """
 
     rows: list[Row] = field(default_factory=list)  # the scores of each epoch
