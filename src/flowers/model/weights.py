@@ -5,6 +5,7 @@ arrays named `<layer>/<variable>` (see `resnet.tensor_shapes`).
 """
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -12,9 +13,9 @@ import subprocess
 import tarfile
 import tempfile
 import uuid
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -77,11 +78,19 @@ def digest(tensors: Tensors) -> str:
 
 
 def write(tensors: Tensors, destination: Path) -> None:
-    """Write the tensors as an `.npz` whose bytes depend on the tensors alone."""
+    """Write the tensors as an `.npz` whose bytes depend on the tensors alone.
+
+    Not with `np.savez`: the headers of its entries differ between versions of Python, 3.11.2 and 3.11.7 among them.
+    """
     temporary = destination.with_name(f".weights-{uuid.uuid4().hex}.npz")  # containers share process ids
     try:
-        arrays: dict[str, Any] = {name: np.asarray(tensors[name], np.float32) for name in sorted(tensors)}
-        np.savez(temporary, **arrays)
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name in sorted(tensors):
+                content = io.BytesIO()
+                np.lib.format.write_array(content, np.asarray(tensors[name], np.float32), allow_pickle=False)
+                entry = zipfile.ZipInfo(f"{name}.npy")  # of 1980
+                entry.create_system = 3  # Unix, also on Windows
+                archive.writestr(entry, content.getbuffer())
         temporary.replace(destination)
     finally:
         temporary.unlink(missing_ok=True)
