@@ -38,6 +38,7 @@ RESULTS = scratch.ROOT / "benchmarks/results/sample.json"
 LADDER: dict[str, tuple[dict[str, Any], int]] = {
     "linear head": ({"head.units": [], "head.dropout": 0.0}, 10),
     "shipped": ({}, 10),
+    "without averaging": ({"train.averaging": 0.0}, 10),
     "1 block": ({"model.unfreeze_blocks": 1}, 3),
     "3 blocks": ({"model.unfreeze_blocks": 3}, 3),
     "balanced": ({}, 3),

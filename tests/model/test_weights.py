@@ -160,6 +160,13 @@ def test_equal_tensors_are_written_as_equal_bytes(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npz", "two.npz"]
 
 
+def test_the_bytes_do_not_depend_on_the_version_of_python(tmp_path):
+    tensors = {"b/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "a/bias": np.zeros(2, np.float32)}
+    weights.write(tensors, tmp_path / "weights.npz")
+    written = (tmp_path / "weights.npz").read_bytes()
+    assert hashlib.md5(written, usedforsecurity=False).hexdigest() == "638d454a06d8a99b5c920281cfd62848"
+
+
 def test_a_failed_write_leaves_only_the_old_file(tmp_path):
     weights.write({"a/kernel": np.ones(3)}, tmp_path / "file.npz")
     before = (tmp_path / "file.npz").read_bytes()

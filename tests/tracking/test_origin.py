@@ -204,3 +204,20 @@ def test_an_adopted_run_is_found_by_its_key_and_not_overwritten_by_another_resul
     monkeypatch.delenv("MLFLOW_RUN_ID")
     world.set("head.dropout", 0.2)
     assert tracking.publish(world.params).run_id == opened
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "named"),
+    [
+        ("sse4_1 avx avx2 avx512f avx512_bf16", "", "A CPU (any, AVX-512 with bfloat16)"),
+        ("sse4_1 avx avx2", "", "A CPU (any, AVX2)"),
+        ("sse4_1 avx avx2", "SSE41", "A CPU (any, AVX2, oneDNN limited to SSE41)"),
+    ],
+)
+def test_the_processor_is_named_with_its_instruction_set(monkeypatch, tmp_path, flags, limit, named):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"model name : A CPU\nflags : {flags}\n\nmodel name : another\n")
+    monkeypatch.setattr(provenance, "Path", lambda _: cpuinfo)
+    monkeypatch.setattr(provenance.platform, "machine", lambda: "any")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert provenance.processor() == named

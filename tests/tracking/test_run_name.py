@@ -13,6 +13,7 @@ from flowers.tracking.run_name import run_name
             {"head.units": [], "head.initialization": "regression", "model.unfreeze_blocks": 3},
             "linear from a regression unfreeze 3 lr 0.0005 then 0.0001",
         ),
+        ({"model.precision": "bfloat16"}, "256-128-64 dropout 0.2 unfreeze 0 lr 0.0005 bfloat16"),
         (
             {"train.label_smoothing": 0.1, "train.on": "train+val", "train.seed": 7},
             "256-128-64 dropout 0.2 unfreeze 0 lr 0.0005 smoothing 0.1 on train+val seed 7",
