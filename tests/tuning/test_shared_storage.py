@@ -227,7 +227,7 @@ def check_study(address: str, killed: tuple[FrozenTrial, ...] = ()) -> None:
     for trial in found:
         assert trial.params.keys() == {"head.dropout", "train.learning_rate"}
         assert sorted(trial.intermediate_values) == list(range(EPOCHS))
-        assert trial.value == max(trial.intermediate_values.values())
+        assert trial.value == trial.intermediate_values[trial.user_attrs["best_epoch"]]
         assert trial.user_attrs["attempt"] == (2 if trial.number in again else 1)
         if trial.number in again:
             before = again[trial.number]
