@@ -95,6 +95,12 @@ def test_other_parameters_or_data_are_different_however_similar_the_result():
     assert judge(THEN, other).text.startswith("other data: build/images; 60 of 60 test images")
 
 
+def test_parameters_of_stages_that_did_not_run_are_not_other_parameters():
+    lock = Lock({"build/images": "other"}, {}, {"split.seed": "1"})
+    then = result({}, params={"split.seed": "1"})
+    assert judge(then, Result(lock, {})).text == "other data: build/images"
+
+
 def test_other_code_can_be_equivalent():
     here = result({}, wrong=[0], inputs={"build/images": "i", "src/flowers/training": "other"})
     assert judge(THEN, here).text.endswith("; other code: src/flowers/training")

@@ -139,8 +139,9 @@ def of_machine(processor: str, versions: Mapping[str, str]) -> list[str]:
 
 def _decisive(then: Result, here: Result, lost: bool) -> list[str]:
     """Why the two cannot be the same experiment."""
-    found, names = [], then.lock.params | here.lock.params
-    values = [(name, then.lock.params.get(name, "none"), here.lock.params.get(name, "none")) for name in names]
+    found, one, other = [], then.lock.params, here.lock.params
+    names = one | other if METRICS in here.outputs else other  # before train its parameters are not in the lock
+    values = [(name, one.get(name, "none"), other.get(name, "none")) for name in names]
     if others := [f"{name} {old} -> {new}" for name, old, new in values if old != new]:
         found.append(f"not the same experiment: {', '.join(others)}")
     if data := [path for path in _other_inputs(then, here) if not path.startswith("src/")]:
