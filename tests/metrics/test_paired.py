@@ -140,7 +140,7 @@ def test_classes_are_sorted_from_the_best_gain_to_the_worst_loss():
     labels = np.array([0, 0, 1, 1, 2, 2, 3, 3])
     one = np.array([0, 0, 0, 1, 0, 0, 3, 3])
     other = np.array([0, 1, 1, 1, 2, 2, 3, 3])
-    table = paired.per_class(labels, one, other, ["aster", "daisy", "iris", "rose"])
+    table = paired.per_class(labels, one == labels, other == labels, ["aster", "daisy", "iris", "rose"])
     assert table["class"].tolist() == ["iris", "daisy", "aster"]
     assert table["change"].tolist() == [1.0, 0.5, -0.5]
     assert table[["photos", "one", "other"]].to_numpy().tolist() == [[2, 0, 2], [2, 1, 2], [2, 2, 1]]

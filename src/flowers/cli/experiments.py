@@ -49,6 +49,21 @@ def tune(
 
 
 @app.command(rich_help_panel=EXPERIMENTS)
+def seeds(
+    number: Annotated[int, typer.Option("--number", "-n", help="Seeds, from train.seed on.", min=1, max=100)] = 5,
+    folds: Annotated[
+        int,
+        typer.Option(help="Folds of train and val, each held out once per seed; 1: train on train.", min=1, max=100),
+    ] = 1,
+) -> None:
+    """Train params.yaml from several seeds, and print the mean test scores with their spread; more seeds resume it."""
+    from flowers.config import params
+    from flowers.runs import seeds as group
+
+    group.seeds(params.load(), number, folds)
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
 def compare(
     results: Annotated[
         list[str],

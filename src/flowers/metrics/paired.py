@@ -9,9 +9,12 @@ from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from flowers.metrics import bootstrap, classification
 from flowers.metrics.classification import Labels, Probabilities
+
+Shares = NDArray[np.floating]
 
 SAMPLES = 10_000
 LEVEL = 0.05  # a p below it is significant
@@ -114,17 +117,13 @@ def independent(accuracy: float) -> float:
     return 2 * accuracy * (1 - accuracy)
 
 
-def per_class(labels: Labels, one: Labels, other: Labels, classes: list[str]) -> pd.DataFrame:
-    """Classes whose recall differs, best gain first: class, photos (count), one and other (right), change of recall."""
-    tables = [classification.per_class(labels, predicted, classes) for predicted in (one, other)]
-    found = pd.DataFrame(
-        {
-            "class": tables[0]["class"],
-            "photos": tables[0]["photos"],
-            "one": tables[0]["correct"],
-            "other": tables[1]["correct"],
-            "change": (tables[1]["correct"] - tables[0]["correct"]) / np.maximum(tables[0]["photos"], 1),
-        }
-    )
-    changed = found[found["one"] != found["other"]]
+def per_class(labels: Labels, one: Shares, other: Shares, classes: list[str]) -> pd.DataFrame:
+    """Classes whose recall differs, best gain first: class, photos (count), one and other (right), change of recall.
+
+    `one` and `other`, (n,), say whether each image is right, or the share of several trainings that have it right.
+    """
+    images, first, second = (np.bincount(labels, weights, len(classes)) for weights in (None, one, other))
+    found = pd.DataFrame({"class": classes, "photos": images.astype(int), "one": first, "other": second})
+    found["change"] = (second - first) / np.maximum(images, 1)
+    changed = found[~np.isclose(first, second)]
     return changed.sort_values(["change", "class"], ascending=[False, True], ignore_index=True)

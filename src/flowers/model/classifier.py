@@ -65,24 +65,24 @@ class Classifier:
         self.size = description.size
         self.feature_layer = FeatureLayer.below(description.unfreeze_blocks, self.size, description.features)
         self._pooled = replace(self.feature_layer, unfreeze_blocks=0)
-        self._trained, self.pretrained = trained, pretrained
+        self.trained, self.pretrained = trained, pretrained
 
     @cached_property
     def trainable(self) -> TrainablePart:
         """Maps activations at the feature layer to logits."""
-        return TrainablePart(self.feature_layer, self._trained, self._head, self.description.precision)
+        return TrainablePart(self.feature_layer, self.trained, self._head, self.description.precision)
 
     @cached_property
     def _head(self) -> "keras.Model":
         shape, features = self.description, self.feature_layer.features
         model = keras_model.head(len(self.classes), shape.head_units, shape.dropout, 0, shape.normalization, features)
-        keras_model.set_tensors(model, self._trained)
+        keras_model.set_tensors(model, self.trained)
         return model
 
     @cached_property
     def _to_features(self) -> Backbone:
         """The whole network up to pooling, with the trained blocks folded like the frozen ones."""
-        tensors = {**self.pretrained, **self._trained}
+        tensors = {**self.pretrained, **self.trained}
         return Backbone(tensors, [self._pooled], self.description.precision, padded=False)
 
     @cached_property
@@ -127,7 +127,7 @@ class Classifier:
 
     def export(self) -> "keras.Model":
         """The whole network as one float32 Keras model: uint8 (n, size, size, 3) to probabilities."""
-        tensors, shape = {**self.pretrained, **self._trained}, self.description
+        tensors, shape = {**self.pretrained, **self.trained}, self.description
         conv4 = self.feature_layer.conv4
         return keras_model.whole(tensors, self._head, shape.temperature, shape.mirror, shape.size, conv4)
 

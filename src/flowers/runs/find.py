@@ -12,7 +12,7 @@ from flowers.common.errors import UserError
 from flowers.config import params
 from flowers.runs import dvc_lock
 from flowers.runs.predictions import Predictions, read
-from flowers.tracking import lookup, provenance, runs, store
+from flowers.tracking import groups, lookup, provenance, runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,10 +44,20 @@ def pipeline_run(name: str, elsewhere: str = "; `make ui` shows which there are"
 
     Raises UserError where there is none, or it is not complete; `elsewhere` ends the message for an unknown name.
     """
+    return _of_pipeline(*_named(name, elsewhere))
+
+
+def _named(name: str, elsewhere: str) -> tuple["MlflowClient", "Run"]:
     client, run = lookup.find_anywhere(name, params.load())
     if run is None:
         raise UserError(f"'{name}' is no run in MLflow (id, name or alias){elsewhere}")
+    return client, run
+
+
+def _of_pipeline(client: "MlflowClient", run: "Run") -> tuple["MlflowClient", "Run"]:
     named, tags = f"run {lookup.described(run)}", run.data.tags
+    if groups.GROUP in tags:
+        raise UserError(f"{named} is of `flowers seeds`, which keeps scores and no model: `flowers compare` takes it")
     if runs.STUDY in tags:
         raise UserError(f"{named} belongs to a study: `flowers tune --apply && dvc repro` makes a result of it")
     if runs.KEY not in tags:
@@ -66,6 +76,17 @@ def artifact(client: "MlflowClient", run: "Run", path: str) -> bytes:
     return content
 
 
+def group(client: "MlflowClient", parent: "Run", name: str) -> Predictions:
+    """The result of a group of trainings. Raises UserError where none is finished or one has lost its predictions."""
+    trainings = groups.members(client, parent).values()
+    if not trainings:
+        raise UserError(f"run {lookup.described(parent)} has no finished training; `flowers seeds` resumes it")
+    tables = [read(artifact(client, run, groups.PREDICTIONS), name) for run in trainings]
+    inputs = {name: value for name, value in parent.data.tags.items() if name.endswith("_digest")}
+    place = f"group {parent.info.run_id[:8]} of {len(tables)} trainings in MLflow"
+    return Predictions(name, place, parent.data.params, inputs, tables[0], tables)
+
+
 def _find(name: str) -> Predictions:
     if name == WORKSPACE:
         return _checkout(name, Path())
@@ -79,7 +100,10 @@ def _in_store(name: str) -> Predictions:
     kinds = "DVC experiment, git revision or folder of a checkout"
     shown = "`make ui`, `dvc exp list` and `git log` show which there are"
     with store.explained("looking for a run in"), store.patience(*store.SHORT):
-        client, run = pipeline_run(name, f", {kinds}; {shown}")
+        client, run = _named(name, f", {kinds}; {shown}")
+        if groups.GROUP in run.data.tags and groups.TRAINING not in run.data.tags:
+            return group(client, run, name)
+        _of_pipeline(client, run)
         content = artifact(client, run, _PREDICTIONS)
         lock = lookup.artifact(client, run, "dvc.lock") or b""
     tags = run.data.tags

@@ -1,7 +1,7 @@
 """The predictions of a result for its test images, and what the result was made from."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,7 @@ class Predictions:
     """A result: `name` as it was typed, `place` where it was found, and the `table` of its predictions.
 
     `params` are flat (head.dropout: 0.2); `inputs` are the other inputs (code, split, packages, ...) by a short name.
+    The result of a group of trainings has one table per training, of the same images, and `table` is the first one.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Predictions:
     params: Mapping[str, str]
     inputs: Mapping[str, str]
     table: pd.DataFrame
+    group: Sequence[pd.DataFrame] = ()
 
     @cached_property
     def classes(self) -> list[str]:
@@ -36,13 +38,25 @@ class Predictions:
         return self.table["label"].map(numbers).to_numpy(np.int64)
 
     @cached_property
+    def trainings(self) -> list[np.ndarray]:
+        """The probabilities of each training, (n, c) float64."""
+        columns = [f"p({name})" for name in self.classes]
+        return [table[columns].to_numpy(np.float64) for table in self.group or [self.table]]
+
+    @cached_property
     def probabilities(self) -> np.ndarray:
-        """Probabilities (n, c), float64."""
-        return self.table[[f"p({name})" for name in self.classes]].to_numpy(np.float64)
+        """Probabilities (n, c), float64; of a group their mean."""
+        return self.trainings[0] if len(self.trainings) == 1 else np.mean(self.trainings, axis=0)
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """The share of trainings that have an image right, (n,)."""
+        shares: np.ndarray = np.mean([each.argmax(axis=1) == self.labels for each in self.trainings], axis=0)
+        return shares
 
     @property
     def predicted(self) -> np.ndarray:
-        """The predicted class numbers, (n,)."""
+        """The predicted class numbers, (n,); of a group those of the mean probabilities."""
         found: np.ndarray = self.probabilities.argmax(axis=1)
         return found
 

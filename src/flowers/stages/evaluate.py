@@ -14,7 +14,7 @@ from flowers.config.params import EvaluateParams
 from flowers.metrics import bootstrap, calibration, classification
 from flowers.model import backend, classifier, gradcam
 from flowers.reporting import brightness, document, evaluation_page, figures, reliability
-from flowers.training import activation_cache, checkpoint, subsets
+from flowers.training import activation_cache, checkpoint, subsets, trained
 
 JOINED_IMAGES = 32
 TRAINED_ON_IMAGES = 32  # of val, if it was trained on: not for scores, but promote compares a logged model with some
@@ -35,7 +35,7 @@ def run(evaluate: EvaluateParams) -> None:
     val = val if held_out else val.first(TRAINED_ON_IMAGES)
     if test.classes != model.classes:
         raise UserError(f"{paths.MODEL}: the classes of the model differ from those of {paths.SPLIT}; run `dvc repro`")
-    probabilities, val_probabilities = _probabilities(model, test), _probabilities(model, val)
+    probabilities, val_probabilities = trained.probabilities(model, test), trained.probabilities(model, val)
     _check_joined(model, test, probabilities)
     surest, shown = evaluation_page.shown(test.labels, probabilities, evaluate.gallery)
     luma, pixels = brightness.measure(test.plain(model.size), shown)
@@ -48,11 +48,11 @@ def run(evaluate: EvaluateParams) -> None:
     intervals = bootstrap.intervals(test.labels, probabilities, evaluate.bootstrap_samples, evaluate.seed)
     _write_json(paths.METRICS, {name: round(value, DIGITS.get(name, 4)) for name, value in scores.items()})
     _write_json(paths.INTERVALS, {name: list(interval) for name, interval in intervals.items()})
-    _write_predictions(paths.PREDICTIONS, test, probabilities)
+    trained.predictions(test, probabilities).to_csv(paths.PREDICTIONS, index=False, float_format="%.6g")
     labels = [test.classes[number] for number in probabilities.argmax(axis=1)]
     test.table[["path", "label"]].assign(predicted=labels).to_csv(paths.LABELS, index=False)
     history[["epoch", "accuracy", "val_accuracy", "loss", "val_loss"]].round(DIGITS).to_csv(paths.CURVES, index=False)
-    _write_predictions(paths.VALIDATION, val, val_probabilities)
+    trained.predictions(val, val_probabilities).to_csv(paths.VALIDATION, index=False, float_format="%.6g")
     _write_tables(test, probabilities)
     calibrated = _calibration(test, probabilities, model.description, held_out)
     _write_json(paths.CALIBRATION, calibrated)
@@ -67,12 +67,6 @@ def run(evaluate: EvaluateParams) -> None:
     page = evaluation_page.document(tested, written, pixels, heat)
     paths.REPORT.write_text(document.html(page), encoding="utf-8")
     console.say(f"Accuracy on {len(test)} test images: {scores['accuracy']:.1%}")
-
-
-def _probabilities(model: classifier.Classifier, chosen: subsets.Subset) -> np.ndarray:
-    items = chosen.with_flips(model.description.mirror, model.size)
-    stored = activation_cache.stored(items, [model.feature_layer], model.pretrained, model.description.precision)
-    return model.probabilities_from_activations(stored[model.feature_layer])
 
 
 def _check_joined(model: classifier.Classifier, test: subsets.Subset, probabilities: np.ndarray) -> None:
@@ -105,15 +99,6 @@ def _calibration(
         right = probabilities.argmax(axis=1) == test.labels
         found |= {"sure": float(sure.mean()), "sure_accuracy": float(right[sure].mean()) if sure.any() else None}
     return found
-
-
-def _write_predictions(path: Path, chosen: subsets.Subset, probabilities: np.ndarray) -> None:
-    table = chosen.table[["path", "sha256", "label"]].assign(
-        predicted=[chosen.classes[number] for number in probabilities.argmax(axis=1)],
-        probability=probabilities.max(axis=1),
-    )
-    columns = pd.DataFrame(probabilities, columns=[f"p({name})" for name in chosen.classes])
-    pd.concat([table, columns], axis=1).to_csv(path, index=False, float_format="%.6g")
 
 
 def _write_tables(test: subsets.Subset, probabilities: np.ndarray) -> None:

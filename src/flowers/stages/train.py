@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from flowers.common import console, paths
 from flowers.config.params import AugmentationParams, HeadParams, ModelParams, TrainParams
-from flowers.metrics import calibration
-from flowers.model import backend, classifier, resnet, weights
-from flowers.training import activation_cache, fitting, phases
+from flowers.model import backend, classifier
+from flowers.training import fitting, phases, trained
 from flowers.training.checkpoint import Checkpoint
 
 HISTORY_COLUMNS = (
@@ -53,37 +52,9 @@ def run(
 
     _report(progress)
     _write_history(progress.rows)
-    description = classifier.Description(
-        classes=data.train.classes,
-        head_units=list(head.units),
-        dropout=head.dropout,
-        normalization=head.normalization,
-        features=head.features,
-        mirror=model.mirror,
-        size=model.input_size,
-        input=classifier.input_words(model.input_size),
-        unfreeze_blocks=model.unfreeze_blocks,
-        precision=data.precision,
-        weights_digest=weights.digest(data.tensors),
-    )
-    # If no fine-tuning epoch is the best, progress.best holds the head only.
-    untrained = {name: data.tensors[name] for name in resnet.block_tensors(feature_layer.blocks)}
-    trained = {**untrained, **progress.best}
-    description = _calibrated(classifier.Classifier(description, trained, data.tensors), data)
+    made = trained.classifier(model, head, data, progress, data.val)
     shutil.rmtree(paths.MODEL, ignore_errors=True)
-    classifier.save(paths.MODEL, description, trained)
-
-
-def _calibrated(model: classifier.Classifier, data: fitting.Data) -> classifier.Description:
-    """The model's description with temperature and threshold fitted to the validation images, if there are any."""
-    if data.val is None:
-        return model.description
-    items = data.val.with_flips(model.description.mirror, model.size)
-    stored = activation_cache.stored(items, [model.feature_layer], data.tensors, data.precision)
-    probabilities = model.probabilities_from_activations(stored[model.feature_layer])
-    temperature = calibration.temperature(data.val.labels, probabilities)
-    threshold = calibration.threshold(data.val.labels, calibration.scaled(probabilities, temperature))
-    return replace(model.description, temperature=temperature, threshold=threshold)
+    classifier.save(paths.MODEL, made.description, made.trained)
 
 
 def _report(progress: phases.Progress) -> None:

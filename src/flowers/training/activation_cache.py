@@ -65,9 +65,9 @@ class Activations:
             result[here] = self._shards[shard][places[here, 1]]
         return result
 
-    def last(self, count: int) -> "Activations":
-        """Those of the last `count` items."""
-        return Activations(self._shards, self._places[len(self) - count :], self.shape)
+    def at(self, rows: np.ndarray) -> "Activations":
+        """Those of these items, still on disk."""
+        return Activations(self._shards, self._places[rows], self.shape)
 
 
 class Store:

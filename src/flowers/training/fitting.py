@@ -17,6 +17,7 @@ from flowers.model.backbone import best_precision
 from flowers.model.feature_layer import FeatureLayer
 from flowers.model.trainable import TrainablePart
 from flowers.training import activation_cache, epochs, phases, regression, subsets
+from flowers.training.folds import Fold
 from flowers.training.schedule import Schedule
 
 
@@ -29,24 +30,29 @@ class Data:
         augmentation: AugmentationParams,
         feature_layers: Sequence[FeatureLayer],
         with_validation: bool = True,
+        in_folds: bool = False,
     ) -> None:
         """Read the split and compute the activations that the cache lacks.
 
-        Without validation, the validation images are training images. The feature layers, at least one, have one size:
-        that of validation images, and of training images unless `augmentation.size` is set. Raises UserError if the
-        outputs of download or split cannot be used.
+        Without validation, the validation images are training images; `in_folds` all images of both are for either.
+        The feature layers, at least one, have one size: that of validation images, and of training images unless
+        `augmentation.size` is set. Raises UserError if the outputs of download or split cannot be used.
         """
         self.tensors = read_weights()
         self.precision = best_precision() if precision == "auto" else precision
-        self.train = subsets.read(*(["train"] if with_validation else ["train", "val"]))
-        self.val = subsets.read("val") if with_validation else None
+        self.train = subsets.read(*(["train", "val"] if in_folds or not with_validation else ["train"]))
+        self.val = self.train if in_folds else subsets.read("val") if with_validation else None
         self._val_size = feature_layers[0].size
         self.size = augmentation.size or self._val_size
         views = [item for of_image in self.train.augmented(augmentation, self.size) for item in of_image]
         self._rows = np.arange(len(views)).reshape(len(self.train), -1)
         items = {self.size: views}  # images of one size share one pass of the backbone
-        if self.val is not None:
-            items[self._val_size] = items.get(self._val_size, []) + self.val.plain(self._val_size)
+        if in_folds and self.size == self._val_size:
+            self._val_rows = self._rows[:, 0]  # the first view is the plain one
+        elif self.val is not None:
+            before = items.get(self._val_size, [])
+            items[self._val_size] = before + self.val.plain(self._val_size)
+            self._val_rows = np.arange(len(before), len(items[self._val_size]))
         self._examples = {size: self._stored(of_size, feature_layers, size) for size, of_size in items.items()}
 
     def _stored(
@@ -59,19 +65,24 @@ class Data:
         pooled_features = stored.pop(pooled)[:]  # fit into memory
         return {0: pooled_features} | {layer.unfreeze_blocks: values for layer, values in stored.items()}
 
-    def at(self, unfreeze_blocks: int, class_weights: bool) -> tuple[epochs.TrainingSet, phases.ValidationSet | None]:
-        """Training and validation set with activations below the top `unfreeze_blocks` blocks."""
-        labels = self.train.labels
+    def at(
+        self, unfreeze_blocks: int, class_weights: bool, fold: Fold | None = None
+    ) -> tuple[epochs.TrainingSet, phases.ValidationSet | None]:
+        """Training and validation set, those of a fold, with activations below the top `unfreeze_blocks` blocks."""
+        chosen = slice(None) if fold is None else fold.train
+        labels = self.train.labels[chosen]
         weights = np.ones(len(labels), np.float32)
         if class_weights:
             weights = phases.class_weights(labels, len(self.train.classes))
-        training = epochs.TrainingSet(self._examples[self.size][unfreeze_blocks], self._rows, labels, weights)
+        examples = self._examples[self.size][unfreeze_blocks]
+        training = epochs.TrainingSet(examples, self._rows[chosen], labels, weights)
         if self.val is None:
             return training, None
-        examples = self._examples[self._val_size][unfreeze_blocks]
-        count = len(self.val)  # the last of them
-        last = examples[-count:] if isinstance(examples, np.ndarray) else examples.last(count)
-        return training, phases.ValidationSet(last, self.val.labels)
+        examples, held_out = self._examples[self._val_size][unfreeze_blocks], slice(None) if fold is None else fold.val
+        rows = self._val_rows[held_out]
+        return training, phases.ValidationSet(
+            examples[rows] if isinstance(examples, np.ndarray) else examples.at(rows), self.val.labels[held_out]
+        )
 
 
 def feature_layer_of(model: ModelParams, head: HeadParams) -> FeatureLayer:
@@ -87,10 +98,12 @@ def fit(
     progress: phases.Progress,
     on_epoch: phases.OnEpoch | None = None,
     save: Callable[[phases.Progress], None] | None = None,
+    fold: Fold | None = None,
 ) -> None:
     """Run all phases, or those that `progress` has left, and update `progress`. Raises phases.Diverged.
 
-    After each epoch `save` gets the progress, then `on_epoch` gets the row of scores.
+    `fold` is one of `data` that was read for folds. After each epoch `save` gets the progress, then `on_epoch` the row
+    of scores.
     """
 
     def after_epoch(row: phases.Row) -> None:
@@ -106,7 +119,7 @@ def fit(
     if progress.best:  # of an earlier phase; phases.train restores the state within a phase
         keras_model.set_tensors(head_model, progress.best)
     if progress.phase != "fine_tune":
-        training, validation = data.at(0, train.class_weights)
+        training, validation = data.at(0, train.class_weights, fold)
         trainable = TrainablePart(replace(layer, unfreeze_blocks=0), data.tensors, head_model)
         if head.initialization == "regression" and not progress.rows:
             regression.initialize(head_model, training, head.penalty)
@@ -116,7 +129,7 @@ def fit(
             phases.train(trainable, training, validation, schedule, progress, after_epoch)
     if model.unfreeze_blocks and train.fine_tune_epochs:
         keras_model.set_tensors(head_model, progress.best)
-        training, validation = data.at(model.unfreeze_blocks, train.class_weights)
+        training, validation = data.at(model.unfreeze_blocks, train.class_weights, fold)
         trainable = TrainablePart(layer, data.tensors, head_model, data.precision, model.train_batch_norm)
         schedule = Schedule("fine_tune", train.fine_tune_epochs, train.fine_tune_learning_rate, train)
         phases.train(trainable, training, validation, schedule, progress, after_epoch)

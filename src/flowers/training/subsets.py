@@ -27,7 +27,11 @@ class Subset:
 
     def first(self, count: int) -> "Subset":
         """The first `count` images, or all if there are fewer."""
-        return Subset(self.table.iloc[:count], self.labels[:count], self.classes)
+        return self.at(slice(count))
+
+    def at(self, rows: np.ndarray | slice) -> "Subset":
+        """The images of these rows."""
+        return Subset(self.table.iloc[rows], self.labels[rows], self.classes)
 
     def plain(self, size: int = INPUT_SIZE) -> list[Item]:
         """The plain view of every image, `size` pixels on each side."""

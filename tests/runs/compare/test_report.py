@@ -1,5 +1,8 @@
 """The document of a comparison, read as its Markdown."""
 
+import re
+from dataclasses import replace
+
 import pytest
 from results import predictions
 
@@ -49,7 +52,41 @@ def test_with_few_images_the_difference_that_could_be_missed_is_named():
         for size in (33, 34)
     )
     assert few[1].startswith("Only 99 test images: a difference of accuracy below about 8 points is likely missed")
-    assert len(many) == 1
+    assert many[1:] == [
+        "One training each: how much other seeds would change is in none of the intervals (`flowers seeds`)."
+    ]
+
+
+def group(name, *wrong, per_class=100):
+    found = predictions(name, per_class=per_class)
+    return replace(found, group=[predictions(name, each, per_class=per_class).table for each in wrong])
+
+
+def test_groups_of_trainings_are_compared_by_their_means():
+    """Each of the other group has 30 of the first one's 60 errors, and two of its own that vary with the seed."""
+    first = group("main", range(60), range(1, 61), range(2, 62))
+    other = group("mine", [*range(30), 100, 101], [*range(30), 102, 103], [*range(31), 104])
+    page = text(first, other)
+    assert "'main' and 'mine' differ: +9.3 points of accuracy" in page
+    assert "over 3 trainings and 3 trainings" in page
+    assert row(page, "accuracy")[1:4] == ["80.0 % ± 0.0", "89.3 % ± 0.0", "+9.3"]
+    assert row(page, "daisy")[1:] == ["100", "40", "69.7", "+30"]
+    assert "macro F1" not in page and "One training each" not in page
+    assert "Right more often in 'mine' (32 images, 24 shown):" in page
+
+
+def test_what_would_settle_a_comparison_of_groups_is_said():
+    first, other = group("main", [0, 1], [0, 2], [3, 100]), group("mine", [0], [0, 5], [150, 100])
+    lead = report.document([first, other]).lead
+    assert lead[0].startswith("'main' and 'mine' cannot be told apart: +0.1 points of accuracy, 95 % interval -")
+    assert re.fullmatch(
+        r"A difference of 0.1 points would show with probability 80 % with about [\d,]+ .*images\.", lead[1]
+    )
+
+
+def test_a_group_of_one_says_that_its_seeds_are_not_in_the_interval():
+    lead = report.document([predictions("main", range(60), per_class=100), group("mine", range(30), range(31))]).lead
+    assert lead[1] == "'main': one training, so the spread between seeds is not in the interval."
 
 
 def test_only_parameters_and_inputs_that_differ_are_listed():

@@ -9,6 +9,7 @@ from flowers.metrics import bootstrap, classification, paired
 from flowers.reporting import measures
 from flowers.reporting.document import Card, Document, Gallery, Part, Section, Table
 from flowers.reporting.measures import NAMES, PLAIN, count, number
+from flowers.runs.compare import groups
 from flowers.runs.predictions import Predictions
 
 Thumbnail = Callable[[str, str], bytes | None]  # of an image's path and hash; None where the image is not here
@@ -38,10 +39,12 @@ def document(results: Sequence[Predictions], thumbnail: Thumbnail | None = None)
             found = f"only one has {', '.join(only[:CLASSES])}" if only else "they are in another order"
             lead.append(f"'{first.name}' and '{other.name}' have different classes ({found}): nothing is compared.")
         else:
-            test = paired.mcnemar(first.labels, first.predicted, other.predicted)
-            lead.append(_verdict(first, other, test, level))
-            lead += measures.few(len(first.labels), "test", (test.lost + test.gained) / len(first.labels), level)
-            sections += [_scores(first, other), _classes(first, other), _flips(first, other, thumbnail)]
+            several = bool(first.group or other.group)
+            lead += groups.verdict(first, other, level) if several else _verdict(first, other, level)
+            sections.append(groups.scores(first, other) if several else _scores(first, other))
+            sections += [_classes(first, other), _flips(first, other, thumbnail)]
+    if compared and not any(each.group for each in results):
+        lead.append(groups.ONE_SEED)
     if compared > 1:
         lead.append(f"With {compared} comparisons, a p below {level:.3g} is significant.")
     named = ", ".join(f"'{each.name}'" for each in others)
@@ -97,20 +100,25 @@ def _short(value: str) -> str:
     return plain[:8] if len(plain) == 32 and set(plain) <= set("0123456789abcdef") else value
 
 
-def _verdict(first: Predictions, other: Predictions, test: paired.McNemar, level: float) -> str:
+def _verdict(first: Predictions, other: Predictions, level: float) -> list[str]:
+    test = paired.mcnemar(first.labels, first.predicted, other.predicted)
     discordant = test.gained + test.lost
+    few = measures.few(len(first.labels), "test", discordant / len(first.labels), level)
     if not discordant:
-        return f"'{other.name}' is right on the same images as '{first.name}'."
+        return [f"'{other.name}' is right on the same images as '{first.name}'.", *few]
     counts = (
         f"'{other.name}' gets {count(test.gained, 'image')} right that '{first.name}' gets wrong, "
         f"and {test.lost} the other way"
     )
-    p = f"exact McNemar p = {test.p:.2g}"
     if test.p < level:
-        return f"{counts}: significant ({p})."
-    if not paired.can_show(discordant, level):
-        return f"{counts}: too few images differ for a significant result ({p})."
-    return f"{counts}: not significant ({p})."
+        found = "significant"
+    else:
+        found = (
+            "not significant"
+            if paired.can_show(discordant, level)
+            else "too few images differ for a significant result"
+        )
+    return [f"{counts}: {found} (exact McNemar p = {test.p:.2g}).", *few]
 
 
 def _scores(first: Predictions, other: Predictions) -> Section:
@@ -129,13 +137,19 @@ def _scores(first: Predictions, other: Predictions) -> Section:
 
 
 def _classes(first: Predictions, other: Predictions) -> Section:
-    changed = paired.per_class(first.labels, first.predicted, other.predicted, first.classes)
+    changed = paired.per_class(first.labels, first.right, other.right, first.classes)
     if changed.empty:
         return Section("Classes", ["No class has another number of right predictions."])
     gained = int((changed["change"] > 0).sum())
     shown = changed.drop(changed.index[CLASSES:-CLASSES])
     rows = [
-        [row["class"], str(row["photos"]), str(row["one"]), str(row["other"]), f"{100 * row['change']:+.0f}"]
+        [
+            row["class"],
+            str(row["photos"]),
+            f"{round(row['one'], 1):g}",
+            f"{round(row['other'], 1):g}",
+            f"{100 * row['change']:+.0f}",
+        ]
         for _, row in shown.iterrows()
     ]
     more = f" (the first and last {CLASSES} are shown)" if len(shown) < len(changed) else ""
@@ -145,16 +159,18 @@ def _classes(first: Predictions, other: Predictions) -> Section:
 
 
 def _flips(first: Predictions, other: Predictions, thumbnail: Thumbnail | None) -> Section:
-    right, now = first.predicted == first.labels, other.predicted == other.labels
+    gained = other.right - first.right  # of several trainings, the change of the share that has an image right
     parts: list[Part] = []
-    for title, rows, tone in (
-        (f"Right in '{other.name}' only", np.flatnonzero(~right & now), "good"),
-        (f"Right in '{first.name}' only", np.flatnonzero(right & ~now), "bad"),
+    form = "Right more often in '{}'" if first.group or other.group else "Right in '{}' only"
+    for title, change, tone in (
+        (form.format(other.name), gained, "good"),
+        (form.format(first.name), -gained, "bad"),
     ):
+        rows = np.flatnonzero(change > 0)
         if len(rows):
-            # Those with the most probable wrong prediction come first.
+            # Of equal changes those with the most probable wrong prediction come first.
             wrong = (first if tone == "good" else other).probabilities[rows].max(axis=1)
-            rows = rows[np.argsort(-wrong, kind="stable")]
+            rows = rows[np.lexsort([-wrong, -change[rows]])]
             more = f", {FLIPS} shown" if len(rows) > FLIPS else ""
             cards = [_card(first, other, row, thumbnail, tone) for row in rows[:FLIPS]]
             parts += [f"{title} ({count(len(rows), 'image')}{more}):", Gallery(cards)]

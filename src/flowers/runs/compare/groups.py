@@ -1,0 +1,61 @@
+"""The parts of a comparison in which a result is a group of trainings from several seeds."""
+
+from flowers.metrics import groups, paired
+from flowers.reporting.document import Section, Table
+from flowers.reporting.measures import NAMES, PLAIN, count, number
+from flowers.runs.predictions import Predictions
+
+ONE_SEED = "One training each: how much other seeds would change is in none of the intervals (`flowers seeds`)."
+
+
+def verdict(first: Predictions, other: Predictions, level: float) -> list[str]:
+    """Whether the mean accuracies differ, and what would settle it."""
+    values = [groups.values(each.labels, each.trainings)["accuracy"] for each in (first, other)]
+    found = groups.difference(first.labels, *values)
+    low, high = (100 * end for end in found.interval(level))
+    verb = "differ" if found.p < level else "cannot be told apart"
+    difference = (
+        f"{100 * found.value:+.1f} points of accuracy, {100 * (1 - level):.3g} % interval {low:+.1f} to {high:+.1f}"
+    )
+    seeds = " and ".join(count(len(each.trainings), "training") for each in (first, other))
+    lines = [f"'{first.name}' and '{other.name}' {verb}: {difference}, p = {found.p:.2g}, over {seeds}."]
+    single = [f"'{each.name}'" for each in (first, other) if len(each.trainings) == 1]
+    if single:
+        lines.append(f"{' and '.join(single)}: one training, so the spread between seeds is not in the interval.")
+    if found.p >= level and found.value:
+        lines.append(_needed(found))
+    return lines
+
+
+def _needed(found: groups.Estimate) -> str:
+    trainings, images = found.needed_trainings(), found.needed_images()
+    ways = [f"about {trainings:,} trainings each on these images"] if trainings else []
+    ways += [f"about {images:,} test images"] if images else []
+    share = f"with probability {100 * paired.POWER:.0f} %"
+    if not ways:
+        return f"A difference of {100 * abs(found.value):.1f} points needs more test images and more trainings."
+    return f"A difference of {100 * abs(found.value):.1f} points would show {share} with {' or '.join(ways)}."
+
+
+def scores(first: Predictions, other: Predictions) -> Section:
+    """Means and standard deviations of both, and the interval of the difference."""
+    tables, rows = [groups.values(each.labels, each.trainings) for each in (first, other)], []
+    for name in [name for name in NAMES if name in tables[0]]:
+        found = groups.difference(first.labels, tables[0][name], tables[1][name])
+        form = "{:+.3f}" if name in PLAIN else "{:+.1%}"
+        numbers = (form.format(value).removesuffix("%") for value in (found.value, *found.interval()))
+        difference, low, high = numbers
+        rows.append([NAMES[name], *(_spread(name, each[name]) for each in tables), difference, f"{low} to {high}"])
+    header = ["measure", first.name, other.name, "difference", "95 % interval"]
+    explained = (
+        f"Means and standard deviations of the trainings; differences are '{other.name}' minus '{first.name}', shares "
+        "in percentage points. Intervals hold both other seeds and other images (two-way analysis of variance)."
+    )
+    return Section(f"Scores on {count(len(first.labels), 'image')}", [Table(header, rows), explained])
+
+
+def _spread(name: str, values: groups.Values) -> str:
+    """The mean of the trainings and, where there are several, their standard deviation."""
+    means = values.mean(axis=1)
+    text = number(name, float(means.mean()))
+    return f"{text} ± {number(name, float(means.std(ddof=1))).removesuffix(' %')}" if len(means) > 1 else text

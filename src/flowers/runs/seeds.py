@@ -1,0 +1,107 @@
+"""The command `flowers seeds`: params.yaml trained from several seeds, and in folds; scores with their spread."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flowers.common import console
+from flowers.common.errors import UserError
+from flowers.config.params import Params
+from flowers.metrics import classification, groups
+from flowers.reporting import document, seed_curves
+from flowers.reporting.document import Document, Section, Table
+from flowers.reporting.measures import NAMES, count, number
+from flowers.runs import find
+from flowers.runs.predictions import Predictions
+from flowers.tracking.groups import GroupRuns
+from flowers.training import fitting, folds, phases, subsets, trained
+
+CURVES = "curves.png"
+
+
+def seeds(settings: Params, n_seeds: int, n_folds: int) -> None:
+    """Train from `n_seeds` seeds, from each in every fold, what the store does not hold yet, and print the scores.
+
+    Every training is scored on the test images. Raises UserError where folds are impossible or a training diverges.
+    """
+    if n_folds > 1 and settings.train.on != "train":
+        raise UserError("params.yaml: train.on must be 'train': folds divide the images of train and val")
+    first = settings.train.seed
+    wanted = [(seed, fold) for seed in range(first, first + n_seeds) for fold in range(n_folds)]
+    runs = GroupRuns(settings, n_folds)
+    finished = runs.finished()
+    missing = [each for each in wanted if _name(*each, n_folds) not in finished]
+    if missing:
+        _train(settings, missing, n_folds, runs)
+    group = find.group(runs.client, runs.parent, runs.parent.info.run_name)
+    page = _document(group)
+    with tempfile.TemporaryDirectory() as folder:
+        histories = {metric: runs.histories(metric) for metric in seed_curves.METRICS}
+        seed_curves.draw(histories, Path(folder, CURVES))
+        runs.finish(len(group.group), _metrics(group), document.markdown(page), Path(folder))
+    document.show(page)
+    short = runs.parent.info.run_id[:8]
+    console.say(f"In MLflow it is run {short}. Against another run or group: flowers compare {short} NAME")
+
+
+def _train(settings: Params, wanted: Sequence[tuple[int, int]], n_folds: int, runs: GroupRuns) -> None:
+    """Train from these seeds, in these folds, and log each training."""
+    model, head, validated = settings.model, settings.head, settings.train.on == "train"
+    layer = fitting.feature_layer_of(model, head)
+    data = fitting.Data(model.precision, settings.augmentation, [layer], validated, n_folds > 1)
+    groups_of = folds.groups_of(data.train) if n_folds > 1 else []
+    test = subsets.read("test")
+    for seed, held_out in console.progress(wanted, "Seeds", len(wanted), "trainings"):
+        train = settings.train.model_copy(update={"seed": seed})
+        fold = folds.divide(data.train, groups_of, n_folds, seed)[held_out] if n_folds > 1 else None
+        progress = phases.Progress()
+        with console.without_progress():
+            fitting.fit(model, head, train, data, progress, fold=fold)
+        val = data.val if fold is None else data.train.at(fold.val)
+        found = trained.classifier(model, head, data, progress, val)
+        probabilities = trained.probabilities(found, test)
+        runs.add(
+            _name(seed, held_out, n_folds),
+            settings.model_copy(update={"train": train}),
+            progress.rows,
+            classification.scores(test.labels, probabilities),
+            trained.predictions(test, probabilities).to_csv(index=False, float_format="%.6g"),
+        )
+
+
+def _name(seed: int, fold: int, n_folds: int) -> str:
+    return f"seed {seed}, fold {fold + 1} of {n_folds}" if n_folds > 1 else f"seed {seed}"
+
+
+def _document(group: Predictions) -> Document:
+    """Mean, standard deviation (SD) and interval of every score."""
+    scores = [classification.scores(group.labels, each) for each in group.trainings]
+    values, rows = groups.values(group.labels, group.trainings), []
+    for name in [name for name in NAMES if name in scores[0]]:
+        each = [one[name] for one in scores]
+        row = [NAMES[name], number(name, float(np.mean(each)))]
+        row.append(number(name, float(np.std(each, ddof=1))) if len(each) > 1 else "")
+        row.append(f"{number(name, min(each))} to {number(name, max(each))}")
+        ends = groups.mean(group.labels, values[name]).interval() if name in values else ()
+        rows.append([*row, " to ".join(number(name, end) for end in ends)])
+    header = ["measure", "mean", "SD", "range", "95 % interval"]
+    images = count(len(group.labels), "test image")
+    lead = f"{count(len(scores), 'training')}, each scored on the same {images}."
+    held = "The interval is for the mean of trainings from any seed, on new images"
+    explained = (
+        f"{held} (two-way analysis of variance)."
+        if len(scores) > 1
+        else "One training: the interval holds images alone."
+    )
+    return Document(f"'{group.name}'", [lead], [Section("Test scores", [Table(header, rows), explained])])
+
+
+def _metrics(group: Predictions) -> dict[str, float]:
+    """Mean and standard deviation of every score, for the run of the group."""
+    scores = [classification.scores(group.labels, each) for each in group.trainings]
+    found = {f"test_{name}": float(np.mean([each[name] for each in scores])) for name in scores[0]}
+    if len(scores) > 1:
+        found |= {f"sd/test_{name}": float(np.std([each[name] for each in scores], ddof=1)) for name in scores[0]}
+    return found

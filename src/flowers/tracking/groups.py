@@ -1,0 +1,77 @@
+"""Groups of trainings in the store: a parent run, and a child run per training; repeating a call changes nothing."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowers.config.params import Params
+from flowers.tracking import provenance, run_key, runs, store
+from flowers.tracking.live import Row
+from flowers.tracking.result import flattened, point
+from flowers.tracking.run_name import run_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+GROUP = "flowers.group"  # on the parent and its children: the key of the first training, and the number of folds
+TRAINING = "flowers.training"  # on a child: seed 3, fold 2
+PREDICTIONS = "evaluation/predictions.csv"
+
+
+def members(client: "MlflowClient", parent: "Run") -> dict[str, "Run"]:
+    """The finished trainings of a group by their names, in the order in which they began."""
+    found = runs.search(client, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    return {
+        run.data.tags[TRAINING]: run for run in found if TRAINING in run.data.tags and run.info.status == "FINISHED"
+    }
+
+
+class GroupRuns:
+    """The runs of a group of trainings of `params`. Raises UserError and StoreUnreachable."""
+
+    def __init__(self, params: Params, folds: int) -> None:
+        key = run_key.compute(params)
+        self._tags = {GROUP: f"{key.key} {folds}", runs.PROCESSOR: provenance.processor(), **key.tags}
+        with store.lock():
+            self.client = client = store.connect()
+            found = runs.search(client, f"tags.`{GROUP}` = '{self._tags[GROUP]}'")
+            parent = next((run for run in found if TRAINING not in run.data.tags), None)
+            if parent is None:
+                tags = {"mlflow.source.name": "flowers seeds", **self._tags}
+                parent = runs.create(client, params, f"seeds: {run_name(params)}", tags)
+            self.parent = parent
+            runs.log_params(client, parent, {**flattened(params), "folds": str(folds)})
+            runs.note_origin(client, parent)
+
+    def finished(self) -> dict[str, "Run"]:
+        """The finished trainings by their names."""
+        return members(self.client, self.parent)
+
+    def add(
+        self, name: str, params: Params, epochs: Sequence[Row], scores: Mapping[str, float], predictions: str
+    ) -> None:
+        """Log a training: its epochs, its test scores, and the content of predictions.csv."""
+        client, same = self.client, f"tags.`{GROUP}` = '{self._tags[GROUP]}' AND tags.`{TRAINING}` = '{name}'"
+        run = next(iter(runs.search(client, same)), None)  # of a process that died before it had logged everything
+        if run is None:
+            tags = {**self._tags, "mlflow.parentRunId": self.parent.info.run_id, TRAINING: name}
+            run = client.create_run(self.parent.info.experiment_id, run_name=name, tags=tags)
+        runs.log_params(client, run, flattened(params))
+        points = [*map(point, epochs), (0, {f"test_{measure}": value for measure, value in scores.items()})]
+        runs.log_points(client, run.info.run_id, points)
+        client.log_text(run.info.run_id, predictions, PREDICTIONS)
+        runs.end(client, run, "FINISHED")
+
+    def histories(self, metric: str) -> list[list[float]]:
+        """The values of a metric by epoch, of each finished training."""
+        found = [self.client.get_metric_history(run.info.run_id, metric) for run in self.finished().values()]
+        return [[point.value for point in sorted(points, key=lambda point: int(point.step))] for points in found]
+
+    def finish(self, step: int, metrics: Mapping[str, float], note: str, folder: Path) -> None:
+        """Log the scores of the group after `step` trainings, a note and the files of a folder on the parent."""
+        run_id = self.parent.info.run_id
+        runs.log_points(self.client, run_id, [(step, {name: value}) for name, value in metrics.items()])
+        self.client.set_tag(run_id, "mlflow.note.content", note)
+        self.client.log_artifacts(run_id, str(folder))
+        runs.end(self.client, self.parent, "FINISHED")

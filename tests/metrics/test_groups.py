@@ -1,0 +1,76 @@
+"""Means over trainings and images, with the variance of both."""
+
+import numpy as np
+import pytest
+
+from flowers.metrics import classification, groups
+
+TRUTH = 0.02  # the difference of the two settings
+
+
+def drawn(rng, trainings=5, images=600, spread=0.01, difference=TRUTH):
+    """Right or wrong for two settings: hard images, images that one setting finds easier, luck of seeds, and noise."""
+    from scipy import stats
+
+    labels = np.repeat(np.arange(3), images // 3)
+    ease, found = rng.normal(0, 1.5, images), []
+    total = np.sqrt(1.5**2 + 0.35**2 + (10 * spread) ** 2 + 0.8**2)
+    for accuracy in (0.86, 0.86 + difference):
+        own, seed = rng.normal(0, 0.35, images), rng.normal(0, 10 * spread, (trainings, 1))
+        noise = rng.normal(0, 0.8, (trainings, images))
+        found.append((total * stats.norm.ppf(accuracy) + ease + own + seed + noise > 0).astype(float))
+    return labels, *found
+
+
+def test_intervals_cover_the_true_difference():
+    """Seeds differ: images alone would give intervals that are too short. 300 draws: 95 % is 93 to 97.5 %."""
+    rng, covered, too_short = np.random.default_rng(0), 0, 0
+    for _ in range(300):
+        labels, one, other = drawn(rng, spread=0.02)
+        low, high = groups.difference(labels, one, other).interval()
+        covered += low <= TRUTH <= high
+        low, high = groups.difference(labels, one[:1], other[:1]).interval()
+        too_short += low <= TRUTH <= high
+    assert 0.93 <= covered / 300 <= 0.975
+    assert too_short / 300 < 0.9
+
+
+def test_equal_settings_are_rarely_called_different():
+    rng = np.random.default_rng(1)
+    assert sum(groups.difference(*drawn(rng, difference=0)).p < 0.05 for _ in range(300)) <= 15
+
+
+def test_the_mean_of_values_is_the_mean_score():
+    rng = np.random.default_rng(2)
+    labels = rng.permutation(np.repeat(np.arange(7), [3, 9, 5, 20, 1, 8, 4]))
+    trainings = [rng.dirichlet(np.full(8, 0.3), len(labels)) for _ in range(4)]  # class 7 has no images
+    values = groups.values(labels, trainings)
+    assert values.keys() == {"accuracy", "mean_per_class_accuracy", "top5_accuracy", "log_loss"}
+    for name, table in values.items():
+        scores = [classification.scores(labels, each)[name] for each in trainings]
+        assert table.mean(axis=1) == pytest.approx(scores), name
+        assert groups.mean(labels, table).value == pytest.approx(np.mean(scores))
+
+
+def test_one_training_has_the_variance_of_images_alone():
+    labels, one, other = drawn(np.random.default_rng(3))
+    found = groups.difference(labels, one[:1], other)
+    assert found.between is None and found.needed_trainings() is None
+    assert 0 < found.variance < groups.difference(labels, one[:1], other[:1]).variance
+
+
+def test_the_trainings_and_images_that_are_needed_would_show_the_difference():
+    """Of draws with the needed number, POWER of them show it."""
+    rng = np.random.default_rng(4)
+    known = [groups.difference(*drawn(rng, images=3000, trainings=20)) for _ in range(5)]
+    images = int(np.mean([each.needed_images() for each in known])) // 3 * 3
+    shown = sum(groups.difference(*drawn(rng, images=images, trainings=20)).p < 0.05 for _ in range(200)) / 200
+    assert 0.7 <= shown <= 0.9
+    assert groups.difference(*drawn(rng, trainings=2, difference=0.1)).needed_trainings() >= 2
+
+
+def test_equal_trainings_of_equal_images_differ_by_nothing():
+    labels, right = np.array([0, 1, 2]), np.ones((2, 3))
+    found = groups.difference(labels, right, right)
+    assert (found.value, found.interval(), found.p) == (0.0, (0.0, 0.0), 1.0)
+    assert found.needed_images() is None
