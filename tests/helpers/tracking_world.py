@@ -127,7 +127,7 @@ def fresh_database(tmp_path_factory) -> Path:
     """MLflow takes seconds to lay out a sqlite store: once is enough."""
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
-        _alone(patch, folder)
+        alone(patch, folder)
         with store.lock():
             store.connect()
     return folder / "mlflow.db"
@@ -158,11 +158,11 @@ def _world(folder: Path, patch: pytest.MonkeyPatch, database: Path | None) -> Wo
     if database is not None:
         world.folder.mkdir(exist_ok=True)
         shutil.copy(database, world.database)
-    _alone(patch, folder)
+    alone(patch, folder)
     return world
 
 
-def _alone(patch: pytest.MonkeyPatch, folder: Path) -> None:
+def alone(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Step into a folder, without the settings and the git repository around the tests."""
     for name in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
         patch.delenv(name, raising=False)

@@ -12,7 +12,7 @@ from flowers.common.errors import UserError
 from flowers.config import params
 from flowers.runs import dvc_lock
 from flowers.runs.predictions import Predictions, read
-from flowers.tracking import groups, lookup, provenance, runs, store
+from flowers.tracking import groups, lookup, provenance, run_key, runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,7 +82,7 @@ def group(client: "MlflowClient", parent: "Run", name: str) -> Predictions:
     if not trainings:
         raise UserError(f"run {lookup.described(parent)} has no finished training; `flowers seeds` resumes it")
     tables = [read(artifact(client, run, groups.PREDICTIONS), name) for run in trainings]
-    inputs = {name: value for name, value in parent.data.tags.items() if name.endswith("_digest")}
+    inputs = {words: parent.data.tags.get(f"flowers.{name}_digest", "") for name, words in run_key.INPUTS.items()}
     place = f"group {parent.info.run_id[:8]} of {len(tables)} trainings in MLflow"
     return Predictions(name, place, parent.data.params, inputs, tables[0], tables)
 

@@ -41,7 +41,7 @@ class GroupRuns:
                 tags = {"mlflow.source.name": "flowers seeds", **self._tags}
                 parent = runs.create(client, params, f"seeds: {run_name(params)}", tags)
             self.parent = parent
-            runs.log_params(client, parent, {**flattened(params), "folds": str(folds)})
+            runs.log_params(client, parent, flattened(params) | ({"folds": str(folds)} if folds > 1 else {}))
             runs.note_origin(client, parent)
 
     def finished(self) -> dict[str, "Run"]:

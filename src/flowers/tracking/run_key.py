@@ -17,6 +17,9 @@ from flowers.config.params import Params, read
 PIPELINE = Path("dvc.yaml")
 PROJECT = Path("pyproject.toml")
 
+# In words, by the names of the digests
+INPUTS = {"data": "images", "split": "split of the images", "weights": "ImageNet weights", "code": "training code"}
+
 _STAGES = ("train", "evaluate")
 _SOURCES = (".py", ".html")  # modules, and the templates of pages
 # Without `dataset` and `split`: what they decide is in the image list and the split, which are hashed. Parameters that

@@ -37,8 +37,6 @@ _UID, _IDENTITY, _CONFIRMED = "uid", "began_with", "confirmed"  # attributes of 
 
 ATTEMPTS = 2  # a trial whose process died is trained once more
 
-_INPUTS = {"data": "images", "split": "split of the images", "weights": "ImageNet weights", "code": "training code"}
-
 
 class Study:
     """A study of `space`, and everything that its storage holds of it."""
@@ -176,7 +174,7 @@ class Study:
     def _identity(self) -> dict[str, str]:
         """Everything that makes the scores of trials comparable, by name: inputs, fixed parameters and the space."""
         settings = self.space.settings
-        identity = {words: str(getattr(self.key, name)) for name, words in _INPUTS.items()}
+        identity = {words: str(getattr(self.key, name)) for name, words in run_key.INPUTS.items()}
         identity |= {name: written(value) for name, value in training_values(settings).items()}
         if settings.model.precision == "auto":
             identity["model.precision"] = f"auto ({best_precision()} on this machine)"
@@ -186,7 +184,7 @@ class Study:
     def _check_identity(self) -> None:
         before, now = self._study.user_attrs[_IDENTITY], self._identity()
         changes = [
-            f"another {name}" if name in _INPUTS.values() else f"{name} {before[name]}, now {now[name]}"
+            f"another {name}" if name in run_key.INPUTS.values() else f"{name} {before[name]}, now {now[name]}"
             for name in now
             if name in before and before[name] != now[name]
         ]

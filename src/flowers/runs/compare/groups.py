@@ -29,8 +29,8 @@ def verdict(first: Predictions, other: Predictions, level: float) -> list[str]:
 
 def _needed(found: groups.Estimate) -> str:
     trainings, images = found.needed_trainings(), found.needed_images()
-    ways = [f"about {trainings:,} trainings each on these images"] if trainings else []
-    ways += [f"about {images:,} test images"] if images else []
+    ways = [f"{_about(trainings)} trainings each on these images"] if trainings else []
+    ways += [f"{_about(images)} test images"] if images else []
     share = f"with probability {100 * paired.POWER:.0f} %"
     if not ways:
         return f"A difference of {100 * abs(found.value):.1f} points needs more test images and more trainings."
@@ -59,3 +59,8 @@ def _spread(name: str, values: groups.Values) -> str:
     means = values.mean(axis=1)
     text = number(name, float(means.mean()))
     return f"{text} ± {number(name, float(means.std(ddof=1))).removesuffix(' %')}" if len(means) > 1 else text
+
+
+def _about(number: int) -> str:
+    """A number with two digits that count."""
+    return f"about {float(f'{number:.1e}'):,.0f}"

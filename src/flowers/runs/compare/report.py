@@ -65,12 +65,15 @@ def _what_differs(results: Sequence[Predictions]) -> Section:
     inputs = [{name: _short(value) for name, value in each.inputs.items()} for each in results]
     if not all(_PROCESSOR in table for table in inputs):  # only runs record it
         inputs = [{name: value for name, value in table.items() if name != _PROCESSOR} for table in inputs]
+    alike = all(bool(each.group) == bool(results[0].group) for each in results)
     for kind, tables, same in (
         ("parameter", [each.params for each in results], "No parameter differs."),
         ("input", inputs, "All other inputs are the same: images, split, weights, code and packages."),
     ):
         unknown = [name for name, table in zip(names, tables, strict=True) if not table]
-        if unknown:
+        if kind == "input" and not alike:
+            parts.append("Other inputs are not compared: a group records them by other names than a single result.")
+        elif unknown:
             parts.append(f"The {kind}s of {' and '.join(unknown)} are unknown: dvc.lock is of another result.")
         else:
             rows = _unlike(tables)
@@ -97,7 +100,7 @@ def _plain(value: str) -> str:
 def _short(value: str) -> str:
     """The first digits of a hash; any other value as it is."""
     plain = value.removesuffix(".dir")
-    return plain[:8] if len(plain) == 32 and set(plain) <= set("0123456789abcdef") else value
+    return plain[:8] if len(plain) in (32, 64) and set(plain) <= set("0123456789abcdef") else value
 
 
 def _verdict(first: Predictions, other: Predictions, level: float) -> list[str]:
