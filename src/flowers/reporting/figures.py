@@ -100,21 +100,20 @@ def _confused_pairs(matrix: pd.DataFrame, path: Path) -> None:
     label, predicted = label[label != predicted], predicted[label != predicted]
     times = counts[label, predicted]
     most = np.lexsort((-times / images[label], -times))[:PAIRS]  # of equal numbers the larger share first
-    rows = range(len(most))
-    with page(path, 4, 0.22 * max(len(most), 1)) as figure:
+    pairs = [f"{names[label[pair]]}  \N{RIGHTWARDS ARROW}  {names[predicted[pair]]}" for pair in most]
+    rows = range(max(len(most), 1))
+    with page(path, 4, 0.22 * len(rows)) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
-        axes.barh(rows, times[most] / images[label[most]], height=0.72, color=ORANGE)
+        axes.barh(rows[: len(most)], times[most] / images[label[most]], height=0.72, color=ORANGE)
         for row, pair in enumerate(most):
             text = f"{times[pair]:,} of {images[label[pair]]:,}"
             axes.text(1.05, row, text, va="center_baseline", fontsize=8)
-        pairs = [f"{names[label[pair]]}  \N{RIGHTWARDS ARROW}  {names[predicted[pair]]}" for pair in most]
         axes.set_yticks(rows, pairs or ["no image is predicted as another class"], fontsize=8)
-        _share_axis(axes, len(most) or 1)
-        correct = 100 * counts.trace() / max(total, 1)
-        scores = (
-            f"{correct:.1f} % of {total:,} images correct; {len(most)} of {len(times):,} confused pairs of classes,\n"
-        )
-        surround(figure, axes, f"{scores}true \N{RIGHTWARDS ARROW} predicted, as a share of the true class")
+        _share_axis(axes, len(rows))
+        correct = f"{100 * counts.trace() / max(total, 1):.1f} % of {total:,} images correct"
+        drawn = f"{len(most)} most frequent of {len(times):,} confused pairs"
+        title = f"{correct}; {drawn}:\ntrue \N{RIGHTWARDS ARROW} predicted class, as a share of the true class"
+        surround(figure, axes, title)
 
 
 def curves(history: pd.DataFrame, path: Path) -> None:

@@ -50,11 +50,11 @@ def run(evaluate: EvaluateParams) -> None:
     intervals = bootstrap.intervals(test.labels, probabilities, evaluate.bootstrap_samples, evaluate.seed)
     _write_json(paths.METRICS, {name: round(value, DIGITS.get(name, 4)) for name, value in scores.items()})
     _write_json(paths.INTERVALS, {name: list(interval) for name, interval in intervals.items()})
-    _write_predictions(paths.PREDICTIONS, test, probabilities)
+    write_predictions(paths.PREDICTIONS, test, probabilities)
     labels = [test.classes[number] for number in probabilities.argmax(axis=1)]
     test.table[["path", "label"]].assign(predicted=labels).to_csv(paths.LABELS, index=False)
     history[["epoch", "accuracy", "val_accuracy", "loss", "val_loss"]].round(DIGITS).to_csv(paths.CURVES, index=False)
-    _write_predictions(paths.VALIDATION, val, val_probabilities)
+    write_predictions(paths.VALIDATION, val, val_probabilities)
     _write_tables(test, probabilities)
     as_trained = calibration.scaled(probabilities, 1 / model.description.temperature)
     calibrated = _calibration(test, probabilities, as_trained, model.description, held_out)
@@ -115,7 +115,7 @@ def _calibration(
     return found
 
 
-def _write_predictions(path: Path, chosen: subsets.Subset, probabilities: np.ndarray) -> None:
+def write_predictions(path: Path, chosen: subsets.Subset, probabilities: np.ndarray) -> None:
     """Write a row per image. The numbers are formatted row by row, in a fifth of the time that pandas takes."""
     line = csv.writer(SimpleNamespace(write=str), lineterminator="\n").writerow  # returns what `write` returns
     names, numbers = ("path", "sha256", "label"), ",".join(["%.6g"] * (1 + len(chosen.classes)))
