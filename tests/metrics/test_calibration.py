@@ -1,10 +1,12 @@
 """Calibration, compared with written-out definitions and a known temperature."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from reporting_world import world
 
-from flowers.metrics import calibration
+from flowers.metrics import calibration, classification
 
 
 def sampled(images=20_000, seed=0):
@@ -137,3 +139,13 @@ def test_invalid_probabilities_raise_an_error():
     for measure in (calibration.temperature, calibration.threshold, calibration.reliability):
         with pytest.raises(ValueError, match="not a finite number"):
             measure(np.array([0, 1]), np.full((2, 3), np.nan))
+
+
+@pytest.mark.parametrize("work", [lambda values: calibration.scaled(values, 0.8), classification.softmax])
+def test_one_copy_of_the_probabilities_is_held_in_float64(work):
+    values = world(500, 1000)[1]
+    tracemalloc.start()
+    work(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.7 * values.size * 8  # the result of softmax is a float32 copy

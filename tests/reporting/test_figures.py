@@ -1,5 +1,6 @@
 """The figures, tested by their pixels."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -8,6 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from PIL import Image
 from scipy.stats import binomtest
@@ -117,6 +119,31 @@ def test_a_hundred_classes_have_room_for_every_name_and_no_text_in_cells(tmp_pat
         assert image.height > 40 * 24
 
 
+@pytest.mark.parametrize("n_classes", [151, 1000])
+def test_of_more_classes_the_most_telling_are_drawn(n_classes, tmp_path, monkeypatch):
+    names, drawn = [f"flower {k}" for k in range(n_classes)], []
+    original = Axes.set_yticks
+    monkeypatch.setattr(
+        Axes, "set_yticks", lambda self, rows, names, **more: drawn.append(names) or original(self, rows, names, **more)
+    )
+    labels = np.repeat(np.arange(n_classes - 1), 4)  # the last class has no images
+    predicted = labels.copy()
+    predicted[[40, 41, 42]], predicted[[80, 81]], predicted[200] = 7, 9, 1
+    for draw in (draw_confusion, draw_per_class):
+        with Image.open(draw(names, tmp_path / "x.png", labels, predicted)) as image:
+            assert max(image.size) < 1500
+    pairs, recalls = drawn
+    assert [re.findall(r"\d+", pair) for pair in pairs] == [["10", "7"], ["20", "9"], ["50", "1"]]
+    assert recalls[-3:] == ["flower 50", "flower 20", "flower 10"] and len(recalls) == 40
+    assert names[-1] not in recalls
+
+
+def test_many_classes_without_a_confusion_are_drawn(tmp_path):
+    labels = np.arange(151)
+    path = draw_confusion([f"c{k}" for k in labels], tmp_path / "c.png", labels, labels)
+    assert share_of(path, figures.ORANGE) == 0 < share_of(path, figures.INK)
+
+
 def test_counts_stand_in_the_cells_up_to_twenty_classes(tmp_path):
     """The same shares with other counts look different exactly where counts are written."""
 
@@ -183,8 +210,6 @@ def test_one_epoch_is_enough_for_curves(tmp_path):
 
 @pytest.mark.parametrize(("correct", "images"), [(0, 5), (17, 20)])
 def test_whiskers_are_wilson_intervals(correct, images, tmp_path, monkeypatch):
-    from matplotlib.axes import Axes
-
     drawn = []
     original = Axes.hlines
     monkeypatch.setattr(

@@ -15,7 +15,8 @@ from flowers.common.errors import UserError
 from flowers.metrics import calibration
 from flowers.model import backbone, weights
 from flowers.stages import evaluate
-from flowers.training import activation_cache
+from flowers.training import activation_cache, subsets
+from flowers.training.trained import write_predictions
 
 FILES = [
     "calibration.json",
@@ -138,6 +139,21 @@ def test_no_temperature_is_fitted_on_validation_images_that_were_trained_on(worl
     assert error == pytest.approx(found["expected_calibration_error_without_temperature"])
     assert found["threshold"] is None and "sure" not in found
     assert "No temperature was fitted" in paths.REPORT.read_text(encoding="utf-8")
+
+
+def test_predictions_are_written_as_pandas_writes_them(tmp_path):
+    classes = ["a, b", 'c "d"', "two\nlines", "NA"]
+    labels = np.arange(8) % 4
+    words = {"path": [f"{classes[label]}/{row}.jpg" for row, label in enumerate(labels)], "sha256": "0"}
+    images = subsets.Subset(pd.DataFrame(words | {"label": np.array(classes)[labels]}), labels, classes)
+    probabilities = np.random.default_rng(0).dirichlet([0.01] * 4, 8).astype(np.float32)
+    write_predictions(tmp_path / "found.csv", images, probabilities)
+    expected = images.table.assign(
+        predicted=np.array(classes)[probabilities.argmax(axis=1)], probability=probabilities.max(axis=1)
+    )
+    numbers = pd.DataFrame(probabilities, columns=[f"p({name})" for name in classes])
+    text = pd.concat([expected, numbers], axis=1).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    assert (tmp_path / "found.csv").read_bytes() == text.encode()
 
 
 def predictions_of(world, path) -> tuple[np.ndarray, np.ndarray]:

@@ -206,6 +206,17 @@ def test_a_group_with_two_labels_stays_in_one_subset_and_is_reported(capsys, kin
     assert f"daisy/twin a.jpg (daisy) {sign} build/images/rose/twin b.jpg (rose)" in warning
 
 
+def test_a_warning_of_many_copies_has_an_end_and_the_report_lists_all(capsys):
+    twins = [image(("daisy", "rose")[number % 2], f"twin {number}", like="twin") for number in range(600)]
+    twins += [image(label, f"copy {n}", pixels=f"c{n}") for n in range(50) for label in ("daisy", "rose")]
+    _, report = run(images(30, "daisy") + images(30, "rose") + twins)
+    (group,) = report["near_duplicates"]["under_several_labels"]["list"]
+    assert sum(map(len, group.values())) == 600
+    warning = capsys.readouterr().err
+    assert "~ and 596 more, in build/split.json" in warning and "; and 40 more, in build/split.json" in warning
+    assert max(map(len, warning.splitlines())) < 2000
+
+
 def test_a_group_of_duplicates_and_near_duplicates_is_reported_as_both():
     rows = [*images(9, "daisy"), *images(9, "rose")]
     rows += [image("rose", "a", pixels="twin"), image("rose", "b", pixels="twin")]

@@ -2,7 +2,8 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ def warn(message: str) -> None:
 def fail(message: str) -> None:
     """Print an error to standard error."""
     _print(f"error: {message}", style="red")
+
+
+def listed(names: Sequence[str], separator: str = ", ", shown: int = 10, where: Path | None = None) -> str:
+    """The first names for a message, and how many more there are: 'a, b, and 3,998 more, in build/split.json'."""
+    left = len(names) - shown
+    rest = [f"and {left:,} more{f', in {where}' if where else ''}"] if left > 0 else []
+    return separator.join([*names[:shown], *rest])
 
 
 def progress_bar(total: int | None, description: str, unit: str, done: int = 0) -> "tqdm.tqdm[Any]":

@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowers.common import paths
+from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config import params
 
@@ -57,7 +57,7 @@ def uncommitted(names: Iterable[str], path: Path = paths.PARAMS) -> dict[str, tu
 def refuse(edits: Mapping[str, tuple[Any, Any]], path: Path = paths.PARAMS) -> None:
     """Raise UserError if there are edits: name -> (committed value, value now)."""
     if edits:
-        changes = ", ".join(f"{name} ({written(before)}, now {written(now)})" for name, (before, now) in edits.items())
+        changes = console.listed([f"{name} ({written(old)}, now {written(now)})" for name, (old, now) in edits.items()])
         raise UserError(f"{path} has edits that no commit holds: {changes}. Commit them, or add --force")
 
 

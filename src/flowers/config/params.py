@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from flowers.common import paths
+from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config import validation_errors
 from flowers.config.architecture import CONV5_BLOCKS, RESIDUAL_BLOCKS
@@ -264,7 +264,7 @@ def checked(model: type[Checked], document: Any, path: Path) -> Checked:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise UserError("\n".join(validation_errors.explained(model, path, error))) from None
+        raise UserError(console.listed(validation_errors.explained(model, path, error), "\n", shown=100)) from None
 
 
 def training_values(settings: Params | Training) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+LONGEST = 200  # letters of a value in a message
+
 
 def explained(model: type[BaseModel], path: Path, error: ValidationError) -> list[str]:
     """One line per error; a key that is missing because it is mistyped is reported once."""
@@ -27,10 +29,16 @@ def _explain(model: type[BaseModel], path: Path, item: Mapping[str, Any]) -> str
     if item["type"] == "missing":
         return f"{path}: key '{key}' is missing"
     if item["type"] == "model_type":
-        return f"{path}: {key or 'the file'} must hold keys and their values, not {item['input']!r}"
+        return f"{path}: {key or 'the file'} must hold keys and their values, not {_shortened(item['input'])}"
     message = words(item)
-    shown = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
+    shown = "" if isinstance(item["input"], dict) else f", not {_shortened(item['input'])}"
     return f"{path}: {key + ': ' if key else ''}{message}{shown}"
+
+
+def _shortened(value: object) -> str:
+    """A value as Python writes it, cut if it is very long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _suggestion(model: type[BaseModel], location: tuple[str | int, ...]) -> str:

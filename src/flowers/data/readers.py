@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from flowers.common.console import warn
+from flowers.common.console import listed, warn
 from flowers.common.errors import UserError
 from flowers.data.catalogue import Reader
 
 SUBSETS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
-_SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def _folder(root: Path, _: Sequence[str]) -> list[ImageFile]:
         found += [(each, subset) for each in classes]
         strays += more
     if strays:
-        warn(f"{root}: files outside class folders are not read: {_some(_below(root, strays))}")
+        warn(f"{root}: files outside class folders are not read: {listed(_below(root, strays))}")
     return _classes(root, found)
 
 
@@ -62,9 +61,9 @@ def _subsets(root: Path, folders: list[Path]) -> list[tuple[Path, str]]:
     others = [folder.name for folder in folders if folder.name.lower() not in SUBSETS]
     if len(named) < 2 and others:
         return []  # a class may be called 'train'
-    names = ", ".join(folder.name for folder, _ in named)
+    names = listed([folder.name for folder, _ in named])
     if others:
-        raise UserError(f"{root}: holds subsets ({names}) beside other folders ({_some(others)}); keep one kind")
+        raise UserError(f"{root}: holds subsets ({names}) beside other folders ({listed(others)}); keep one kind")
     if len({subset for _, subset in named}) < len(named):
         raise UserError(f"{root}: two folders of the same subset ({names}); keep one")
     return named
@@ -83,12 +82,12 @@ def _classes(root: Path, folders: list[tuple[Path, str | None]]) -> list[ImageFi
     filled = {image.label for image in found}
     if lost := [folder for folder in empty if folder.name not in filled]:
         inside = [folder for folder in nested if folder.parent in lost]
-        hint = f"; they hold folders ({_some(_below(root, inside))}): is it one level too high?" if inside else ""
-        raise UserError(f"{root}: class folders without an image: {_some(_below(root, lost))}{hint}")
+        hint = f"; they hold folders ({listed(_below(root, inside))}): is it one level too high?" if inside else ""
+        raise UserError(f"{root}: class folders without an image: {listed(_below(root, lost))}{hint}")
     if empty:
-        warn(f"{root}: empty class folders: {_some(_below(root, empty))}")
+        warn(f"{root}: empty class folders: {listed(_below(root, empty))}")
     if nested:
-        warn(f"{root}: folders inside class folders are not read: {_some(_below(root, nested))}")
+        warn(f"{root}: folders inside class folders are not read: {listed(_below(root, nested))}")
     return found
 
 
@@ -99,7 +98,7 @@ def _five_classes(root: Path, class_names: Sequence[str]) -> list[ImageFile]:
         raise UserError(f"{root}: the archive has no folder with {', '.join(class_names)} in it")
     others = [folder for folder in _entries(tops[0])[0] if folder.name not in class_names]
     if others:
-        warn(f"{tops[0]}: folders that are no class of this data set are not read: {_some(_below(root, others))}")
+        warn(f"{tops[0]}: folders that are no class of this data set are not read: {listed(_below(root, others))}")
     return _classes(tops[0], [(tops[0] / name, None) for name in class_names])
 
 
@@ -117,7 +116,7 @@ def _oxford102(root: Path, class_names: Sequence[str]) -> list[ImageFile]:
     if len({image.source for image in found}) < len(found):
         raise UserError(f"{root / 'setid.mat'}: an image is in two subsets")
     if missing := [image.source.name for image in found if not image.source.is_file()]:
-        raise UserError(f"{root / 'jpg'}: {len(missing)} of {len(found)} images are missing: {_some(missing)}")
+        raise UserError(f"{root / 'jpg'}: {len(missing)} of {len(found)} images are missing: {listed(missing)}")
     return found
 
 
@@ -151,11 +150,6 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _below(root: Path, found: Iterable[Path]) -> list[str]:
     return [path.relative_to(root).as_posix() for path in found]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 _READERS: dict[Reader, Callable[[Path, Sequence[str]], list[ImageFile]]] = {

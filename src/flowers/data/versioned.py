@@ -33,5 +33,5 @@ def _changed() -> bool:
     command = [sys.executable, "-m", "dvc", "data", "status", "--json", str(FOLDER)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"{POINTER}: dvc data status failed: {' '.join(done.stderr.split())}")
+        raise UserError(f"{POINTER}: dvc data status failed: {' '.join(done.stderr.split())[:500]}")
     return bool(json.loads(done.stdout).get("uncommitted"))

@@ -38,10 +38,13 @@ def temperature(labels: Labels, probabilities: Probabilities) -> float:
 
 def scaled(probabilities: Probabilities, temperature: float) -> NDArray[np.float64]:
     """Probabilities (n, c) of the logits divided by the temperature: softmax(ln p / temperature)."""
-    logits = np.log(np.clip(probabilities.astype(np.float64), classification.SMALLEST * 1e-9, 1.0)) / temperature
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    found: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
-    return found
+    values = probabilities.astype(np.float64)  # in place from here on: there may be 100,000 x 1,000
+    np.log(values.clip(classification.SMALLEST * 1e-9, 1.0, out=values), out=values)
+    values /= temperature
+    values -= values.max(axis=1, keepdims=True)
+    np.exp(values, out=values)
+    values /= values.sum(axis=1, keepdims=True)
+    return values
 
 
 def threshold(labels: Labels, probabilities: Probabilities, target: float = TARGET) -> float:

@@ -135,5 +135,8 @@ def check(labels: Labels, probabilities: Probabilities) -> None:
 
 def softmax(values: np.ndarray) -> np.ndarray:
     """Softmax of logits (n, classes), computed in float64, returned as float32."""
-    shifted: np.ndarray = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
+    shifted = values.astype(np.float64)  # in place from here on: there may be 100,000 x 1,000
+    shifted -= values.max(axis=1, keepdims=True)
+    np.exp(shifted, out=shifted)
+    shifted /= shifted.sum(axis=1, keepdims=True)
+    return shifted.astype(np.float32)

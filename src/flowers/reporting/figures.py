@@ -59,6 +59,8 @@ STYLE: dict[str, Any] = {
     "legend.framealpha": 0.85,
 }
 CELL_TEXT_UP_TO = 20  # classes
+ALL_UP_TO = 150  # classes; of more, only those that tell most are drawn
+PAIRS, BEST, WORST = 30, 10, 30
 LONGEST_NAME = 32  # letters
 
 
@@ -66,8 +68,12 @@ def confusion(matrix: pd.DataFrame, path: Path) -> None:
     """Draw a confusion matrix of counts (true class down, predicted across, both in one order) as a PNG.
 
     Colour is the share of the true class: blue on the diagonal; orange off it, on a square-root scale that shows rare
-    errors. Up to 20 classes the cells hold their counts; with more, names stand on all four sides.
+    errors. Up to 20 classes the cells hold their counts; with more, names stand on all four sides. With more than 150
+    classes the picture shows the most frequent confusions as bars instead.
     """
+    if len(matrix) > ALL_UP_TO:
+        _confused_pairs(matrix, path)
+        return
     counts = matrix.to_numpy(dtype=np.float64)
     n = len(counts)
     many = n > CELL_TEXT_UP_TO
@@ -84,6 +90,30 @@ def confusion(matrix: pd.DataFrame, path: Path) -> None:
             _write_counts(axes, counts, shares)
         images, correct = int(counts.sum()), counts.trace() / max(counts.sum(), 1)
         surround(figure, axes, f"Confusion matrix: {100 * correct:.1f} % of {images:,} images correct", scales=True)
+
+
+def _confused_pairs(matrix: pd.DataFrame, path: Path) -> None:
+    """The most frequent pairs of true and predicted class: the share of the true class's images, and their number."""
+    counts, names = matrix.to_numpy(), [shortened(name) for name in matrix.index]
+    total, images = int(counts.sum()), counts.sum(axis=1)
+    label, predicted = np.nonzero(counts)
+    label, predicted = label[label != predicted], predicted[label != predicted]
+    times = counts[label, predicted]
+    most = np.lexsort((-times / images[label], -times))[:PAIRS]  # of equal numbers the larger share first
+    pairs = [f"{names[label[pair]]}  \N{RIGHTWARDS ARROW}  {names[predicted[pair]]}" for pair in most]
+    rows = range(max(len(most), 1))
+    with page(path, 4, 0.22 * len(rows)) as figure:
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.barh(rows[: len(most)], times[most] / images[label[most]], height=0.72, color=ORANGE)
+        for row, pair in enumerate(most):
+            text = f"{times[pair]:,} of {images[label[pair]]:,}"
+            axes.text(1.05, row, text, va="center_baseline", fontsize=8)
+        axes.set_yticks(rows, pairs or ["no image is predicted as another class"], fontsize=8)
+        _share_axis(axes, len(rows))
+        correct = f"{100 * counts.trace() / max(total, 1):.1f} % of {total:,} images correct"
+        drawn = f"{len(most)} most frequent of {len(times):,} confused pairs"
+        title = f"{correct}; {drawn}:\ntrue \N{RIGHTWARDS ARROW} predicted class, as a share of the true class"
+        surround(figure, axes, title)
 
 
 def curves(history: pd.DataFrame, path: Path) -> None:
@@ -128,42 +158,59 @@ def per_class(table: pd.DataFrame, path: Path) -> None:
     """Draw the recall of each class with its 95 % interval and number of images, best class first, as a PNG.
 
     `table` has the columns class, photos, correct and recall (see `classification.per_class`). The interval is
-    Wilson's. Classes without images come last, without a bar.
+    Wilson's. Classes without images come last, without a bar. Of more than 150 classes those of the highest and of the
+    lowest recall are drawn.
     """
     ordered = table.sort_values(["recall", "photos", "class"], ascending=[False, False, True], na_position="last")
+    mean, between = ordered["recall"].mean(), 0
+    if len(ordered) > ALL_UP_TO:
+        ordered = ordered[ordered["photos"] > 0]
+        between = max(len(ordered) - BEST - WORST, 0)
+        ordered = ordered.drop(ordered.index[BEST : BEST + between])
     photos = ordered["photos"].to_numpy(dtype=np.float64)
     recall = ordered["recall"].fillna(0).to_numpy(dtype=np.float64)
     rows = np.arange(len(ordered))
+    if between:
+        rows[BEST:] += 1  # a row for their number
+    height = int(rows[-1]) + 1
     tested = photos > 0
     low, high = classification.wilson_interval(
         ordered["correct"].to_numpy()[tested], ordered["photos"].to_numpy()[tested]
     )
     many = len(ordered) > CELL_TEXT_UP_TO
     size = 7 if many else 9
-    with page(path, 6, (0.17 if many else 0.3) * len(ordered)) as figure:
+    with page(path, 6, (0.17 if many else 0.3) * height) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.barh(rows, recall, height=0.72, color=SKY)
         axes.hlines(rows[tested], low, high, color=INK, linewidth=1)
         axes.plot(recall[tested], rows[tested], "o", color=INK, markersize=2.5, clip_on=False, linestyle="none")
-        for place, count in enumerate(photos.tolist()):
+        for place, count in zip(rows.tolist(), photos.tolist(), strict=True):
             text, colour = (f"{int(count):,}", INK) if count else ("no images", GREY)
             axes.text(1.05, place, text, va="center_baseline", fontsize=size, color=colour)
         axes.annotate("images", (1.05, 1), (0, 4), "axes fraction", "offset points", fontsize=8, color=GREY)
+        if between:
+            axes.axhspan(BEST - 0.4, BEST + 0.4, color="white", zorder=3)
+            text = f"{between:,} classes between"
+            axes.text(0.5, BEST, text, ha="center", va="center_baseline", fontsize=size, color=GREY, zorder=4)
         axes.set_yticks(rows, [shortened(name) for name in ordered["class"]], fontsize=size)
-        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-        axes.tick_params(axis="y", length=0)
-        axes.tick_params(axis="x", labeltop=many, length=0)
-        axes.spines["left"].set_color(GREY)
-        axes.spines["bottom"].set_visible(False)
-        axes.grid(axis="x")
+        _share_axis(axes, height, labeltop=many)
         if tested.any():
-            mean = recall[tested].mean()
             axes.axvline(mean, color=ORANGE, linewidth=1, linestyle="--")
             title = f"Recall per class, 95 % interval; mean over classes {100 * mean:.1f} % (dashed)"
         else:
             title = "Recall per class"
         surround(figure, axes, title)
+
+
+def _share_axis(axes: Axes, rows: int, labeltop: bool = True) -> None:
+    """The scale of horizontal bars, 0 ... 100 %, the first row at the top."""
+    axes.set(xlim=(0, 1), ylim=(rows - 0.5, -0.5))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labeltop=labeltop, length=0)
+    axes.spines["left"].set_color(GREY)
+    axes.spines["bottom"].set_visible(False)
+    axes.grid(axis="x")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowers.common import paths
+from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config import params
 from flowers.runs import dvc_lock
@@ -170,9 +170,8 @@ def _experiment(name: str) -> str | None:
     listed = (provenance.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or "").splitlines()
     found = {line.split()[0] for line in listed if line.count("/") == 4 and line.rpartition("/")[2] == name}
     if len(found) > 1:
-        raise UserError(
-            f"'{name}' is the name of {len(found)} DVC experiments: name the commit of one ({', '.join(found)})"
-        )
+        commits = console.listed(sorted(found))
+        raise UserError(f"'{name}' is the name of {len(found)} DVC experiments: name the commit of one ({commits})")
     return next(iter(found), None)
 
 

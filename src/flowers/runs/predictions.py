@@ -54,7 +54,7 @@ class Predictions:
         shares: np.ndarray = np.mean([each.argmax(axis=1) == self.labels for each in self.trainings], axis=0)
         return shares
 
-    @property
+    @cached_property
     def predicted(self) -> np.ndarray:
         """The predicted class numbers, (n,); of a group those of the mean probabilities."""
         found: np.ndarray = self.probabilities.argmax(axis=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowers.common import console
+from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.metrics import classification, groups
@@ -62,13 +62,12 @@ def _train(settings: Params, wanted: Sequence[tuple[int, int]], n_folds: int, ru
         val = data.val if fold is None else data.train.at(fold.val)
         found = trained.classifier(model, head, data, progress, val)
         probabilities = trained.probabilities(found, test)
-        runs.add(
-            _name(seed, held_out, n_folds),
-            settings.model_copy(update={"train": train}),
-            progress.rows,
-            classification.scores(test.labels, probabilities),
-            trained.predictions(test, probabilities).to_csv(index=False, float_format="%.6g"),
-        )
+        name, changed = _name(seed, held_out, n_folds), settings.model_copy(update={"train": train})
+        scores = classification.scores(test.labels, probabilities)
+        with tempfile.TemporaryDirectory() as folder:
+            predictions = Path(folder, paths.PREDICTIONS.name)
+            trained.write_predictions(predictions, test, probabilities)
+            runs.add(name, changed, progress.rows, scores, predictions)
 
 
 def _name(seed: int, fold: int, n_folds: int) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from flowers.common import paths
+from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.metrics import paired
 from flowers.reporting import measures
@@ -143,9 +143,9 @@ def _decisive(then: Result, here: Result, lost: bool) -> list[str]:
     names = one | other if METRICS in here.outputs else other  # before train its parameters are not in the lock
     values = [(name, one.get(name, "none"), other.get(name, "none")) for name in names]
     if others := [f"{name} {old} -> {new}" for name, old, new in values if old != new]:
-        found.append(f"not the same experiment: {', '.join(others)}")
+        found.append(f"not the same experiment: {console.listed(others)}")
     if data := [path for path in _other_inputs(then, here) if not path.startswith("src/")]:
-        found.append(f"other data: {', '.join(data)}")
+        found.append(f"other data: {console.listed(data)}")
     if then.outputs != then.lock.outputs:
         found.append(f"{' or '.join(then.files)} was changed, or dvc.lock is of another result")
     if lost:
@@ -156,7 +156,7 @@ def _decisive(then: Result, here: Result, lost: bool) -> list[str]:
 def _likely(then: Result, here: Result, fresh: bool) -> list[str]:
     """Likely causes of other bytes in the same experiment; never empty."""
     code = [path for path in _other_inputs(then, here) if path.startswith("src/")]
-    found = [f"other code: {', '.join(code)}"] if code else []
+    found = [f"other code: {console.listed(code)}"] if code else []
     if then.precision and here.precision and then.precision != here.precision:
         found.append(f"another precision: {then.precision} then, {here.precision} here")
     found += of_machine(then.processor, then.lock.versions)

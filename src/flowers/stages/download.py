@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from flowers.common import ahead, paths
+from flowers.common import ahead, console, paths
 from flowers.common.console import progress, say, warn
 from flowers.common.errors import UserError
 from flowers.config.params import DatasetParams
@@ -19,7 +19,6 @@ from flowers.data import catalogue, fetch, images, readers, unpack, versioned
 from flowers.data.readers import ImageFile
 
 _MAX_WORKERS = 8  # each holds one decoded image: 0.4 GB for the largest that is read
-_SHOWN = 10  # bad images in a message; build/skipped.csv lists all
 
 
 class _Listed(NamedTuple):
@@ -151,14 +150,13 @@ def _file_names(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
 
 def _report_bad_images(bad_images: str, skipped: Sequence[_Skipped], workshop: Path) -> None:
     """Warn of bad images, or raise UserError for them; skipped.csv stays on disk either way."""
-    shown = "\n".join(f"  {row.path}: {row.reason}" for row in skipped[:_SHOWN])
-    more = f"\n  and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else ""
+    shown = "  " + console.listed([f"{row.path}: {row.reason}" for row in skipped], "\n  ")
     if bad_images == "skip":
-        warn(f"{len(skipped)} files are not readable images and are skipped ({paths.SKIPPED_LIST}):\n{shown}{more}")
+        warn(f"{len(skipped)} files are not readable images and are skipped ({paths.SKIPPED_LIST}):\n{shown}")
         return
     (workshop / "skipped.csv").replace(paths.SKIPPED_LIST)
     raise UserError(
-        f"{len(skipped)} files are not readable images ({paths.SKIPPED_LIST}):\n{shown}{more}\n"
+        f"{len(skipped)} files are not readable images ({paths.SKIPPED_LIST}):\n{shown}\n"
         "Repair or remove them, or set dataset.bad_images: skip"
     )
 
@@ -167,7 +165,7 @@ def _require_two_classes(root: Path, files: Sequence[ImageFile], listed: Sequenc
     """Raise UserError unless there are two classes, each with a readable image."""
     labels = {file.label for file in files}
     if lost := sorted(labels.difference(row.label for row in listed)):
-        raise UserError(f"{root}: classes without a readable image: {', '.join(lost)}")
+        raise UserError(f"{root}: classes without a readable image: {console.listed(lost)}")
     if len(labels) < 2:
         raise UserError(f"{root}: only one class ({', '.join(labels)}); a classifier needs at least two")
 

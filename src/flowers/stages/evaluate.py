@@ -48,15 +48,17 @@ def run(evaluate: EvaluateParams) -> None:
     intervals = bootstrap.intervals(test.labels, probabilities, evaluate.bootstrap_samples, evaluate.seed)
     _write_json(paths.METRICS, {name: round(value, DIGITS.get(name, 4)) for name, value in scores.items()})
     _write_json(paths.INTERVALS, {name: list(interval) for name, interval in intervals.items()})
-    trained.predictions(test, probabilities).to_csv(paths.PREDICTIONS, index=False, float_format="%.6g")
+    trained.write_predictions(paths.PREDICTIONS, test, probabilities)
     labels = [test.classes[number] for number in probabilities.argmax(axis=1)]
     test.table[["path", "label"]].assign(predicted=labels).to_csv(paths.LABELS, index=False)
     history[["epoch", "accuracy", "val_accuracy", "loss", "val_loss"]].round(DIGITS).to_csv(paths.CURVES, index=False)
-    trained.predictions(val, val_probabilities).to_csv(paths.VALIDATION, index=False, float_format="%.6g")
+    trained.write_predictions(paths.VALIDATION, val, val_probabilities)
     _write_tables(test, probabilities)
-    calibrated = _calibration(test, probabilities, model.description, held_out)
+    as_trained = calibration.scaled(probabilities, 1 / model.description.temperature)
+    calibrated = _calibration(test, probabilities, as_trained, model.description, held_out)
     _write_json(paths.CALIBRATION, calibrated)
-    _draw_reliability(test, probabilities, model.description.temperature, held_out)
+    _draw_reliability(test, probabilities, as_trained, model.description.temperature, held_out)
+    del as_trained
     figures.curves(history, paths.CURVES_PICTURE)
 
     trained_on = subsets.read("train", *(() if held_out else ("val",)))
@@ -84,9 +86,13 @@ def _check_joined(model: classifier.Classifier, test: subsets.Subset, probabilit
 
 
 def _calibration(
-    test: subsets.Subset, probabilities: np.ndarray, model: classifier.Description, held_out: bool
+    test: subsets.Subset,
+    probabilities: np.ndarray,
+    as_trained: np.ndarray,
+    model: classifier.Description,
+    held_out: bool,
 ) -> dict[str, float | bool | None]:
-    error, as_trained = calibration.expected_calibration_error, calibration.scaled(probabilities, 1 / model.temperature)
+    error = calibration.expected_calibration_error
     found: dict[str, float | bool | None] = {
         "validation_held_out": held_out,
         "temperature": model.temperature,
@@ -111,8 +117,10 @@ def _write_tables(test: subsets.Subset, probabilities: np.ndarray) -> None:
     figures.confusion(confusion, paths.CONFUSION_PICTURE)
 
 
-def _draw_reliability(test: subsets.Subset, probabilities: np.ndarray, temperature: float, held_out: bool) -> None:
-    variants = {"As trained": calibration.scaled(probabilities, 1 / temperature)}
+def _draw_reliability(
+    test: subsets.Subset, probabilities: np.ndarray, as_trained: np.ndarray, temperature: float, held_out: bool
+) -> None:
+    variants = {"As trained": as_trained}
     if held_out:
         variants[f"With temperature {temperature:.2f}"] = probabilities
     tables = {}

@@ -23,7 +23,7 @@ from flowers.config.params import SplitParams
 from flowers.data import near_duplicates
 
 SUBSETS = ("train", "val", "test")
-NAMED = 10  # groups of duplicates listed in a warning; split.json lists all
+COPIES = 4  # images named of a group of duplicates in a warning; split.json lists all
 
 _COLUMNS = ["path", "label", "pixels", "phash", "mirrored_phash", "subset"]
 
@@ -194,7 +194,8 @@ def _check_train(images: Sequence[Image], subset_of: Mapping[str, str]) -> None:
         )
     for subset in ("val", "test"):
         if missing[subset]:
-            console.warn(f"the official split has no image in {subset} of: {_listed(sorted(missing[subset]))}")
+            listed = console.listed(sorted(missing[subset]), "; ", where=paths.SPLIT_REPORT)
+            console.warn(f"the official split has no image in {subset} of: {listed}")
 
 
 def _report(images: Sequence[Image], subset_of: Mapping[str, str], method: str) -> dict[str, Any]:
@@ -225,12 +226,8 @@ def _warn(report: Mapping[str, Any]) -> None:
             ("under_several_labels", "with several labels"),
         ):
             groups = report[kind][place]["list"]
-            listed = [sign.join(f"{file} ({key})" for key in group for file in group[key]) for group in groups]
             if groups:
+                files = ([f"{file} ({key})" for key in group for file in group[key]] for group in groups)
+                listed = [console.listed(names, sign, COPIES, paths.SPLIT_REPORT) for names in files]
                 named = f"{len(groups)} group{'s' * (len(groups) != 1)} of {kind.replace('_', '-')}"
-                console.warn(f"{named} {words}: {_listed(listed)}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f"; and {len(names) - NAMED} more in {paths.SPLIT_REPORT}" if len(names) > NAMED else ""
-    return "; ".join(names[:NAMED]) + more
+                console.warn(f"{named} {words}: {console.listed(listed, '; ', where=paths.SPLIT_REPORT)}")

@@ -49,9 +49,9 @@ class GroupRuns:
         return members(self.client, self.parent)
 
     def add(
-        self, name: str, params: Params, epochs: Sequence[Row], scores: Mapping[str, float], predictions: str
+        self, name: str, params: Params, epochs: Sequence[Row], scores: Mapping[str, float], predictions: Path
     ) -> None:
-        """Log a training: its epochs, its test scores, and the content of predictions.csv."""
+        """Log a training: its epochs, its test scores, and the file predictions.csv."""
         client, same = self.client, f"tags.`{GROUP}` = '{self._tags[GROUP]}' AND tags.`{TRAINING}` = '{name}'"
         run = next(iter(runs.search(client, same)), None)  # of a process that died before it had logged everything
         if run is None:
@@ -60,7 +60,7 @@ class GroupRuns:
         runs.log_params(client, run, flattened(params))
         points = [*map(point, epochs), (0, {f"test_{measure}": value for measure, value in scores.items()})]
         runs.log_points(client, run.info.run_id, points)
-        client.log_text(run.info.run_id, predictions, PREDICTIONS)
+        client.log_artifact(run.info.run_id, str(predictions), Path(PREDICTIONS).parent.name)
         runs.end(client, run, "FINISHED")
 
     def histories(self, metric: str) -> list[list[float]]:

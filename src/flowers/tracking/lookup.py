@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.tracking import runs, store
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 SHORTEST_ID = 6
-_SHOWN = 5
 
 
 def registered_model(dataset: str, path: str) -> str:
@@ -103,10 +103,9 @@ def _by_text(client: "MlflowClient", condition: str, text: str, reference: str) 
 
 def _only(found: list["Run"], reference: str) -> "Run":
     if len(found) > 1:
-        listed = ", ".join(f"{described(run)} of {_began(run)}" for run in found[: -_SHOWN - 1 : -1])  # the latest ones
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        listed = console.listed([f"{described(run)} of {_began(run)}" for run in reversed(found)], shown=5)
         hint = f"give {SHORTEST_ID} or more characters of its id"
-        raise UserError(f"'{reference}' fits {len(found)} runs: {listed}{more}; {hint}")
+        raise UserError(f"'{reference}' fits {len(found)} runs: {listed}; {hint}")
     return found[0]
 
 

@@ -15,6 +15,7 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.config.edit import written
 from flowers.config.params import training_values
@@ -190,8 +191,8 @@ class Study:
         ]
         if changes:
             raise UserError(
-                f"study '{self.name}' began with {'; '.join(changes)}. Its scores cannot be compared with new ones: "
-                "`flowers tune --new` begins another study"
+                f"study '{self.name}' began with {console.listed(changes, '; ')}. "
+                "Its scores cannot be compared with new ones: `flowers tune --new` begins another study"
             )
 
     def _requeue_stale_trials(self) -> None:

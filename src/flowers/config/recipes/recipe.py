@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from flowers.common import paths
+from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config import params
 from flowers.config.parameter_types import Fraction, Positive, Section
@@ -83,7 +83,7 @@ def load(name: str) -> Recipe:
     own = {key: value for key, value in after.items() if key in changed}
     if same := [key for key in own if own[key] == before[key]]:
         reason = "that is the default; a recipe holds only what differs"
-        raise UserError("\n".join(f"{path}: params.{key}: {reason}" for key in same))
+        raise UserError(console.listed([f"{path}: params.{key}: {reason}" for key in same], "\n"))
     return Recipe(name=name, description=file.description, measured=file.measured, params=own)
 
 
@@ -105,7 +105,7 @@ def _path(name: str) -> Path:
     suggestion = f"; did you mean '{close[0]}'?" if close else ""
     if name == DEFAULTS.stem:
         suggestion = f"; params.yaml ships with '{SHIPPED}'"
-    raise UserError(f"unknown recipe '{name}'{suggestion} (known: {', '.join(known) or 'none'})")
+    raise UserError(f"unknown recipe '{name}'{suggestion} (known: {console.listed(known, shown=20) or 'none'})")
 
 
 def _defaults() -> Training:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from flowers.common import console
 from flowers.metrics import bootstrap, classification, paired
 from flowers.reporting import measures
 from flowers.reporting.document import Card, Document, Gallery, Part, Section, Table
@@ -36,7 +37,7 @@ def document(results: Sequence[Predictions], thumbnail: Thumbnail | None = None)
             only = [
                 name for name in (*first.classes, *other.classes) if (name in first.classes) != (name in other.classes)
             ]
-            found = f"only one has {', '.join(only[:CLASSES])}" if only else "they are in another order"
+            found = f"only one has {console.listed(only)}" if only else "they are in another order"
             lead.append(f"'{first.name}' and '{other.name}' have different classes ({found}): nothing is compared.")
         else:
             several = bool(first.group or other.group)
@@ -113,14 +114,9 @@ def _verdict(first: Predictions, other: Predictions, level: float) -> list[str]:
         f"'{other.name}' gets {count(test.gained, 'image')} right that '{first.name}' gets wrong, "
         f"and {test.lost} the other way"
     )
-    if test.p < level:
-        found = "significant"
-    else:
-        found = (
-            "not significant"
-            if paired.can_show(discordant, level)
-            else "too few images differ for a significant result"
-        )
+    found = "significant" if test.p < level else "not significant"
+    if not paired.can_show(discordant, level):
+        found = "too few images differ for a significant result"
     return [f"{counts}: {found} (exact McNemar p = {test.p:.2g}).", *few]
 
 
@@ -146,14 +142,8 @@ def _classes(first: Predictions, other: Predictions) -> Section:
     gained = int((changed["change"] > 0).sum())
     shown = changed.drop(changed.index[CLASSES:-CLASSES])
     rows = [
-        [
-            row["class"],
-            str(row["photos"]),
-            f"{round(row['one'], 1):g}",
-            f"{round(row['other'], 1):g}",
-            f"{100 * row['change']:+.0f}",
-        ]
-        for _, row in shown.iterrows()
+        [name, str(images), *(f"{round(right, 1):g}" for right in (one, two)), f"{100 * change:+.0f}"]
+        for name, images, one, two, change in shown.itertuples(index=False)
     ]
     more = f" (the first and last {CLASSES} are shown)" if len(shown) < len(changed) else ""
     counts = f"{gained} of {len(first.classes)} classes gained, {len(changed) - gained} lost{more}:"

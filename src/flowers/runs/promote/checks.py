@@ -4,11 +4,11 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.metrics import paired
 from flowers.runs.predictions import Predictions
 
-_NAMED = 10  # classes in a message
 JUDGED, BETTER = "unseen validation images", "better than the champion"
 
 
@@ -40,7 +40,7 @@ def minimum_recall(candidate: Predictions, wanted: Mapping[str, float]) -> list[
     """A check per class of promote.floors: its recall on the validation images. Raises UserError for unknown ones."""
     if unknown := sorted(wanted.keys() - {*candidate.classes}):
         close = difflib.get_close_matches(unknown[0], candidate.classes, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"its classes: {', '.join(candidate.classes[:_NAMED])}"
+        hint = f"did you mean '{close[0]}'?" if close else f"its classes: {console.listed(candidate.classes)}"
         raise UserError(f"params.yaml: promote.floors: '{unknown[0]}' is no class of run {candidate.name}; {hint}")
     checks = []
     for label, minimum in sorted(wanted.items()):

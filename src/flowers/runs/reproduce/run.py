@@ -93,7 +93,7 @@ def choose(listed: Sequence[tuple[str, bool]], here: Callable[[str], bool], patc
     """
     if found := [(commit, clean) for commit, clean in listed if here(commit)]:
         return min(found, key=lambda origin: (not origin[1], origin[0] not in patched))
-    names = ", ".join(dict.fromkeys(commit[:12] for commit, _ in listed))
+    names = console.listed([*dict.fromkeys(commit[:12] for commit, _ in listed)])
     raise UserError(
         f"the run was made at {names}, which this clone does not have; `git fetch` brings it where it was pushed "
         "(`git fetch --unshallow` in a shallow clone)"

@@ -28,7 +28,7 @@ def git(*arguments: str, folder: Path | None = None, given: bytes = b"") -> str:
     except FileNotFoundError:
         raise UserError("git is not installed; a run is reproduced in a clone that has its commit") from None
     if done.returncode:
-        raise UserError(f"git {arguments[0]} failed: {' '.join(done.stderr.decode().split())}")
+        raise UserError(f"git {arguments[0]} failed: {' '.join(done.stderr.decode().split())[:500]}")
     return done.stdout.decode().strip()
 
 

@@ -5,11 +5,14 @@ from typing import Any
 
 import pandas as pd
 
+from flowers.common import console
 from flowers.reporting import thumbnails
 from flowers.reporting.document import Card, Document, Gallery, Part, Section
 from flowers.stages.check.findings import Findings
 
 FIRST = 10  # on the terminal
+COPIES = 4  # images named of a group of near-duplicates on the terminal
+CARDS = 12  # images of a group of near-duplicates on the page
 SHOWN = 60  # doubtful labels, and groups of a kind, on the page: 20 kB each
 
 TITLE = "Check of the data"
@@ -33,7 +36,8 @@ def summary(found: Findings) -> Document:
     groups = _groups(found)
     for title in (ACROSS, SEVERAL_LABELS):
         if kind := groups[title]:
-            lines = [" ~ ".join(f"{row['path']} ({row['subset']})" for row in _rows(group)) for group in kind[:FIRST]]
+            files = ([f"{row['path']} ({row['subset']})" for row in _rows(group)] for group in kind[:FIRST])
+            lines = [console.listed(names, " ~ ", COPIES) for names in files]
             sections.append(_list(title, lines, len(kind)))
     return Document(TITLE, _lead(found, groups), sections)
 
@@ -73,8 +77,7 @@ def _lead(found: Findings, groups: dict[str, list[pd.DataFrame]]) -> list[str]:
         f"different labels, {len(groups[HARMLESS])} in one subset with one label.",
     ]
     if found.unjudged:
-        few = ", ".join(found.unjudged[:FIRST]) + (", ..." if len(found.unjudged) > FIRST else "")
-        lines.append(f"Classes with too few images to check their labels: {few}.")
+        lines.append(f"Classes with too few images to check their labels: {console.listed(found.unjudged)}.")
     return lines
 
 
@@ -105,9 +108,10 @@ def _near_duplicates(title: str, meaning: str, groups: Sequence[pd.DataFrame]) -
         kind = "equal pixels" if group["pixels"].nunique() == 1 else "similar"
         cards = [
             Card(thumbnails.of(row["path"], row["sha256"]), [row["label"], row["subset"], row["path"]])
-            for row in _rows(group)
+            for row in _rows(group.head(CARDS))
         ]
-        parts.append(Gallery(cards, f"{len(group)} images, {kind}"))
+        more = f", the first {CARDS} shown" if len(group) > CARDS else ""
+        parts.append(Gallery(cards, f"{len(group):,} images, {kind}{more}"))
     return Section(_titled(title, len(groups), SHOWN), parts)
 
 
