@@ -81,6 +81,17 @@ def compare(
 
 
 @app.command(rich_help_panel=EXPERIMENTS)
+def leaderboard(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write an HTML page.")] = None,
+) -> None:
+    """Rank the runs of the data set by test accuracy, and mark those that cannot be told from the best."""
+    from flowers.runs.compare import leaderboard
+
+    leaderboard.leaderboard(markdown, html)
+
+
+@app.command(rich_help_panel=EXPERIMENTS)
 def report(
     against: Annotated[str, typer.Option(help="What to compare with, as `flowers compare` names it.")] = "main",
 ) -> None:

@@ -1,0 +1,172 @@
+"""The command `flowers leaderboard`: runs and groups on the same test images, ranked; which are as good as the best."""
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from flowers.common import console, paths
+from flowers.common.errors import UserError
+from flowers.config import params
+from flowers.metrics import groups as two_way
+from flowers.metrics import paired
+from flowers.reporting import document
+from flowers.reporting.document import Document, Section, Table
+from flowers.reporting.measures import count, number
+from flowers.tracking import groups, lookup, runs, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+LABELS = f"evaluation/{paths.LABELS.name}"
+_READERS = 8  # artifacts at a time
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run or a group: `labels` of its test images, (images,), and predictions of each training, (trainings, images)."""
+
+    name: str
+    run_id: str
+    labels: np.ndarray
+    predicted: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each training has each image right, float64 (trainings, images)."""
+        found: np.ndarray = (self.predicted == self.labels).astype(np.float64)
+        return found
+
+    @property
+    def accuracy(self) -> float:
+        """Over all images and trainings."""
+        return float(self.right.mean())
+
+
+def leaderboard(markdown: bool, html: Path | None) -> None:
+    """Rank the results of the data set of params.yaml in MLflow. Raises UserError where there are none."""
+    with store.explained("reading the runs of"), store.patience(*store.SHORT):
+        entries, others = _entries()
+    page = ranked(entries, others)
+    print(document.markdown(page), end="") if markdown else document.show(page)
+    if html:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(document.html(page), encoding="utf-8")
+        console.say(f"wrote {html}")
+
+
+def ranked(entries: Sequence[Entry], others: int = 0) -> Document:
+    """The ranking by accuracy; `others` is the number of results on other test images, which are left out.
+
+    The best is compared with each other result, by McNemar's exact test or, for groups, by the two-way analysis of
+    variance, and the p are corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979, 65-70).
+    """
+    ordered = sorted(entries, key=lambda entry: (-entry.accuracy, entry.name, entry.run_id))
+    best, rows = ordered[0], []
+    apart = holm([_p(best, entry) for entry in ordered[1:]])
+    for place, (entry, told) in enumerate(zip(ordered, [False, *apart], strict=True), start=1):
+        low, high = _below(best, entry)
+        spread = f" ± {100 * entry.right.mean(axis=1).std(ddof=1):.1f}" if len(entry.predicted) > 1 else ""
+        difference = f"{100 * (entry.accuracy - best.accuracy):+.1f}" if place > 1 else ""
+        interval = f"{100 * low:+.1f} to {100 * high:+.1f}" if place > 1 else ""
+        mark = "" if told else "="
+        rows.append(
+            [
+                mark,
+                str(place),
+                entry.name,
+                entry.run_id[:8],
+                number("accuracy", entry.accuracy) + spread,
+                difference,
+                interval,
+            ]
+        )
+    images, as_good = count(len(best.labels), "test image"), len(ordered) - sum(apart)
+    lead = [f"{count(len(ordered), 'result')} on {images}; {as_good} marked = cannot be told from the best."]
+    if others:
+        lead.append(f"{count(others, 'result')} on other test images are left out.")
+    header = ["", "", "result", "run", "accuracy", "difference", "95 % interval"]
+    explained = (
+        "± is the standard deviation of the seeds of a group. Differences are from the best, in percentage points; an "
+        "interval holds other images, and between groups other seeds. = : no significant difference, after Holm's "
+        f"correction for {count(len(apart), 'comparison')}."
+    )
+    return Document("Leaderboard", lead, [Section("Test accuracy", [Table(header, rows, left=4), explained])])
+
+
+def holm(p: Sequence[float], level: float = paired.LEVEL) -> list[bool]:
+    """Which p are significant, with probability `level` of any false one."""
+    found, last = [False] * len(p), True
+    for place, index in enumerate(np.argsort(p, kind="stable")):
+        last = last and p[index] < level / (len(p) - place)
+        found[index] = last
+    return found
+
+
+def _p(best: Entry, entry: Entry) -> float:
+    if len(best.predicted) == len(entry.predicted) == 1:
+        return paired.mcnemar(best.labels, best.predicted[0], entry.predicted[0]).p
+    return two_way.difference(best.labels, best.right, entry.right).p
+
+
+def _below(best: Entry, entry: Entry) -> tuple[float, float]:
+    if len(best.predicted) == len(entry.predicted) == 1:
+        test = paired.mcnemar(best.labels, best.predicted[0], entry.predicted[0])
+        return paired.accuracy_interval(test, len(best.labels))
+    return two_way.difference(best.labels, best.right, entry.right).interval()
+
+
+def _entries() -> tuple[list[Entry], int]:
+    """The results on the test images of the newest one, and the number of other results."""
+    with store.lock():
+        client = store.connect()
+    experiment = store.experiment_id(client, params.load())
+    found = [run for run in runs.search(client, "") if run.info.experiment_id == experiment]
+    results = [run for run in found if runs.RESULT in run.data.tags]
+    results += [run for run in found if groups.GROUP in run.data.tags and groups.TRAINING not in run.data.tags]
+    if not results:
+        raise UserError("no result of this data set is in MLflow; `dvc repro` and `flowers seeds` make some")
+    newest = max(results, key=lambda run: int(run.info.start_time))
+    alike = [run for run in results if _split(run) == _split(newest)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        entries = [entry for entry in pool.map(lambda run: _entry(client, run), alike) if entry]
+    if not entries:
+        raise UserError(
+            "no result of this data set has its predictions in MLflow any more; `flowers track --force` puts them back"
+        )
+    return entries, len(results) - len(alike)
+
+
+def _split(run: "Run") -> tuple[str | None, str | None]:
+    return run.data.tags.get("flowers.data_digest"), run.data.tags.get("flowers.split_digest")
+
+
+def _entry(client: "MlflowClient", run: "Run") -> Entry | None:
+    """The result of a run or group; None, with a warning, where it has lost its predictions."""
+    of_group = groups.GROUP in run.data.tags
+    trainings = groups.members(client, run).values() if of_group else [run]
+    path = groups.PREDICTIONS if of_group else LABELS
+    tables = [table for each in trainings if (table := _table(client, each, path)) is not None]
+    if not tables:
+        console.warn(f"run {lookup.described(run)} has no {path}: left out")
+        return None
+    return Entry(
+        name=str(run.info.run_name),
+        run_id=str(run.info.run_id),
+        labels=tables[0]["label"].to_numpy(str),
+        predicted=np.stack([table["predicted"].to_numpy(str) for table in tables]),
+    )
+
+
+def _table(client: "MlflowClient", run: "Run", path: str) -> pd.DataFrame | None:
+    content = lookup.artifact(client, run, path)
+    if content is None:
+        return None
+    table = pd.read_csv(io.BytesIO(content), usecols=["path", "label", "predicted"], dtype=str, keep_default_na=False)
+    return table.sort_values("path", ignore_index=True)
