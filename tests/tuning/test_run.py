@@ -16,7 +16,8 @@ from flowers import cli
 from flowers.common import paths
 from flowers.tracking import live, store
 from flowers.training import fitting
-from flowers.tuning import study_figures
+from flowers.tuning import screen, study_figures, worker
+from flowers.tuning import study as study_module
 
 JOURNAL = "tracking/studies.journal"
 DRAW = study_figures.draw
@@ -472,3 +473,48 @@ def test_a_storage_that_cannot_be_used_is_a_one_line_error(here, unused_port, st
     assert len(done.err.splitlines()) == 1
     assert "secret" not in done.err
     assert {name: (here.folder / name).read_bytes() for name in before} == before
+
+
+# The cost of a study
+
+
+@pytest.fixture
+def read(monkeypatch) -> dict[str, int]:
+    """Counts of what is read: rows of databases, MLflow's included, and lines of journals."""
+    import sqlalchemy.orm
+    from optuna.storages.journal import JournalFileBackend
+
+    counts, read_logs = {"rows": 0, "lines": 0}, JournalFileBackend.read_logs
+
+    def row(*_: object) -> None:
+        counts["rows"] += 1
+
+    def lines(*arguments):
+        for line in read_logs(*arguments):
+            counts["lines"] += 1
+            yield line
+
+    monkeypatch.setattr(JournalFileBackend, "read_logs", lines)
+    sqlalchemy.event.listen(sqlalchemy.orm.Mapper, "load", row)
+    yield counts
+    sqlalchemy.event.remove(sqlalchemy.orm.Mapper, "load", row)
+
+
+@pytest.mark.parametrize("storage", [JOURNAL, "sqlite:///studies.db"])
+def test_a_late_trial_reads_no_more_than_an_early_one(here, read, curve, storage, monkeypatch):
+    """Neither from Optuna's storage nor from MLflow; and the importances, seconds after many trials, are found once."""
+    monkeypatch.setattr(live, "_EVERY_SECONDS", float("inf"))
+    monkeypatch.setattr(screen, "_REFRESH_SECONDS", 1000.0)
+    seen, found = [], []
+    trainer = curve(lambda epoch: epoch or seen.append(dict(read)))
+    monkeypatch.setattr(worker.Trainer, "fit", lambda _, *arguments: trainer.fit(*arguments))
+    shares = study_module.get_param_importances
+    monkeypatch.setattr(study_module, "get_param_importances", lambda *a, **b: found.append(1) or shares(*a, **b))
+    here.params(tune={"pruner": "median", "warmup_epochs": 50})  # reads the trials, but prunes none
+    done = here.tune("--n-trials", "22", "--storage", storage)
+    assert "22 of 22 trials: 22 completed" in done.out and "Parameter importances: " in done.out
+    each = [{kind: after[kind] - before[kind] for kind in after} for before, after in itertools.pairwise(seen)]
+    late = each[11:]  # where the sampler no longer draws at random
+    assert len(late) == 10 and late == [late[0]] * 10
+    assert (late[0]["lines"] > 0) == (storage == JOURNAL) and late[0]["rows"] > 0
+    assert found == [1]

@@ -300,7 +300,7 @@ def summed_up(capsys, monkeypatch):
 
     def summed_up(study, found=None, /, **options) -> Summary:
         capsys.readouterr()
-        summary.show(study, found, Options(**{"n_trials": 3} | options))
+        summary.show(study, found, study.importances(), Options(**{"n_trials": 3} | options))
         captured = capsys.readouterr()
         assert captured.err == ""
         return Summary(captured.out)

@@ -130,15 +130,17 @@ def end(client: "MlflowClient", run: "Run", status: str) -> None:
         client.set_terminated(run.info.run_id, status=status)
 
 
-def log_points(client: "MlflowClient", run_id: str, points: list[Point], model_id: str | None = None) -> None:
-    """Write the metrics of the steps that the run lacks, and wait until they are written.
+def log_points(
+    client: "MlflowClient", run_id: str, points: list[Point], model_id: str | None = None, new: bool = False
+) -> None:
+    """Write the metrics of the steps that the run lacks, or of `new` steps, and wait until they are written.
 
     MLflow keeps a point that is logged twice as two points. Databases write a step in one transaction, so its first
     metric tells whether it is there.
     """
     from mlflow.entities import Metric
 
-    first = {next(iter(values)) for _, values in points if values}
+    first = {next(iter(values)) for _, values in points if values and not new}
     there = {(name, metric.step) for name in first for metric in client.get_metric_history(run_id, name)}
     now = int(time.time() * 1000)
     batch: list[Metric] = []

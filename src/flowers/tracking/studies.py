@@ -59,6 +59,7 @@ class StudyRuns:
     exclusive: Exclusive  # the lock of the study's storage, so that machines that share it create each run once
     _client: Any = None
     _parent: Any = None
+    _first_attempt: int | None = None  # the number of the latest trial, if it had no run before
 
     def __post_init__(self) -> None:
         with self._attempted():
@@ -72,6 +73,7 @@ class StudyRuns:
                 return None
             # Only the process that owns the trial opens its run, so there is no race.
             found = self._search(f" AND tags.`{TRIAL}` = '{number}'")
+            self._first_attempt = None if found else number
             return self._client, self._child(number, params, *found[:1])
 
         return Stream(child, LATER)
@@ -83,7 +85,9 @@ class StudyRuns:
         """
         if self._parent is not None:
             with self._attempted():
-                runs.log_points(self._client, self._parent.info.run_id, [(number, {"score": value})])
+                # The scores of all trials are read only where an earlier attempt may have added this one.
+                new = number == self._first_attempt
+                runs.log_points(self._client, self._parent.info.run_id, [(number, {"score": value})], new=new)
 
     def finish(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 
 from flowers.model import backend
 
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # Keras's
+BETAS, EPSILON = {"beta1": 0.9, "beta2": 0.999}, 1e-7  # Keras's
 
 
 class AdamW:
@@ -27,19 +27,13 @@ class AdamW:
     def apply(self, gradients: Sequence[Any], rate: Any) -> None:
         """Take a step at learning rate `rate`, a float32 scalar; gradients are in the order of the variables."""
         tf = backend.tensorflow()
-        self._steps.assign_add(1)
+        steps = self._steps.assign_add(1, read_value=True)
+        decay = rate * self._weight_decay
+        # Made once for all variables: TensorFlow takes longer to build the graph than to train a small head.
+        shared = {name: tf.constant(value) for name, value in BETAS.items()} | {"epsilon": tf.constant(EPSILON)}
+        shared |= {f"{name}_power": tf.pow(value, steps) for name, value in BETAS.items()}
         for (name, variable), gradient in zip(self._variables.items(), gradients, strict=True):
             if name.endswith("/kernel"):
-                variable.assign_sub(variable * (rate * self._weight_decay))
-            tf.raw_ops.ResourceApplyAdam(
-                var=variable.handle,
-                m=self._first[name].handle,
-                v=self._second[name].handle,
-                beta1_power=tf.pow(BETA_1, self._steps),
-                beta2_power=tf.pow(BETA_2, self._steps),
-                lr=rate,
-                beta1=BETA_1,
-                beta2=BETA_2,
-                epsilon=EPSILON,
-                grad=gradient,
-            )
+                variable.assign_sub(variable * decay)
+            first, second = self._first[name].handle, self._second[name].handle
+            tf.raw_ops.ResourceApplyAdam(var=variable.handle, m=first, v=second, lr=rate, grad=gradient, **shared)

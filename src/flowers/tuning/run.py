@@ -41,9 +41,10 @@ def tune(settings: Params, options: Options) -> int:
         if not study.finished(options.n_trials):
             with screen.showing(study, options.n_trials):
                 worker.work(study, trainer, runs, options.n_trials, stop)
-        _publish(study, runs, options.n_trials)
+        importances = study.importances()  # seconds after hundreds of trials
+        _publish(study, runs, importances, options.n_trials)
         found = verdict.read(study) if stop.requested else verdict.reach(study, trainer, stop)
-    summary.show(study, found, options)
+    summary.show(study, found, importances, options)
     if stop.requested:
         return INTERRUPTED
     if found is None:
@@ -62,9 +63,9 @@ def _runs(study: Study) -> StudyRuns:
     return StudyRuns(study.uid, study.name, study.key, described, study.space.settings, study.storage.exclusive)
 
 
-def _publish(study: Study, runs: StudyRuns, n_trials: int) -> None:
+def _publish(study: Study, runs: StudyRuns, importances: dict[str, float], n_trials: int) -> None:
     """Write the table of trials and the figures, and put them and all trials on the study's runs in MLflow."""
-    trials, importances = study.trials(), study.importances()
+    trials = study.trials()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         table = trial_table.table(trials, study.space.names)

@@ -16,8 +16,8 @@ from flowers.tuning.study import Study
 from flowers.tuning.verdict import Verdict
 
 
-def show(study: Study, found: Verdict | None, options: Options) -> None:
-    """Print the summary."""
+def show(study: Study, found: Verdict | None, importances: dict[str, float], options: Options) -> None:
+    """Print the summary; `importances` are each parameter's share, as `Study.importances` returns them."""
     out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     out.print(_counts(study, options.n_trials))
     if found is None:
@@ -26,7 +26,7 @@ def show(study: Study, found: Verdict | None, options: Options) -> None:
     out.print(_judgement(found))
     for line in measures.few(len(subsets.read("val")), "validation", paired.independent(found.best.value or 0.0)):
         out.print(line)
-    if importances := study.importances():
+    if importances:
         short = trial_table.short(list(importances))
         shares = ", ".join(f"{short[name]} {share:.0%}" for name, share in importances.items())
         out.print(f"Parameter importances: {shares}")
