@@ -53,6 +53,7 @@ SMALL = {
     "tune": {
         "n_trials": 3,
         "repeats": 1,
+        "folds": 1,
         "pruner": "none",
         "warmup_epochs": 0,
         "confirm_seeds": 0,

@@ -117,13 +117,13 @@ class Curve:
         """`watch` is called before each epoch is handed on."""
         self.trained, self._watch, self._limit = [], watch, limit
 
-    def fit(self, settings, seed, on_epoch):
+    def fit(self, settings, seed, fold, on_epoch):
         from flowers.training import phases
 
         self.trained.append((settings, seed))
         progress = phases.Progress()
         for epoch in range(self.epochs):
-            score = self.score(settings, seed, epoch)
+            score = self.score(settings, seed, epoch, fold)
             if epoch == 1 and settings.head.dropout > self._limit:
                 raise phases.Diverged("the loss became nan")
             self._watch(epoch)
@@ -133,9 +133,9 @@ class Curve:
         return progress
 
     @staticmethod
-    def score(settings, seed: int = 0, epoch: int = 8) -> float:
+    def score(settings, seed: int = 0, epoch: int = 8, fold: int = 0) -> float:
         away = abs(settings.head.dropout - 0.3) + abs(math.log10(settings.train.learning_rate / 0.003))
-        return (0.9 - away / 2 + (seed % 7) / 100) * (1 - 0.5 ** (epoch + 1))
+        return (0.9 - away / 2 + (seed % 7) / 100 + fold / 50) * (1 - 0.5 ** (epoch + 1))
 
 
 class Runs:

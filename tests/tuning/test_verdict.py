@@ -21,7 +21,7 @@ class Trainer:
         """`watch` is called before each epoch, of which each training has one, with the number of trainings begun."""
         self.trained, self._gain, self._watch = [], gain, watch
 
-    def fit(self, settings, seed, on_epoch):
+    def fit(self, settings, seed, fold, on_epoch):
         dropout = settings.head.dropout
         self.trained.append((dropout, seed))
         self._watch(len(self.trained))
@@ -88,7 +88,7 @@ def test_no_trial_started_from_a_fresh_seed(begin):
     verdict.reach(with_scores(ours, (0.5, 0.6, 0.7), (0.8, 0.9, 1.0)), trainer, Stop())
     seeds = {seed for _, seed in trainer.trained}
     assert seeds == {8, 9}
-    assert seeds.isdisjoint(worker.seeds(ours.space.settings))
+    assert seeds.isdisjoint(seed for seed, _ in worker.trainings(ours.space.settings))
 
 
 def test_nothing_is_trained_if_params_yaml_holds_the_best_values(study):

@@ -13,6 +13,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 
 from flowers.common import paths
 from flowers.common.errors import UserError
+from flowers.training import fitting
 from flowers.tuning import trial_table, worker
 from flowers.tuning.storage import StorageTrouble
 from flowers.tuning.study import ATTEMPT, BEST_EPOCH, ERROR, SCORES
@@ -170,7 +171,7 @@ def test_warmup_epochs_may_be_more_than_there_are(begin, train, curve, pruner):
 # Repeats
 
 
-def test_repeats_are_averaged_and_only_the_first_is_pruned(begin, checkout, cheap_backbone, train, runs):
+def test_repeats_are_averaged_and_the_pruner_sees_the_mean_so_far(begin, checkout, cheap_backbone, train, runs):
     study = begin(tune={"repeats": 2}, train={"seed": 3, "learning_rate": 0.01})
     study._study.pruner = pruner = Prune(99)
     (trial,) = train(study, Trainer(study.space), 1)
@@ -182,7 +183,10 @@ def test_repeats_are_averaged_and_only_the_first_is_pruned(begin, checkout, chea
     assert scores[0] != scores[1]
     assert trial.user_attrs[SCORES] == [max(scores[0]), max(scores[1])]
     assert trial.value == np.mean([max(scores[0]), max(scores[1])])
-    assert trial.intermediate_values == dict(enumerate(scores[0])) and pruner.asked == [*range(5)]
+    means = [(max(scores[0]) + score) / 2 for score in scores[1]]
+    most = study.space.most_epochs()
+    assert trial.intermediate_values == dict(enumerate(scores[0])) | dict(enumerate(means, most))
+    assert pruner.asked == list(trial.intermediate_values)
     assert text(runs.rows[0][:5]) == rows[0]
     names = ("loss", "accuracy", "val_loss", "val_accuracy", SCORE)
     assert text(runs.rows[0][5:]) == [
@@ -190,8 +194,37 @@ def test_repeats_are_averaged_and_only_the_first_is_pruned(begin, checkout, chea
     ]
 
 
-def test_a_trial_interrupted_in_its_second_repeat_equals_an_uninterrupted_one(begin, train, curve, runs):
-    changes = {"tune": {"repeats": 3, "pruner": "median", "warmup_epochs": 2}}
+def test_folds_hold_out_every_image_once_for_each_seed_and_share_one_extraction(begin, cheap_backbone, train, runs):
+    study = begin(tune={"folds": 3, "repeats": 2}, train={"epochs": 2})
+    trainer, held_out = Trainer(study.space), []
+    fit = fitting.fit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "fit", lambda *given, fold: held_out.append(fold.val) or fit(*given, fold=fold))
+        first, _ = train(study, trainer, 2)
+    assert cheap_backbone.computed == 18 * 2  # train and val, one random view each: no more than for one training
+    for seed in range(2):
+        assert sorted(np.concatenate(held_out[3 * seed : 3 * seed + 3])) == list(range(18))
+    assert held_out[0].tolist() != held_out[3].tolist()
+    assert [fold.tolist() for fold in held_out[:6]] == [fold.tolist() for fold in held_out[6:]]  # of the second trial
+    assert len(first.user_attrs[SCORES]) == 6 and first.value == np.mean(first.user_attrs[SCORES])
+    assert {name for row in runs.rows[0] for name in row if name.endswith("val_loss")} == {
+        "val_loss",
+        "seed0/fold2/val_loss",
+        "seed0/fold3/val_loss",
+        *(f"seed1/fold{fold}/val_loss" for fold in (1, 2, 3)),
+    }
+
+
+def test_a_trial_can_be_pruned_in_its_second_fold(begin, train, curve):
+    study = begin(tune={"folds": 2}, train={"epochs": 9})
+    study._study.pruner = Prune(study.space.most_epochs() + 1)
+    (trial,) = train(study, curve(), 1)
+    assert trial_table.state(trial)[0] == "pruned" and len(trial.intermediate_values) == curve.epochs + 2
+
+
+@pytest.mark.parametrize("kind", ["repeats", "folds"])
+def test_a_trial_interrupted_in_its_second_training_equals_an_uninterrupted_one(begin, train, curve, runs, kind):
+    changes = {"tune": {kind: 3, "pruner": "median", "warmup_epochs": 2}, "train": {"epochs": 9}}
     (whole,) = train(begin("whole.journal", **changes), curve(), 1)
     rows = runs.rows[0]
     stop, epochs = Stop(), []
@@ -202,9 +235,10 @@ def test_a_trial_interrupted_in_its_second_repeat_equals_an_uninterrupted_one(be
 
     study = begin(**changes)
     (trial,) = train(study, curve(watch), 1, stop)
-    assert trial_table.state(trial)[0] == "interrupted" and len(trial.intermediate_values) == 9
+    assert trial_table.state(trial)[0] == "interrupted" and len(trial.intermediate_values) == 13
     (trial,) = train(study, curve(), 1)
     assert (trial.value, trial.user_attrs[SCORES]) == (whole.value, whole.user_attrs[SCORES])
+    assert trial.intermediate_values == whole.intermediate_values
     assert runs.rows[0] == rows
 
 
@@ -232,8 +266,8 @@ def test_a_trial_that_diverges_fails_with_the_reason_and_the_study_continues(beg
 @pytest.mark.parametrize("error", [RuntimeError("on fire")])
 def test_an_unexpected_exception_fails_only_its_trial(begin, train, curve, runs, error):
     class Burning(curve):
-        def fit(self, settings, seed, on_epoch):
-            progress = super().fit(settings, seed, on_epoch)
+        def fit(self, settings, seed, fold, on_epoch):
+            progress = super().fit(settings, seed, fold, on_epoch)
             if len(self.trained) == 2:
                 raise error
             return progress
@@ -249,10 +283,10 @@ def test_an_error_that_no_trial_causes_ends_the_command_and_requeues_its_trial(b
     """With a full disk, all trials would fail."""
 
     class Burning(curve):
-        def fit(self, settings, seed, on_epoch):
+        def fit(self, settings, seed, fold, on_epoch):
             if len(self.trained) == 1:
                 raise error
-            return super().fit(settings, seed, on_epoch)
+            return super().fit(settings, seed, fold, on_epoch)
 
     whole = train(begin("whole.journal"), curve(), 3)
     with pytest.raises(type(error)):
@@ -286,8 +320,8 @@ def test_a_trial_that_another_machine_took_over_is_given_up(begin, train, curve,
     study, other = begin(), begin()
 
     class Asleep(curve):
-        def fit(self, settings, seed, on_epoch):
-            progress = super().fit(settings, seed, on_epoch)
+        def fit(self, settings, seed, fold, on_epoch):
+            progress = super().fit(settings, seed, fold, on_epoch)
             if len(self.trained) == 1 and moment != "when it is pruned":
                 ends(other)
             if len(self.trained) == 1 and moment == "when it fails":
@@ -340,12 +374,12 @@ def test_an_interrupted_trial_equals_an_uninterrupted_one(begin, cheap_backbone,
         trainer = Trainer(study.space)
         fit = trainer.fit
 
-        def fit_until(settings, seed, on_epoch, fit=fit, stop=stop, epoch=epoch):
+        def fit_until(settings, seed, fold, on_epoch, fit=fit, stop=stop, epoch=epoch):
             def watched(row) -> None:
                 stop.requested = row["epoch"] == epoch
                 on_epoch(row)
 
-            return fit(settings, seed, watched)
+            return fit(settings, seed, fold, watched)
 
         monkeypatch.setattr(trainer, "fit", fit_until)
         (trial,) = train(study, trainer, 1, stop)

@@ -166,6 +166,11 @@ class TuneParams(Section):
 
     n_trials: int = Field(ge=1, description="trials in total, on all machines")
     repeats: int = Field(ge=1, le=100, description="trainings per trial, from consecutive seeds, with one mean score")
+    folds: int = Field(
+        ge=1,
+        le=100,
+        description="folds of train and val, each held out once per seed, with one mean score; 1: only val is",
+    )
     pruner: Literal["median", "hyperband", "halving", "none"] = Field(
         description="Optuna pruner, which stops trials that fall behind"
     )

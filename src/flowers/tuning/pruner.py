@@ -2,17 +2,15 @@
 
 from optuna import pruners
 
-from flowers.config.params import Params
+from flowers.config.params import TuneParams
 
 # Trials that end before the median pruner begins. The first one has the values of params.yaml, a fair measure from the
 # start: with Optuna's 5, a study of 20 trials of Oxford's flowers spent half of its time before.
 _STARTUP_TRIALS = 2
 
 
-def pruner(settings: Params) -> pruners.BasePruner:
-    """The pruner that `tune.pruner` names. Its steps are epochs; those of fine-tuning follow those of the head."""
-    tune = settings.tune
-    most = settings.train.epochs + settings.train.fine_tune_epochs
+def pruner(tune: TuneParams, most: int) -> pruners.BasePruner:
+    """The pruner that `tune.pruner` names. Its steps are the epochs of all trainings of a trial, `most` of them."""
     least = max(1, tune.warmup_epochs)
     if tune.pruner == "median":
         return pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=tune.warmup_epochs)

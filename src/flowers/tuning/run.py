@@ -33,9 +33,10 @@ def tune(settings: Params, options: Options) -> int:
     trainer, stop = Trainer(space), Stop()
     if not study.finished(options.n_trials):
         ended = sum(trial.state.is_finished() for trial in study.trials())
+        folds = f", {settings.tune.folds} folds of train and val" if settings.tune.folds > 1 else ""
         verb = f"Resuming (after {ended} trials)" if ended else "Starting"
-        console.say(f"{verb} study '{study.name}' in {study.storage.shown}")
-        trainer.data(settings)  # outside of `listening`: Ctrl-C ends the extraction at once
+        console.say(f"{verb} study '{study.name}' in {study.storage.shown}{folds}")
+        trainer.prepare(settings)  # outside of `listening`: Ctrl-C ends the extraction at once
     with stop.listening(_STOPPING):
         runs = _runs(study)
         if not study.finished(options.n_trials):
@@ -59,7 +60,7 @@ def _runs(study: Study) -> StudyRuns:
     """The study's runs in MLflow."""
     tune = study.space.settings.tune
     described = {f"space.{name}": words for name, words in study.space.described().items()}
-    described |= {"pruner": tune.pruner, "repeats": str(tune.repeats), "seed": str(tune.seed)}
+    described |= {"pruner": tune.pruner, "repeats": str(tune.repeats), "folds": str(tune.folds), "seed": str(tune.seed)}
     return StudyRuns(study.uid, study.name, study.key, described, study.space.settings, study.storage.exclusive)
 
 

@@ -77,6 +77,16 @@ class Space:
             depths |= set(range(searched.low, searched.high + 1, searched.step))
         return sorted(depths)
 
+    def most_epochs(self) -> int:
+        """The largest number of epochs that a training of any trial can have, those of its phases together."""
+        searched_head = "head.initialization" in self.names
+        most = int(searched_head or self.settings.head.initialization == "regression")  # its scores are an epoch, too
+        for name in ("epochs", "fine_tune_epochs"):
+            searched: Any = self.distributions.get(f"train.{name}")
+            current = getattr(self.settings.train, name)
+            most += current if searched is None else max(getattr(searched, "choices", None) or [searched.high])
+        return most
+
     def described(self) -> dict[str, str]:
         """Each dimension in words, for tables and tags: '0.0 … 0.6', '0.001 … 0.1 (log)', '0 | 1 | 3'."""
         return {name: _words(dimension) for name, dimension in self.dimensions.items()}

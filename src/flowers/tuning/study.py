@@ -57,7 +57,7 @@ class Study:
                 storage=storage.optuna,
                 study_name=self.name,
                 direction="maximize",
-                pruner=pruner(space.settings),
+                pruner=pruner(self._tune, space.most_epochs() * self._tune.repeats * self._tune.folds),
                 load_if_exists=True,
             )
             if _IDENTITY in self._study.user_attrs:
@@ -179,11 +179,14 @@ class Study:
         identity |= {name: written(value) for name, value in training_values(settings).items()}
         if settings.model.precision == "auto":
             identity["model.precision"] = f"auto ({best_precision()} on this machine)"
-        identity |= {"tune.repeats": str(self._tune.repeats), **run_key.versions()}
+        identity |= {
+            f"tune.{name}": str(getattr(self._tune, name)) for name in ("repeats", "folds")
+        } | run_key.versions()
         return identity | {name: f"searched in {words}" for name, words in self.space.described().items()}
 
     def _check_identity(self) -> None:
-        before, now = self._study.user_attrs[_IDENTITY], self._identity()
+        before = {"tune.folds": "1"} | self._study.user_attrs[_IDENTITY]  # studies before there were folds
+        now = self._identity()
         changes = [
             f"another {name}" if name in run_key.INPUTS.values() else f"{name} {before[name]}, now {now[name]}"
             for name in now

@@ -61,7 +61,8 @@ def facts(trials: Sequence[FrozenTrial], space: Space) -> list[TrialFacts]:
         if word not in ("training", "waiting"):
             value = trial.value if word == "completed" and trial.value is not None else float("nan")
             settings = space.apply(trial.params)
-            found.append(TrialFacts(trial.number, settings, word, detail, value, trial.intermediate_values))
+            of_first = {step: score for step, score in trial.intermediate_values.items() if step < space.most_epochs()}
+            found.append(TrialFacts(trial.number, settings, word, detail, value, of_first))
     return found
 
 

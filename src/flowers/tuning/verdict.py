@@ -82,8 +82,10 @@ def reach(study: Study, trainer: Trainer, stop: Stop) -> Verdict | None:
             if stop.requested:
                 break
             if missing(values, seed):  # another machine may have trained it meanwhile
+                settings = study.space.apply(values)
                 try:
-                    score = trainer.fit(study.space.apply(values), seed, on_epoch).best_score[0]
+                    fits = [trainer.fit(settings, seed, fold, on_epoch) for fold in range(settings.tune.folds)]
+                    score = float(np.mean([fit.best_score[0] for fit in fits]))
                 except Diverged as error:
                     console.warn(f"seed {seed}: {error}; its score counts as 0")
                     score = 0.0

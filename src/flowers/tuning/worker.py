@@ -5,7 +5,7 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.tracking.live import Stream
 from flowers.tracking.studies import StudyRuns, ending
-from flowers.training import fitting, phases
+from flowers.training import fitting, folds, phases
 from flowers.tuning import heartbeat, trial_table
 from flowers.tuning.space import Space
 from flowers.tuning.storage import StorageTrouble
@@ -73,6 +73,8 @@ class Trainer:
         layer = fitting.feature_layer_of(space.settings.model, space.settings.head)
         self._feature_layers = None if searched else [replace(layer, unfreeze_blocks=depth) for depth in space.depths()]
         self._data: dict[Any, fitting.Data] = {}
+        self._near_duplicates: list[str] = []
+        self._folds: dict[int, list[folds.Fold]] = {}
 
     def data(self, settings: Params) -> fitting.Data:
         """Images and activations for these settings."""
@@ -81,16 +83,31 @@ class Trainer:
         if key not in self._data:
             if len(self._data) == _CACHED_DATA:
                 del self._data[next(iter(self._data))]
-            self._data[key] = fitting.Data(settings.model.precision, settings.augmentation, layers)
+            in_folds = settings.tune.folds > 1
+            self._data[key] = fitting.Data(settings.model.precision, settings.augmentation, layers, in_folds=in_folds)
         return self._data[key]
 
-    def fit(self, settings: Params, seed: int, on_epoch: phases.OnEpoch) -> phases.Progress:
-        """Train as `dvc repro` would with these settings and this `train.seed`. Raises training.Diverged."""
-        progress = phases.Progress()
+    def prepare(self, settings: Params) -> None:
+        """Compute the activations that the cache lacks. Raises UserError where images cannot be used, or divided."""
+        data = self.data(settings)
+        if settings.tune.folds > 1:
+            self._divided(data, settings.tune.folds, settings.train.seed)
+
+    def fit(self, settings: Params, seed: int, fold: int, on_epoch: phases.OnEpoch) -> phases.Progress:
+        """Train as `dvc repro` would with these settings and this `train.seed`, in a fold. Raises training.Diverged."""
+        progress, data = phases.Progress(), self.data(settings)
         train = settings.train.model_copy(update={"seed": seed})
+        held_out = self._divided(data, settings.tune.folds, seed)[fold] if settings.tune.folds > 1 else None
         with console.without_progress():
-            fitting.fit(settings.model, settings.head, train, self.data(settings), progress, on_epoch)
+            fitting.fit(settings.model, settings.head, train, data, progress, on_epoch, fold=held_out)
         return progress
+
+    def _divided(self, data: fitting.Data, count: int, seed: int) -> list[folds.Fold]:
+        """The folds of a seed, the same for all trials."""
+        if seed not in self._folds:
+            self._near_duplicates = self._near_duplicates or folds.groups_of(data.train)
+            self._folds[seed] = folds.divide(data.train, self._near_duplicates, count, seed)
+        return self._folds[seed]
 
 
 def work(study: Study, trainer: Trainer, runs: StudyRuns, n_trials: int, stop: Stop) -> None:
@@ -117,10 +134,11 @@ def _train(study: Study, trainer: Trainer, runs: StudyRuns, trial: Trial, stop: 
     stream = runs.trial(trial.number, settings)
     try:
         with heartbeat.beating(trial):
-            progresses = [
-                trainer.fit(settings, seed, _reporting(study, trial, repeat, seed, stream, stop))
-                for repeat, seed in enumerate(seeds(settings))
-            ]
+            progresses: list[phases.Progress] = []
+            report = _Report(study, trial, stream, stop)
+            for seed, fold in trainings(settings):
+                before = [progress.best_score[0] for progress in progresses]
+                progresses.append(trainer.fit(settings, seed, fold, report.of_training(settings, seed, fold, before)))
         if study.owns(trial):
             scores = [progress.best_score[0] for progress in progresses]
             stream.close(*ending("completed"))
@@ -147,30 +165,51 @@ def _train(study: Study, trainer: Trainer, runs: StudyRuns, trial: Trial, stop: 
                 raise
 
 
-def seeds(settings: Params) -> range:
-    """The seeds that each trial is trained from."""
-    return range(settings.train.seed, settings.train.seed + settings.tune.repeats)
+def trainings(settings: Params) -> list[tuple[int, int]]:
+    """The trainings of a trial, in their order: seed and fold of each."""
+    first, tune = settings.train.seed, settings.tune
+    return [(seed, fold) for seed in range(first, first + tune.repeats) for fold in range(tune.folds)]
 
 
-def _reporting(study: Study, trial: Trial, repeat: int, seed: int, stream: Stream, stop: Stop) -> phases.OnEpoch:
-    """The callback for the rows of epochs: streams them to MLflow and, those of the first seed, to the pruner."""
-    before = study.trials()[trial.number].intermediate_values  # of an attempt that was interrupted
-    last = max(before, default=-1)
+class _Report:
+    """Reports epochs of a trial's trainings: streams them to MLflow, and asks the pruner.
 
-    def on_epoch(row: phases.Row) -> None:
-        step = int(row["epoch"])
-        if repeat:
-            numbers = {name: value for name, value in row.items() if name not in ("epoch", "phase", "learning_rate")}
-            stream.on_epoch({"epoch": step} | {f"seed{seed}/{name}": value for name, value in numbers.items()})
-        else:
-            stream.on_epoch(row)
-            with study.storage.explained():
-                if step not in before:
-                    trial.report(float(row["val_mean_per_class_accuracy"]), step)
-                pruned: bool = step >= last and trial.should_prune()
-            if pruned:
-                raise optuna.TrialPruned
-        if stop.requested:
+    The pruner sees the mean of the trainings so far. Its steps are the epochs of the first training, then those of the
+    second one, and so on, each beginning at a multiple of `Space.most_epochs`, wherever the one before it has stopped.
+    """
+
+    def __init__(self, study: Study, trial: Trial, stream: Stream, stop: Stop) -> None:
+        self._study, self._trial, self._stream, self._stop = study, trial, stream, stop
+        self._before = study.trials()[trial.number].intermediate_values  # of an attempt that was interrupted
+        self._last = max(self._before, default=-1)
+
+    def of_training(self, settings: Params, seed: int, fold: int, scores: Sequence[float]) -> phases.OnEpoch:
+        """The callback for the epochs of a training; `scores` are those of the trainings before it."""
+        prefix = [f"seed{seed}"] if settings.tune.repeats > 1 else []
+        prefix += [f"fold{fold + 1}"] if settings.tune.folds > 1 else []
+        first = len(scores) * self._study.space.most_epochs()
+
+        def on_epoch(row: phases.Row) -> None:
+            epoch = int(row["epoch"])
+            if scores:
+                numbers = {
+                    name: value for name, value in row.items() if name not in ("epoch", "phase", "learning_rate")
+                }
+                self._stream.on_epoch({"epoch": epoch} | {"/".join([*prefix, name]): numbers[name] for name in numbers})
+            else:
+                self._stream.on_epoch(row)
+            score = float(row["val_mean_per_class_accuracy"])
+            self._ask(first + epoch, (sum(scores) + score) / (len(scores) + 1))
+
+        return on_epoch
+
+    def _ask(self, step: int, score: float) -> None:
+        """Report a score, and raise TrialPruned or Interrupted if the trial is to end."""
+        with self._study.storage.explained():
+            if step not in self._before:
+                self._trial.report(score, step)
+            pruned: bool = step >= self._last and self._trial.should_prune()
+        if pruned:
+            raise optuna.TrialPruned
+        if self._stop.requested:
             raise Interrupted
-
-    return on_epoch

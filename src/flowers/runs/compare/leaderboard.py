@@ -30,7 +30,7 @@ _READERS = 8  # artifacts at a time
 
 @dataclass(frozen=True)
 class Entry:
-    """A run or a group: `labels` of its test images, (images,), and predictions of each training, (trainings, images)."""
+    """A run or a group: `labels` of test images, (images,), and predictions of its trainings, (trainings, images)."""
 
     name: str
     run_id: str
