@@ -365,6 +365,16 @@ def test_make_help_has_a_line_for_every_target(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "Makefile"]
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize("target", ["repro", "tune", "clean"])
+def test_make_in_a_source_archive_without_git_prints_the_remedy(tmp_path, target):
+    shutil.copy(pipeline_world.CHECKOUT / "Makefile", tmp_path)
+    done = Repository(tmp_path, tmp_path).run("make", target, check=False, GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
+    assert done.returncode == 2
+    assert "not a git repository" in done.stderr and "Type: git init" in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "Makefile"]
+
+
 def experiments(repository: Repository) -> dict[str, list]:
     """The runs in the local store by the names of their DVC experiments."""
     found: dict[str, list] = {}

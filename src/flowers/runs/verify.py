@@ -25,8 +25,8 @@ def verify(revision: str) -> int:
 
 
 def _committed(revision: str) -> Result:
-    if provenance.git("rev-parse", "--git-dir") is None:
-        raise UserError("there is no git, or no git repository here: `flowers verify` compares with a commit")
+    if reason := provenance.refusal():
+        raise UserError(f"`flowers verify` compares with a commit, but git says: {reason}")
     commit = provenance.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is None:
         raise UserError(f"'{revision}' is no commit of this repository")
