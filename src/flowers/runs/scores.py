@@ -9,6 +9,7 @@ from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.metrics import paired
 from flowers.reporting import document, measures
+from flowers.runs import dvc_lock
 
 
 def print_scores() -> None:
@@ -21,6 +22,7 @@ def print_scores() -> None:
         raise UserError(f"{error.filename}: no such file; run `dvc repro`") from None
     except ValueError as error:
         raise UserError(f"{paths.EVALUATION}: damaged ({error}); run `dvc repro -f evaluate`") from None
+    dvc_lock.warn_if_other(paths.METRICS, paths.INTERVALS, paths.LABELS)
     style = {"title": "Test scores", "title_justify": "left", "title_style": "bold"}
     out = Console(highlight=False, soft_wrap=True)
     out.print(document.grid(measures.table(metrics, intervals), **style))
