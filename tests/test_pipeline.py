@@ -354,6 +354,19 @@ def test_a_push_to_a_user_remote_sends_no_output(copy, tmp_path):
     assert sorted((copy.folder / ".dvc/sample").rglob("*")) == before
 
 
+@pytest.mark.slow
+def test_a_flipped_byte_in_every_output_is_repaired_by_one_repro(copy):
+    before = copy.outputs()
+    for path, content in before.items():
+        if content:
+            damaged = bytearray(content)
+            damaged[len(content) // 2] ^= 1
+            (copy.folder / path).unlink()  # some are links
+            (copy.folder / path).write_bytes(damaged)
+    copy.dvc("repro")
+    assert copy.outputs() == before
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 def test_make_help_has_a_line_for_every_target(tmp_path):
     text = (pipeline_world.CHECKOUT / "Makefile").read_text(encoding="utf-8")

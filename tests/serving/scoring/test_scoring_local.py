@@ -220,6 +220,13 @@ def test_an_output_is_not_continued_with_other_options(world, options, message):
     assert_left_alone(message, **options)
 
 
+def test_a_damaged_record_of_the_inputs_is_one_line(world):
+    score()
+    (world / "out/_progress/job.json").write_bytes(b'{"engine": "loc\xfal"}')
+    with pytest.raises(UserError, match="out was begun with other inputs .*--force to begin it anew"):
+        score()
+
+
 def test_an_output_is_not_continued_with_another_model_or_another_number_of_images(world):
     score()
     shutil.copy("photos/a/red.png", "photos/z.png")

@@ -57,7 +57,7 @@ def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Coun
 def _begin(job: jobs.Job, output: Path, force: bool) -> None:
     """Make sure that the output is this job's."""
     file = output / jobs.FILE
-    before = file.read_text(encoding="utf-8") if file.exists() else None
+    before = file.read_text(encoding="utf-8", errors="replace") if file.exists() else None
     names = (path.name for path in output.iterdir() if path.name not in (_LOCK, jobs.PROGRESS))
     if jobs.continues(job, before, names, str(output), force):
         return
