@@ -223,7 +223,7 @@ def test_an_output_is_not_continued_with_other_options(world, options, message):
 def test_a_damaged_record_of_the_inputs_is_one_line(world):
     score()
     (world / "out/_progress/job.json").write_bytes(b'{"engine": "loc\xfal"}')
-    with pytest.raises(UserError, match="out was begun with other inputs .*--force to begin it anew"):
+    with pytest.raises(UserError, match=r"out was begun with other inputs .*--force to begin it anew"):
         score()
 
 
