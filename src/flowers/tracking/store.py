@@ -183,7 +183,8 @@ def connect() -> "MlflowClient":
     silence()
     from mlflow import MlflowClient
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    # MLflow logs a database's error with its stack trace, and raises it, too.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     try:
         read_relative_locations()
