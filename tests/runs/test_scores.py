@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from flowers.common import paths
+from flowers.common.errors import UserError
 from flowers.reporting import document, measures
 from flowers.runs import scores
 
@@ -67,3 +68,12 @@ def test_scores_that_are_not_those_of_the_lock_come_with_a_warning(tmp_path, mon
     scores.print_scores()
     warned = "metrics.json is not the one of dvc.lock; `dvc repro` makes it again" in capsys.readouterr().err
     assert warned == (found == "0.76")
+
+
+def test_a_damaged_name_of_a_score_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths.EVALUATION.mkdir(parents=True)
+    paths.METRICS.write_text('{"acCuracy": 0.75}')
+    paths.INTERVALS.write_text("{}")
+    with pytest.raises(UserError, match="damaged .*accuracy.* run `dvc repro -f evaluate`"):
+        scores.print_scores()
