@@ -75,5 +75,5 @@ def test_a_damaged_name_of_a_score_is_one_line(tmp_path, monkeypatch):
     paths.EVALUATION.mkdir(parents=True)
     paths.METRICS.write_text('{"acCuracy": 0.75}')
     paths.INTERVALS.write_text("{}")
-    with pytest.raises(UserError, match="damaged .*accuracy.* run `dvc repro -f evaluate`"):
+    with pytest.raises(UserError, match=r"damaged .*accuracy.* run `dvc repro -f evaluate`"):
         scores.print_scores()
