@@ -42,12 +42,16 @@ $(VENV)/.extras: requirements-extras.lock $(VENV)/.installed
 	@uv pip install --quiet --require-hashes --no-deps --compile-bytecode -r requirements-extras.lock
 	@touch $@
 
+# DVC needs git, and its experiments and the verdict need a commit. The source archive of a hosting service has neither.
+git-commit:
+	@git rev-parse --quiet --verify HEAD > /dev/null || { echo "No git commit here. Type: git init && git add --all && git commit --message start" >&2; exit 1; }
+
 ui: PORT := 5000
 serve demo: PORT := 8000
 dashboard: PORT := 8080
 
-repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print the scores, compare them with the commit
-	@[ -d data ] || dvc pull --quiet data.dvc
+repro: git-commit $(VENV)/.installed  ## install, pull the data, run the pipeline, print the scores, compare them with the commit
+	@[ -d data ] || dvc pull data.dvc  # --quiet would hide its errors
 	@dvc repro
 	@flowers scores
 	@echo
@@ -60,8 +64,8 @@ repro: $(VENV)/.installed  ## install, pull the data, run the pipeline, print th
 	@echo
 	@flowers verify  # its status, 1 for another result than the committed one, is that of make repro
 
-tune: $(VENV)/.installed  ## search for better parameters with Optuna (make tune OPTIONS="--n-trials 50")
-	@[ -d data ] || dvc pull --quiet data.dvc
+tune: git-commit $(VENV)/.installed  ## search for better parameters with Optuna (make tune OPTIONS="--n-trials 50")
+	@[ -d data ] || dvc pull data.dvc
 	@dvc repro split
 	@flowers tune $(OPTIONS)
 
@@ -69,7 +73,7 @@ dashboard: $(VENV)/.installed  ## open Optuna's pages on the studies (make dashb
 	@[ -n "$(STORAGE)" ] || [ -f tracking/studies.journal ] || { echo "no study yet: make tune"; exit 1; }
 	@optuna-dashboard --port $(PORT) "$(or $(STORAGE),tracking/studies.journal)"
 
-experiments: $(VENV)/.installed  ## compare DVC experiments: scores and the parameters that differ
+experiments: git-commit $(VENV)/.installed  ## compare DVC experiments: scores and the parameters that differ
 	@dvc exp show --no-pager --md --only-changed --drop '^(src|build|data\.yaml|pyproject|Created|State|Executor)'
 
 scores: $(VENV)/.installed  ## print the test scores of the last evaluation
@@ -105,13 +109,13 @@ test: lint  ## lint, types and tests
 test-slow: $(VENV)/.extras  ## tests that take longer
 	@pytest -m slow -W default $(PARALLEL)  # other packages warn there
 
-bench: $(VENV)/.installed  ## measure against the usual way with Keras (make bench PHOTOS=/photos/oxford102 OPTIONS=--quick)
-	@[ -d data ] || dvc pull --quiet data.dvc
+bench: git-commit $(VENV)/.installed  ## measure against the usual way with Keras (make bench PHOTOS=/photos/oxford102 OPTIONS=--quick)
+	@[ -d data ] || dvc pull data.dvc
 	@python benchmarks/bench.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(OPTIONS)
 	@python benchmarks/work.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(filter --quick,$(OPTIONS))
 
-bench-sample: $(VENV)/.installed  ## measure the drawn sample: a ladder of models, ten seeds (make bench-sample OPTIONS=--processors)
-	@dvc repro --quiet download
+bench-sample: git-commit $(VENV)/.installed  ## measure the drawn sample: a ladder of models, ten seeds (make bench-sample OPTIONS=--processors)
+	@dvc repro download
 	@python benchmarks/sample.py $(OPTIONS)
 
 bench-recipes: $(VENV)/.installed  ## measure recipes on real photos (make bench-recipes OXFORD=/photos/a FIVE=/photos/b RECIPES=fast,linear)
@@ -133,11 +137,11 @@ sample: $(VENV)/.installed  ## draw a data set like the sample (make sample FOLD
 	@PYTHONPATH=tools python -m draw_sample "$(or $(FOLDER),drawn)" $(OPTIONS)
 
 # `dvc gc` does not know what queued experiments and a git stash refer to: see docs/disk.md.
-gc: $(VENV)/.installed  ## list unreferenced files in DVC's cache (make gc YES=1: delete them, and purge deleted runs of the local MLflow store)
+gc: git-commit $(VENV)/.installed  ## list unreferenced files in DVC's cache (make gc YES=1: delete them, and purge deleted runs of the local MLflow store)
 	@dvc gc --workspace --all-commits --all-experiments $(if $(YES),--force,--dry) 2> >(grep -v "missing version info" >&2)
 	@$(if $(YES),mlflow gc --backend-store-uri "$$MLFLOW_TRACKING_URI",echo "make gc YES=1 deletes it, and what the MLflow store keeps of deleted runs")
 
 gc: export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
-clean:  ## remove what the pipeline made (not the data, the cache or the tracking store)
+clean: git-commit  ## remove what the pipeline made (not the data, the cache or the tracking store)
 	@git clean -fdXq build dvc_plots

@@ -354,6 +354,19 @@ def test_a_push_to_a_user_remote_sends_no_output(copy, tmp_path):
     assert sorted((copy.folder / ".dvc/sample").rglob("*")) == before
 
 
+@pytest.mark.slow
+def test_a_flipped_byte_in_every_output_is_repaired_by_one_repro(copy):
+    before = copy.outputs()
+    for path, content in before.items():
+        if content:
+            damaged = bytearray(content)
+            damaged[len(content) // 2] ^= 1
+            (copy.folder / path).unlink()  # some are links
+            (copy.folder / path).write_bytes(damaged)
+    copy.dvc("repro")
+    assert copy.outputs() == before
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 def test_make_help_has_a_line_for_every_target(tmp_path):
     text = (pipeline_world.CHECKOUT / "Makefile").read_text(encoding="utf-8")
@@ -362,6 +375,16 @@ def test_make_help_has_a_line_for_every_target(tmp_path):
     done = Repository(tmp_path, tmp_path).run("make", "help")
     listed = [line.split(None, 2) for line in done.stdout.splitlines() if line.startswith("  make ")]
     assert sorted(name for _, name, _ in listed) == sorted(targets.split())
+    assert list(tmp_path.iterdir()) == [tmp_path / "Makefile"]
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize("target", ["repro", "tune", "clean"])
+def test_make_in_a_source_archive_without_git_prints_the_remedy(tmp_path, target):
+    shutil.copy(pipeline_world.CHECKOUT / "Makefile", tmp_path)
+    done = Repository(tmp_path, tmp_path).run("make", target, check=False, GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
+    assert done.returncode == 2
+    assert "not a git repository" in done.stderr and "Type: git init" in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "Makefile"]
 
 

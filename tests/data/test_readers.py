@@ -64,6 +64,14 @@ def test_names_with_spaces_quotes_commas_and_other_letters_are_kept(tmp_path):
     assert found(tmp_path) == sorted((f"{name}/фото 'а', \"b\".jpg", name, None) for name in names)
 
 
+@pytest.mark.parametrize("name", ["=1+1", "@sum", "-rf", "new\nline", "\x1b[31mred", "rose\u202egpj.exe"])
+def test_a_class_name_that_is_dangerous_in_a_table_or_on_a_terminal_is_an_error(tmp_path, name):
+    touch(tmp_path, f"{name}/1.jpg", "half-hardy = perennial/-1.jpg")
+    with pytest.raises(UserError, match="rename these folders") as raised:
+        found(tmp_path)
+    assert repr(name) in str(raised.value) and "perennial" not in str(raised.value)
+
+
 def test_the_order_of_the_file_system_does_not_matter(tmp_path, monkeypatch, capsys):
     touch(tmp_path, *(f"{label}/{number}.jpg" for label in "cab" for number in (3, 10, 1)), "y.jpg", "x.jpg")
     expected, warned = found(tmp_path), capsys.readouterr().err

@@ -103,6 +103,16 @@ def test_an_error_names_a_damaged_folder(saved, file, content):
         classifier.load(*saved)
 
 
+def test_a_changed_digit_of_a_description_raises_an_error(saved):
+    """Else another temperature would give other probabilities without a word."""
+    file = saved[0] / "model.json"
+    text = file.read_text(encoding="utf-8")
+    assert '"temperature": 1.' in text
+    file.write_text(text.replace('"temperature": 1.', '"temperature": 3.'), encoding="utf-8")
+    with pytest.raises(UserError, match=r"model\.json was changed since it was written"):
+        classifier.load(*saved)
+
+
 def test_other_weights_than_those_of_the_training_raise_an_error(saved):
     weights.write({"some/kernel": np.zeros(3, np.float32)}, saved[1])
     with pytest.raises(UserError, match=r"weights\.npz: not the weights that the model in .*model was trained on"):
@@ -112,6 +122,20 @@ def test_other_weights_than_those_of_the_training_raise_an_error(saved):
 def test_an_exported_file_must_end_in_keras(saved, tmp_path):
     with pytest.raises(UserError, match=r"model\.h5: the name of an exported model ends in \.keras"):
         classifier.export(classifier.load(*saved), tmp_path / "model.h5")
+
+
+def test_an_export_that_fails_leaves_no_file_and_the_earlier_one(saved, tmp_path, monkeypatch):
+    class Whole:
+        def save(self, file):
+            file.write_bytes(b"half a mod")
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(classifier.Classifier, "export", lambda self: Whole())
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "model.keras").write_bytes(b"earlier")
+    with pytest.raises(OSError, match="No space"):
+        classifier.export(classifier.load(*saved), tmp_path / "exported" / "model.keras")
+    assert [path.read_bytes() for path in (tmp_path / "exported").iterdir()] == [b"earlier"]
 
 
 @pytest.mark.slow

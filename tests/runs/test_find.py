@@ -139,6 +139,8 @@ def test_a_server_that_is_down_raises_an_error(world, closed_port, monkeypatch):
             "path,sha256,label,predicted,probability,p(rose)\na,b,rose,rose,1,much\n",
             "probabilities that are not numbers",
         ),
+        ("path,sha256,label,predicted,probability,p(rose),p(b)\na,b,rose,rose,.6,.9,.4\n", "contradict each other"),
+        ("path,sha256,label,predicted,probability,p(rose),p(b)\na,b,rose,b,.6,.6,.4\n", "contradict each other"),
     ],
 )
 def test_damaged_predictions_raise_an_error(world, content, reason):

@@ -1,10 +1,16 @@
 """The table of test scores on a terminal."""
 
+import hashlib
 import io
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from flowers.common import paths
+from flowers.common.errors import UserError
 from flowers.reporting import document, measures
+from flowers.runs import scores
 
 
 def shown(metrics, intervals, width=80):
@@ -45,3 +51,29 @@ def test_a_measure_without_interval_or_with_an_unknown_name_is_shown():
     lines = shown({"some_new_score": 12.5, "accuracy": 0.5}, {})
     assert "12.500" in line(lines, "some new score")
     assert "–" not in line(lines, "accuracy")
+
+
+@pytest.mark.parametrize("found", ["0.75", "0.76"])
+def test_scores_that_are_not_those_of_the_lock_come_with_a_warning(tmp_path, monkeypatch, capsys, found):
+    """A damaged byte, or an evaluation by hand."""
+    monkeypatch.chdir(tmp_path)
+    paths.EVALUATION.mkdir(parents=True)
+    paths.INTERVALS.write_text("{}")
+    paths.LABELS.write_text("path,label,predicted\na,rose,rose\n")
+    paths.METRICS.write_text(f'{{"accuracy": {found}}}')
+    committed = hashlib.md5(b'{"accuracy": 0.75}', usedforsecurity=False).hexdigest()
+    Path("dvc.lock").write_text(
+        f"stages:\n  evaluate:\n    outs:\n    - path: {paths.METRICS.as_posix()}\n      md5: {committed}\n"
+    )
+    scores.print_scores()
+    warned = "metrics.json is not the one of dvc.lock; `dvc repro` makes it again" in capsys.readouterr().err
+    assert warned == (found == "0.76")
+
+
+def test_a_damaged_name_of_a_score_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths.EVALUATION.mkdir(parents=True)
+    paths.METRICS.write_text('{"acCuracy": 0.75}')
+    paths.INTERVALS.write_text("{}")
+    with pytest.raises(UserError, match=r"damaged .*accuracy.* run `dvc repro -f evaluate`"):
+        scores.print_scores()

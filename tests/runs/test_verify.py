@@ -154,4 +154,4 @@ def test_a_revision_without_a_result_raises_an_error():
 
 def test_outside_of_a_repository_an_error_says_so(committed):
     shutil.rmtree(committed / ".git")
-    refused("there is no git, or no git repository here")
+    refused("`flowers verify` compares with a commit, but git says: .*not a git repository")

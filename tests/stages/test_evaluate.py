@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.common import paths
+from flowers.common import paths, sealed
 from flowers.common.errors import UserError
 from flowers.metrics import calibration
 from flowers.model import backbone, weights
@@ -240,9 +240,8 @@ def test_a_changed_backbone_is_an_error(trained, cheap_backbone, monkeypatch):
 
 
 def test_a_model_of_other_classes_is_an_error(trained):
-    content = json.loads((paths.MODEL / "model.json").read_text(encoding="utf-8"))
-    content["classes"] = ["NA", "café au lait", "tulip"]
-    (paths.MODEL / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    content = sealed.read(paths.MODEL / "model.json")
+    sealed.write(content | {"classes": ["NA", "café au lait", "tulip"]}, paths.MODEL / "model.json")
     with pytest.raises(UserError, match=r"build/model: the classes of the model differ from those of build/split\.csv"):
         trained.evaluate()
 
@@ -267,6 +266,13 @@ def test_a_missing_file_is_an_error_that_leaves_the_evaluation_as_it_was(trained
     with pytest.raises(UserError, match=str(path.name)):
         trained.evaluate()
     assert evaluation(trained) == before
+
+
+@pytest.mark.parametrize("damage", [lambda text: text.replace("0.", "0/"), lambda text: text.replace("loss", "lOss")])
+def test_a_damaged_history_is_an_error(trained, damage):
+    paths.HISTORY.write_text(damage(paths.HISTORY.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(UserError, match=r"history\.csv: damaged"):
+        trained.evaluate()
 
 
 def test_a_missing_image_that_only_the_report_needs_leaves_the_evaluation_as_it_was(trained, monkeypatch):

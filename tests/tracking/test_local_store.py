@@ -159,3 +159,21 @@ def test_the_quoted_address_that_mlflow_passes_on_is_the_local_store(world, monk
     tracking.publish(world.params)
     assert world.runs(only=1)[0].info.artifact_uri.startswith("mlruns/flowers_local/")
     assert [path.name for path in world.folder.parent.iterdir()] == [world.folder.name]
+
+
+@pytest.mark.slow
+def test_a_store_whose_creation_was_interrupted_is_created_anew(make_world):
+    world = make_world(store=False)
+    limited = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # as a full disk does
+from flowers.tracking import store
+with store.lock():
+    store.connect()
+"""
+    done = subprocess.run([sys.executable, "-c", limited], cwd=world.folder, capture_output=True, text=True)
+    assert "cannot be opened" in done.stderr and not world.database.exists()
+    tracking.publish(world.params)
+    world.runs(only=1)
+    assert [path.name for path in (world.folder / "tracking").glob(".mlflow.db*")] == []

@@ -1,10 +1,12 @@
 """The store: its address, whether it can be reached, and several processes on it."""
 
+import contextlib
 import http.server
 import itertools
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -126,6 +128,16 @@ def test_a_broken_local_store_is_an_error_naming_it(world):
     with pytest.raises(UserError, match=r"mlflow\.db") as caught:
         tracking.publish(world.params)
     assert not isinstance(caught.value, tracking.StoreUnreachable)
+
+
+def test_an_error_of_the_database_is_one_line_without_a_stack_trace(world, capsys):
+    with store.lock():
+        store.connect()
+    with contextlib.closing(sqlite3.connect(world.database)) as connection, connection:
+        connection.execute("DROP TABLE params")
+    with pytest.raises(UserError, match="no such table: params"):
+        tracking.publish(world.params)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_tracking_folder_that_cannot_be_created_is_an_error_naming_it(make_world):

@@ -1,5 +1,6 @@
 """The images of a split: order, labels, views, and errors about missing files."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -111,6 +112,23 @@ def test_a_subset_without_images_raises_an_error():
     write([row for row in ROWS if row[2] != "val"])
     with pytest.raises(UserError, match="no images in val"):
         subsets.read("val")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "reason"),
+    [
+        (paths.SPLIT, "rose,train", "rosf,train", "damaged at 'rose/b.jpg'"),
+        (paths.SPLIT, "rose,val", "rose,vam", "damaged at 'rose/a.jpg'"),
+        (paths.IMAGE_LIST, "café,sha-1", "cafè,sha-1", "damaged at 'café/1, 2.jpg'"),
+        (paths.SPLIT, "path,label,subset", "path,label,sucset", "column 'subset' is missing"),
+        (paths.IMAGE_LIST, "sha256,", "sha356,", "column 'sha256' is missing"),
+    ],
+)
+def test_a_damaged_table_raises_an_error_instead_of_another_score(file, old, new, reason):
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(reason)):
+        subsets.read("train")
 
 
 def test_a_split_of_other_images_than_the_listed_ones_raises_an_error():

@@ -1,6 +1,7 @@
 """Readers from a folder on disk to a list of images with labels, one for each layout."""
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from flowers.data.catalogue import Reader
 
 SUBSETS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
+_BIDI_CONTROLS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # they reverse the text around them
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ def _subsets(root: Path, folders: list[Path]) -> list[tuple[Path, str]]:
 
 def _classes(root: Path, folders: list[tuple[Path, str | None]]) -> list[ImageFile]:
     """The files of every class folder; a class without files is an error, and in one of several subsets a warning."""
+    if unsafe := [repr(folder.name) for folder, _ in folders if _unsafe(folder.name)]:
+        raise UserError(
+            f"{root}: class names that begin with = + - @, which a spreadsheet takes for a formula, or hold control "
+            f"characters: {listed(unsafe)}; rename these folders"
+        )
     found: list[ImageFile] = []
     empty, nested = [], []
     for folder, subset in folders:
@@ -89,6 +96,12 @@ def _classes(root: Path, folders: list[tuple[Path, str | None]]) -> list[ImageFi
     if nested:
         warn(f"{root}: folders inside class folders are not read: {listed(_below(root, nested))}")
     return found
+
+
+def _unsafe(name: str) -> bool:
+    """Whether a name would be dangerous in tables, on terminals and on pages."""
+    kinds = {unicodedata.category(letter) for letter in name} | {unicodedata.bidirectional(letter) for letter in name}
+    return name[0] in "=+-@" or not kinds.isdisjoint({"Cc", *_BIDI_CONTROLS})
 
 
 def _five_classes(root: Path, class_names: Sequence[str]) -> list[ImageFile]:

@@ -4,15 +4,14 @@ The folder holds `model.json` (classes, input format, architecture, precision, d
 `trained.npz` (unfrozen blocks and head). The backbone's tensors are read from the file of the download stage.
 """
 
-import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowers.common import console
+from flowers.common import console, sealed
 from flowers.common.errors import UserError
 from flowers.config.architecture import CONV5_BLOCKS, INPUT_SIZE
 from flowers.metrics.classification import softmax
@@ -135,16 +134,14 @@ class Classifier:
 def save(folder: Path, description: Description, trained: weights.Tensors) -> None:
     """Write the model's folder. Equal models give equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(asdict(description), indent=2, ensure_ascii=False)
-    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+    sealed.write(asdict(description), folder / DESCRIPTION)
     weights.write(trained, folder / TRAINED)
 
 
 def load(folder: Path, weights_file: Path) -> Classifier:
     """Load a model's folder and its ImageNet weights. Raises UserError if these are missing, damaged or others."""
     try:
-        content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        description = Description(**content)
+        description = Description(**sealed.read(folder / DESCRIPTION))
         trained = weights.read(folder / TRAINED)
         pretrained = weights.read(weights_file)
     except FileNotFoundError as error:
@@ -167,5 +164,10 @@ def export(classifier: Classifier, destination: Path) -> None:
     check_name(destination)
     model, count, size = classifier.export(), len(classifier.classes), classifier.size
     destination.parent.mkdir(parents=True, exist_ok=True)
-    model.save(destination)
+    temporary = destination.with_name(f".{destination.stem}.partial.keras")
+    try:
+        model.save(temporary)
+        temporary.replace(destination)
+    finally:
+        temporary.unlink(missing_ok=True)
     console.say(f"wrote {destination}: uint8 images (n, {size}, {size}, 3) to the probabilities of {count} classes")

@@ -1,5 +1,6 @@
 """What a dvc.lock records of a result: hashes of inputs and outputs by path, parameters and package versions."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from typing import Any
 
 from flowers.common import console, paths
 from flowers.config.params import DECIDE_NO_RESULT
+
+FILE = Path("dvc.lock")
 
 _STAGES = ("download", "split", "train", "evaluate")
 _TRAINED = (paths.MODEL.as_posix(), paths.HISTORY.as_posix())
@@ -39,6 +42,25 @@ def read(content: bytes) -> Lock:
     for path in _TRAINED:
         lock.inputs.pop(path, None)
     return lock
+
+
+def md5(path: Path) -> str:
+    """The hash of an output as dvc.lock holds it. Raises FileNotFoundError."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    entries = [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    listing = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
+    return f"{hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest()}.dir"
+
+
+def warn_if_other(*outputs: Path) -> None:
+    """Warn if an output is not the one that dvc.lock names: damaged, or made by hand since."""
+    known = read(FILE.read_bytes()).outputs if FILE.exists() else {}
+    for path in outputs:
+        if known.get(path.as_posix()) not in (None, md5(path)):
+            console.warn(f"{path} is not the one of {FILE}; `dvc repro` makes it again")
 
 
 def _hashes(entries: list[dict[str, Any]]) -> dict[str, str]:

@@ -83,4 +83,8 @@ def read(content: bytes, name: str) -> pd.DataFrame:
         raise UserError(f"'{name}': its predictions are not in the form that evaluate writes")
     if not all(pd.api.types.is_numeric_dtype(table[column]) for column in columns):
         raise UserError(f"'{name}': its predictions contain probabilities that are not numbers")
+    probabilities = table[columns].to_numpy(np.float64)
+    best = np.array([column[2:-1] for column in columns])[probabilities.argmax(axis=1)]
+    if not np.allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-4) or (best != table["predicted"]).any():
+        raise UserError(f"'{name}': its predictions are damaged: probabilities and labels contradict each other")
     return table.sort_values(["sha256", "label", "path"], ignore_index=True)

@@ -27,10 +27,9 @@ def run(evaluate: EvaluateParams) -> None:
     """Run the stage. Raises UserError if predictions from image files and from cached activations differ."""
     backend.make_deterministic(evaluate.seed)
     model = classifier.load(paths.MODEL, paths.WEIGHTS)
-    if not paths.HISTORY.exists():
-        raise UserError(f"{paths.HISTORY}: no such file; run `dvc repro` to train a model")
+    history = _history()
     checkpoint.remove(paths.CHECKPOINT)  # DVC has the trained model before it runs this stage
-    history, test, val = pd.read_csv(paths.HISTORY), subsets.read("test"), subsets.read("val")
+    test, val = subsets.read("test"), subsets.read("val")
     held_out = bool(history["val_loss"].notna().any())
     val = val if held_out else val.first(TRAINED_ON_IMAGES)
     if test.classes != model.classes:
@@ -69,6 +68,17 @@ def run(evaluate: EvaluateParams) -> None:
     page = evaluation_page.document(tested, written, pixels, heat)
     paths.REPORT.write_text(document.html(page), encoding="utf-8")
     console.say(f"Accuracy on {len(test)} test images: {scores['accuracy']:.1%}")
+
+
+def _history() -> pd.DataFrame:
+    try:
+        history = pd.read_csv(paths.HISTORY)
+        return history.astype(dict.fromkeys(["accuracy", "val_accuracy", "loss", "val_loss"], float))
+    except FileNotFoundError:
+        raise UserError(f"{paths.HISTORY}: no such file; run `dvc repro` to train a model") from None
+    except (ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{paths.HISTORY}: damaged ({reason}); run `dvc repro` to train the model again") from None
 
 
 def _check_joined(model: classifier.Classifier, test: subsets.Subset, probabilities: np.ndarray) -> None:

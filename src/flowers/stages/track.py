@@ -5,6 +5,7 @@ import json
 from flowers import tracking
 from flowers.common import console, paths
 from flowers.config.params import Params
+from flowers.tracking import provenance
 
 
 def run(params: Params, force: bool = False) -> None:
@@ -25,6 +26,8 @@ def run(params: Params, force: bool = False) -> None:
         console.warn(f"{error}. Nothing is lost; to publish it later: flowers track --force")
     else:
         state = "is already in MLflow" if published.already_there else "published"
+        if reason := provenance.refusal():
+            console.warn(f"the run names no commit, because git says: {reason}")
         console.say(f"Run '{published.run_name}' {state}: experiment '{published.experiment}' of {published.store}")
     paths.TRACKING_MARKER.parent.mkdir(parents=True, exist_ok=True)
     paths.TRACKING_MARKER.write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")

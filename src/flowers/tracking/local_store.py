@@ -30,6 +30,22 @@ def exists(root: Path) -> bool:
     return (root / DATABASE).exists() or (root / _EARLIER).exists()
 
 
+def create(address: str, root: Path) -> None:
+    """Create the store, whose address is `address`. Call it under `store.lock`.
+
+    MLflow cannot open a database whose creation was interrupted, so it is put in place when it is complete.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    partial = paths.TRACKING / f".{DATABASE}"
+    for leftover in (root / partial.parent).glob(f"{partial.name}*"):  # of a killed process, with its journal
+        leftover.unlink()
+    # With a place for the artifacts of MLflow's own Default experiment.
+    made = SqlAlchemyStore(f"{address.removesuffix(DATABASE)}{partial.as_posix()}", (root / ARTIFACTS).as_uri())
+    made.engine.dispose()
+    (root / partial).replace(root / DATABASE)
+
+
 def take_over(root: Path) -> None:
     """Move the store of an earlier version from `tracking/` to the root, once; warn if runs are there already."""
     earlier, database, artifacts = root / _EARLIER, root / DATABASE, root / ARTIFACTS

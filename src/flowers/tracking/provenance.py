@@ -95,6 +95,17 @@ def items(tag: str | None) -> list[str]:
     return [str(item) for item in found] if isinstance(found, list) else [str(found)]
 
 
+def refusal() -> str | None:
+    """Why git finds no repository in the current directory, in its own words; None if it finds one."""
+    try:
+        subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True, check=True, timeout=60)
+    except subprocess.CalledProcessError as error:
+        return " ".join(error.stderr.decode("utf-8", "replace").split()) or str(error)
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    return None
+
+
 def git(*arguments: str) -> str | None:
     """The stripped output of a git command; None if it fails or there is no git."""
     output = _run(arguments)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowers.common import paths
+from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.tracking import model, note, provenance, runs, store
 from flowers.tracking.result import Point, Result, flattened, read, same_value
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -100,15 +102,23 @@ def _apart(points: list[Point]) -> list[Point]:
 
 def _log_files(client: "MlflowClient", run_id: str, result: Result) -> None:
     """Log the files that make the result readable by itself; existing ones are overwritten."""
-    import pandas as pd
-
     for path in (paths.PARAMS, Path("dvc.lock"), paths.SPLIT, paths.SPLIT_REPORT, paths.HISTORY):
         if path.is_file():
             client.log_artifact(run_id, str(path))
     client.log_text(run_id, json.dumps(result.classes, ensure_ascii=False, indent=1) + "\n", "classes.json")
     client.log_artifacts(run_id, str(paths.EVALUATION), "evaluation")
     for name, path in _TABLES.items():
-        runs.log_table(client, run_id, name, pd.read_csv(path, keep_default_na=False))
+        runs.log_table(client, run_id, name, _table(path))
+
+
+def _table(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, keep_default_na=False)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: damaged ({reason}); `dvc repro` makes it again") from None
 
 
 def _dataset(result: Result) -> object:

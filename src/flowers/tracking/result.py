@@ -58,21 +58,26 @@ def read(params: Params) -> Result:
     key = run_key.compute(params)
     history, split = _read(paths.HISTORY, _rows), _read(paths.SPLIT, _rows)
     model, model_files = _read(paths.MODEL / "model.json", _object), _files(paths.MODEL)
+    scores, intervals = _read(paths.METRICS, _object), _read(paths.INTERVALS, _object)
     model_digest = f"{run_key.files_digest(model_files)} {key.weights}"
-    return Result(
-        params=params,
-        key=key,
-        digest=run_key.files_digest([paths.HISTORY, paths.SPLIT, *_files(paths.EVALUATION), *model_files]),
-        model_digest=hashlib.sha256(model_digest.encode()).hexdigest(),
-        classes=[str(name) for name in model.get("classes", [])],
-        precision=str(model.get("precision", "unknown")),
-        epochs=[point(row) for row in history],
-        phases=Counter(row.get("phase", "") for row in history),
-        scores={name: float(value) for name, value in _read(paths.METRICS, _object).items() if value is not None},
-        intervals={name: (float(low), float(high)) for name, (low, high) in _read(paths.INTERVALS, _object).items()},
-        counts=Counter(row["subset"] for row in split),
-        test_images=[Path(row["path"]) for row in split if row["subset"] == "test"],
-    )
+    try:
+        return Result(
+            params=params,
+            key=key,
+            digest=run_key.files_digest([paths.HISTORY, paths.SPLIT, *_files(paths.EVALUATION), *model_files]),
+            model_digest=hashlib.sha256(model_digest.encode()).hexdigest(),
+            classes=[str(name) for name in model.get("classes", [])],
+            precision=str(model.get("precision", "unknown")),
+            epochs=[point(row) for row in history],
+            phases=Counter(row.get("phase", "") for row in history),
+            scores={name: float(value) for name, value in scores.items() if value is not None},
+            intervals={name: (float(low), float(high)) for name, (low, high) in intervals.items()},
+            counts=Counter(row["subset"] for row in split),
+            test_images=[Path(row["path"]) for row in split if row["subset"] == "test"],
+        )
+    except (ValueError, TypeError, LookupError) as error:
+        files = f"{paths.HISTORY}, {paths.SPLIT}, {paths.METRICS} or {paths.INTERVALS}"
+        raise UserError(f"{files} is damaged ({error!r}); `dvc repro` makes it again") from None
 
 
 def fingerprint(params: Params) -> dict[str, str]:

@@ -183,17 +183,15 @@ def connect() -> "MlflowClient":
     silence()
     from mlflow import MlflowClient
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    # MLflow logs a database's error with its stack trace, and raises it, too.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     try:
         read_relative_locations()
         if _is_local():
             local_store.take_over(root())
             if not local_store.exists(root()):
-                from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-                # With a place for the artifacts of MLflow's own Default experiment.
-                SqlAlchemyStore(address, artifact_folder().as_uri())
+                local_store.create(address, root())
         client = MlflowClient(tracking_uri=address)
         client.search_experiments(max_results=1)
         if _is_local():

@@ -13,6 +13,8 @@ from flowers.config.params import AugmentationParams
 from flowers.data import images
 from flowers.training.activation_cache import Item
 
+_SUBSETS = ("train", "val", "test")
+
 
 @dataclass(frozen=True)
 class Subset:
@@ -61,10 +63,15 @@ def read(*subsets: str) -> Subset:
     Raises UserError if the outputs of the download or split stage are missing or inconsistent, or if the subsets have
     no images.
     """
-    split, listed = _table(paths.SPLIT), _table(paths.IMAGE_LIST)
+    split = _table(paths.SPLIT, "path", "label", "subset")
+    listed = _table(paths.IMAGE_LIST, "path", "label", "sha256", "width", "height")
     if odd := sorted({*split["path"]} ^ {*listed["path"]}):
         raise UserError(f"{paths.SPLIT} is not a split of the images in {paths.IMAGE_LIST} ({odd[0]}); run `dvc repro`")
-    table = split.merge(listed.drop(columns=["label", "subset"], errors="ignore"), on="path", validate="one_to_one")
+    listed = listed.drop(columns="subset", errors="ignore")
+    table = split.merge(listed, on="path", validate="one_to_one", suffixes=("", "_listed"))
+    right = (table["label"] == table.pop("label_listed")) & table["subset"].isin(_SUBSETS)
+    if not right.all():
+        raise UserError(f"{paths.SPLIT}: damaged at '{table['path'][~right].iloc[0]}'; run `dvc repro`")
     classes = sorted(table["label"].unique())
     table = table[table["subset"].isin(subsets)].sort_values("path", ignore_index=True)
     if table.empty:
@@ -73,10 +80,13 @@ def read(*subsets: str) -> Subset:
     return Subset(table, table["label"].map(numbers).to_numpy(np.int32), classes)
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _table(path: Path, *columns: str) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run `dvc repro`") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable table ({error}); run `dvc repro`") from None
+    if lost := [name for name in columns if name not in table]:
+        raise UserError(f"{path}: column '{lost[0]}' is missing; run `dvc repro`")
+    return table

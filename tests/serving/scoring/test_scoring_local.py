@@ -138,6 +138,18 @@ def test_a_finished_output_is_left_as_it_is(world, capsys):
     assert "complete already: 15 images, 3 low confidence, 3 unreadable" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("file", ["label=NA/part-00001.parquet", "_progress/00001.json"])
+def test_a_damaged_shard_is_scored_again(world, capsys, file):
+    score()
+    before = content()
+    damaged = bytearray((world / "out" / file).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (world / "out" / file).write_bytes(damaged)
+    score()
+    assert content() == before and ByColour.scored == 12 + 2  # and two unreadable ones
+    assert "shard 00001 is damaged; scoring its images again" in capsys.readouterr().err
+
+
 class Killed(BaseException):
     """Stands in for a kill: nothing in the code catches it."""
 
@@ -206,6 +218,13 @@ def test_an_output_is_not_continued_with_other_options(world, options, message):
     score()
     shutil.copytree("photos", "others", symlinks=True)
     assert_left_alone(message, **options)
+
+
+def test_a_damaged_record_of_the_inputs_is_one_line(world):
+    score()
+    (world / "out/_progress/job.json").write_bytes(b'{"engine": "loc\xfal"}')
+    with pytest.raises(UserError, match=r"out was begun with other inputs .*--force to begin it anew"):
+        score()
 
 
 def test_an_output_is_not_continued_with_another_model_or_another_number_of_images(world):

@@ -6,7 +6,6 @@ arXiv 1712.05877, and corrects the biases.
 
 import contextlib
 import io
-import json
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowers.common import ahead, console, paths
+from flowers.common import ahead, console, paths, sealed
 from flowers.common.errors import UserError
 from flowers.model import classifier, keras_model, weights
 from flowers.serving.openvino import check, exported
@@ -56,14 +55,14 @@ def export(model: Model, name: str, folder: Path) -> None:
         made.mkdir()
         console.say(f"Quantising {name} on {len(calibration)} training images, which takes a minute")
         description = _write_network(model, calibration, made)
-        _write_description(description, made)
+        sealed.write(description, made / DESCRIPTION)
         found, gain = check.compare(model, Exported(made), val.plain(model.size), val.labels, others)
         console.say(f"int8: {found}")
         if model.threshold is None:
             console.warn("the model was trained on the validation images, too: their accuracy is too high")
         if reason := check.failure(found):
             raise UserError(f"not written: in int8 {reason}; `flowers export FILE.keras` loses nothing")
-        _write_description(description | {"checked": asdict(found)}, made)
+        sealed.write(description | {"checked": asdict(found)}, made / DESCRIPTION)
         size = sum(file.stat().st_size for file in made.iterdir())
         if folder.exists():
             folder.rmdir()
@@ -144,11 +143,6 @@ def _write_network(model: classifier.Classifier, calibration: Sequence[Item], fo
         "made_with": {package: version(package) for package in ("openvino", "nncf")},
         "calibrated_on": len(calibration),
     }
-
-
-def _write_description(description: dict[str, Any], folder: Path) -> None:
-    text = json.dumps(description, indent=2, ensure_ascii=False)
-    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
 
 def _nncf() -> Any:

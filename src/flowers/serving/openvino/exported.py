@@ -1,7 +1,6 @@
 """Inference with an exported network: a folder that `flowers export --openvino` wrote, used like any other model."""
 
 import hashlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowers.common import sealed
 from flowers.common.errors import UserError
 from flowers.config.architecture import INPUT_SIZE
 from flowers.serving.stream import BATCH
@@ -71,7 +71,7 @@ def digests(folder: Path) -> dict[str, str]:
 def _description(folder: Path) -> tuple[list[str], float | None, int]:
     """Classes, threshold and input size, once the files are found unchanged."""
     try:
-        found = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        found = sealed.read(folder / DESCRIPTION)
         unchanged = digests(folder) == found["files"]
         described = found["classes"], found["threshold"], found.get("size", INPUT_SIZE)
     except (OSError, ValueError, TypeError, LookupError) as error:

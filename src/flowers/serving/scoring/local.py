@@ -1,20 +1,19 @@
 """Scoring on this machine, shard by shard; a shard is either complete or absent.
 
 A shard is a fixed number of images in the walk's order, with one file for each label in it. A marker in `_progress`,
-written last, says that they are complete, and holds a digest of the paths. The next run after a kill writes the
-unfinished shard again under the same names.
+written last, says that they are complete, and holds a digest of the paths and of each file. The next run writes a shard
+that is unfinished or damaged again under the same names.
 """
 
 import hashlib
 import itertools
-import json
 import os
 import shutil
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowers.common import console, locks
+from flowers.common import console, locks, sealed
 from flowers.common.errors import UserError
 from flowers.serving import sources, stream
 from flowers.serving.scoring import job as jobs
@@ -41,14 +40,14 @@ def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Coun
         with console.progress_bar(job.photos, "Scoring", "images") as bar:
             for number, paths in enumerate(iter(lambda: list(itertools.islice(names, SHARD)), [])):
                 marker = output / jobs.PROGRESS / f"{number:05d}.json"
-                if not marker.exists():
+                done = _finished(marker, output)
+                if not done:
                     done = _score_shard(model, job, output, number, paths, bar)
-                    _write_text(marker, json.dumps(done) + "\n")
+                    _write_marker(marker, done)
                     counts["new"] += len(paths)
+                elif done["paths"] != _digest(paths):
+                    raise UserError(f"{job.input} holds other images than when {output} was begun; {jobs.REMEDY}")
                 else:
-                    done = json.loads(marker.read_text(encoding="utf-8"))
-                    if done["digest"] != _digest(paths):
-                        raise UserError(f"{job.input} holds other images than when {output} was begun; {jobs.REMEDY}")
                     bar.update(len(paths))
                 counts.update({name: done[name] for name in ("photos", "unreadable", "unsure")})
         _write_text(output / jobs.DONE, "")
@@ -58,7 +57,7 @@ def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Coun
 def _begin(job: jobs.Job, output: Path, force: bool) -> None:
     """Make sure that the output is this job's."""
     file = output / jobs.FILE
-    before = file.read_text(encoding="utf-8") if file.exists() else None
+    before = file.read_text(encoding="utf-8", errors="replace") if file.exists() else None
     names = (path.name for path in output.iterdir() if path.name not in (_LOCK, jobs.PROGRESS))
     if jobs.continues(job, before, names, str(output), force):
         return
@@ -76,8 +75,27 @@ def _markers(output: Path) -> list[Path]:
     return list((output / jobs.PROGRESS).glob("[0-9]*.json"))
 
 
+def _finished(marker: Path, output: Path) -> dict[str, Any]:
+    """The content of a shard's marker; empty if the shard is unfinished or damaged."""
+    if not marker.exists():
+        return {}
+    try:
+        done = sealed.read(marker)
+        if all(_file_digest(output / name) == digest for name, digest in done["files"].items()):
+            return done
+    except (OSError, ValueError, LookupError):
+        pass
+    console.warn(f"{output}: shard {marker.stem} is damaged; scoring its images again")
+    return {}
+
+
 def _digest(paths: list[str]) -> str:
     return hashlib.sha256(os.fsencode("\0".join(paths))).hexdigest()
+
+
+def _file_digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _score_shard(
@@ -94,29 +112,38 @@ def _score_shard(
         found.append(schema.rows(model, job, shown, batch))
         bar.update(len(shown))
     table = pa.concat_tables(found)
-    _write_tables(table, output, f"part-{number:05d}.parquet")
+    files = _write_tables(table, output, f"part-{number:05d}.parquet")
     return {
-        "digest": _digest(paths),
+        "paths": _digest(paths),
+        "files": {file.relative_to(output).as_posix(): _file_digest(file) for file in files},
         "photos": len(table),
         "unreadable": len(table) - table["error"].null_count,
         "unsure": pc.sum(table["unsure"]).as_py() or 0,
     }
 
 
-def _write_tables(table: "pa.Table", output: Path, name: str) -> None:
-    """Write the rows of each label; files of this shard that a killed run left are removed first."""
+def _write_tables(table: "pa.Table", output: Path, name: str) -> list[Path]:
+    """Write the rows of each label, a file each; files of this shard that a killed run left are removed first."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     for leftover in (*output.glob(f"label=*/{name}"), *output.glob(f"label=*/.{name}")):
         leftover.unlink()
-    labels = table["label"]
+    labels, written = table["label"], []
     for label in labels.unique().to_pylist():
         chosen = pc.is_null(labels) if label is None else pc.equal(labels, label)
         folder = output / schema.partition(label)
         folder.mkdir(exist_ok=True)
         pq.write_table(table.filter(chosen).drop_columns(["label"]), folder / f".{name}")
         _move_synced(folder / f".{name}", folder / name)
+        written.append(folder / name)
+    return written
+
+
+def _write_marker(file: Path, content: dict[str, Any]) -> None:
+    temporary = file.with_name(f".{file.name}")
+    sealed.write(content, temporary)
+    _move_synced(temporary, file)
 
 
 def _write_text(file: Path, text: str) -> None:
