@@ -31,6 +31,7 @@ ACCEPT = ",".join(["image/*", *(f".{suffix}" for suffixes in READ.values() for s
 
 HEIF_READER = importlib.util.find_spec("pillow_heif") is not None
 FORMATS = tuple(name for name in READ if HEIF_READER or name != "HEIF")
+NAMES = ", ".join({"HEIF": "HEIC", "WEBP": "WebP"}.get(name, name) for name in FORMATS)
 
 _VIDEO = "a video"
 _SIGNATURES = (  # the offset in the file, the bytes there, and what has them
@@ -39,7 +40,7 @@ _SIGNATURES = (  # the offset in the file, the bytes there, and what has them
     (4, b"jP  \r\n", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
     *((0, start, RAW) for start in (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb")),
-    (4, b"ftypcrx ", RAW),
+    *((at, start, RAW) for at, start in ((4, b"ftypcrx "), (8, b"CR\2"))),
     *((0, start, f"{RAW}, or TIFF of an unknown kind") for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     *((4, b"ftyp" + brand, "AVIF") for brand in (b"avif", b"avis")),
     *((4, b"ftyp" + brand, "HEIC") for brand in (b"he", b"mif1", b"msf1")),
@@ -59,12 +60,12 @@ def refusal(content: bytes) -> str:
     found = next((name for at, start, name in _SIGNATURES if content.startswith(start, at)), None) or _markup(content)
     if found == "HEIC" and not HEIF_READER:
         return "HEIC; install pillow-heif to read it"
-    return unknown(found)
+    return f"damaged {found}" if found in ("HEIC", "AVIF") else unknown(found)
 
 
 def unknown(name: str | None) -> str:
     """The reason for a format that is not read, by its name if that is known."""
-    return f"{f'{name}: ' if name else ''}not an image of a known format ({', '.join(FORMATS)})"
+    return f"{f'{name}: ' if name else ''}not an image of a known format ({NAMES})"
 
 
 def _markup(content: bytes) -> str | None:

@@ -284,6 +284,6 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
 def _reason(error: Exception) -> str:
     """The error of a decoder in a few words."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if "truncated" in text.lower() or isinstance(error, EOFError):
+    if "truncated" in text.lower() or "end of file" in text.lower() or isinstance(error, EOFError):
         return "truncated"
     return f"damaged: {text[:100]}"

@@ -61,7 +61,8 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 IMAGE: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": f"An encoded image ({', '.join(formats.FORMATS)}): curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg'",
+        "description": f"An encoded image ({formats.NAMES}): "
+        "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg'",
         "content": {"image/*": _BINARY, "application/octet-stream": _BINARY},
     }
 }

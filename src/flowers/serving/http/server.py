@@ -1,5 +1,7 @@
 """`flowers serve`: the application on a port, until Ctrl-C or SIGTERM."""
 
+import contextlib
+import ctypes
 import logging
 import signal
 import socket
@@ -13,11 +15,14 @@ from starlette.types import ASGIApp
 
 from flowers.common import console
 from flowers.common.errors import UserError
+from flowers.model import backend
 from flowers.serving import models
 from flowers.serving.http import app
 from flowers.serving.http.batching import Scorer
 from flowers.serving.http.explaining import Explainer
 from flowers.serving.http.limits import Limits
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in malloc.h
 
 
 def serve(
@@ -31,6 +36,8 @@ def serve(
     """Serve the model that `reference` names (see models.choose) until Ctrl-C or SIGTERM. Raises UserError."""
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn finishes the requests first, then raises it again
         signal.signal(number, lambda *_: sys.exit(0))
+    backend.freeze_weights()
+    _return_memory()
     if examples is not None and not examples.is_dir():
         raise UserError(f"{examples}: no such folder; `dvc repro` writes build/images")
     with _listen(host, port) as listener:
@@ -43,6 +50,13 @@ def serve(
             address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
             console.say(f"Serving {name}: web page {address}, API {address}/docs (end with Ctrl-C)")
             _server(app.create(scorer, explainer, limits, examples), limits).run(sockets=[listener])
+
+
+def _return_memory() -> None:
+    """Have glibc give the pixels of a large image (Pillow's blocks of 16 MB) back to the system as they are freed."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 8 * 2**20)
+        ctypes.CDLL(None).mallopt(_TRIM_THRESHOLD, 64 * 2**20)
 
 
 def _listen(host: str, port: int) -> socket.socket:
