@@ -1,4 +1,4 @@
-"""Formats that are not read are named in the error, whatever the file is called; folders and page know the same list."""
+"""Formats that are not read are named in the error; folders and the page know the same list."""
 
 import io
 import re
@@ -50,7 +50,7 @@ def test_a_format_that_is_not_read_is_named(content, name):
 def test_a_damaged_heic_or_avif_is_not_called_unknown(kind):
     content = encode(kind)
     for size in (60, len(content) - 20):
-        with pytest.raises(images.UnreadableImage, match="^(damaged|truncated)"):
+        with pytest.raises(images.UnreadableImage, match=r"^(damaged|truncated)"):
             images.load(content[:size])
 
 

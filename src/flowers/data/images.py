@@ -26,7 +26,7 @@ if formats.HEIF_READER:
 
 MAX_PIXELS = 100_000_000  # above this a file is rejected by the size in its header, before anything is decoded
 
-# Tags of a TIFF's first image that only a camera's raw file has: the version of DNG; "a reduced version of another one".
+# Tags of a TIFF's first image that tell a camera's raw file: the version of DNG; "a reduced version of another image".
 _DNG_VERSION, _SUBFILE, _REDUCED = 50706, 254, 1
 
 _CROP_ATTEMPTS = 10

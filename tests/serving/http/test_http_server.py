@@ -201,6 +201,7 @@ def process(*command: str):
         yield running, port
     finally:
         running.kill()
+        running.wait(20)
         running.stderr.close()
 
 
