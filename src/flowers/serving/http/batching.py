@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowers.data import images
+from flowers.serving.http import memory
 from flowers.serving.http.limits import Limits, busy
 from flowers.serving.stream import BATCH, Model
 
 _DECODERS = 2
+_IDLE = 2.0  # seconds without an image, after which memory is given back
 _FRESH = 10.0  # seconds for which a prediction proves that the model works, and the longest wait for a new proof
 
 Pixels = NDArray[np.uint8]
@@ -33,6 +35,7 @@ class Scorer(AbstractContextManager["Scorer"]):
         self._ready: dict[asyncio.Future[Row], Pixels] = {}  # decoded images that the network has not taken yet
         self._batches: asyncio.Task[None] | None = None
         self._scored_at = -_FRESH
+        self._trim: asyncio.TimerHandle | None = None
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
         self._large = ThreadPoolExecutor(1, thread_name_prefix="decode large")
         self._network = ThreadPoolExecutor(1, thread_name_prefix="network")
@@ -77,6 +80,9 @@ class Scorer(AbstractContextManager["Scorer"]):
             return await loop.run_in_executor(self._large, whole) if decoded is None else decoded
         finally:
             held.clear()
+            if self._trim:
+                self._trim.cancel()
+            self._trim = loop.call_later(_IDLE, memory.trim)
 
     async def score(self, pixels: Pixels) -> Row:
         """Probabilities (classes,) of a decoded image."""

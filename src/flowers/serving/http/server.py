@@ -1,7 +1,5 @@
 """`flowers serve`: the application on a port, until Ctrl-C or SIGTERM."""
 
-import contextlib
-import ctypes
 import logging
 import signal
 import socket
@@ -17,12 +15,10 @@ from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.model import backend
 from flowers.serving import models
-from flowers.serving.http import app
+from flowers.serving.http import app, memory
 from flowers.serving.http.batching import Scorer
 from flowers.serving.http.explaining import Explainer
 from flowers.serving.http.limits import Limits
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in malloc.h
 
 
 def serve(
@@ -37,7 +33,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn finishes the requests first, then raises it again
         signal.signal(number, lambda *_: sys.exit(0))
     backend.freeze_weights()
-    _return_memory()
+    memory.configure()
     if examples is not None and not examples.is_dir():
         raise UserError(f"{examples}: no such folder; `dvc repro` writes build/images")
     with _listen(host, port) as listener:
@@ -50,13 +46,6 @@ def serve(
             address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
             console.say(f"Serving {name}: web page {address}, API {address}/docs (end with Ctrl-C)")
             _server(app.create(scorer, explainer, limits, examples), limits).run(sockets=[listener])
-
-
-def _return_memory() -> None:
-    """Have glibc give the pixels of a large image (Pillow's blocks of 16 MB) back to the system as they are freed."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 8 * 2**20)
-        ctypes.CDLL(None).mallopt(_TRIM_THRESHOLD, 64 * 2**20)
 
 
 def _listen(host: str, port: int) -> socket.socket:
