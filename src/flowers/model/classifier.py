@@ -111,7 +111,8 @@ class Classifier:
 
     def feature_maps(self, image: np.ndarray) -> np.ndarray:
         """Feature maps before pooling, (size/32, size/32, features) float32, of a uint8 RGB image (size, size, 3)."""
-        return self._to_features.maps(image[None])[0].astype(np.float32)
+        maps: np.ndarray = self._to_features.maps(image[None])[0].astype(np.float32)
+        return maps
 
     def logit_gradient(self, features: np.ndarray, number: int) -> np.ndarray:
         """Gradient of the logit of a class number with respect to the pooled features, (features,) float32."""
@@ -120,12 +121,12 @@ class Classifier:
 
     @cached_property
     def _logit_gradient(self) -> Any:
-        tf = backend.tensorflow()
+        tf, head = backend.tensorflow(), self._head  # made here: inside the function its weights would not be set
 
         def gradient(features: Any, number: Any) -> Any:
             with tf.GradientTape() as tape:
                 tape.watch(features)
-                logit = self._head(features, training=False)[0, number]
+                logit = head(features, training=False)[0, number]
             return tape.gradient(logit, features)
 
         signature = [tf.TensorSpec((1, sum(self._pooled.features))), tf.TensorSpec((), tf.int32)]

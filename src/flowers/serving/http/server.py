@@ -13,7 +13,6 @@ from starlette.types import ASGIApp
 
 from flowers.common import console
 from flowers.common.errors import UserError
-from flowers.model import backend
 from flowers.serving import models
 from flowers.serving.http import app, memory
 from flowers.serving.http.batching import Scorer
@@ -32,7 +31,6 @@ def serve(
     """Serve the model that `reference` names (see models.choose) until Ctrl-C or SIGTERM. Raises UserError."""
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn finishes the requests first, then raises it again
         signal.signal(number, lambda *_: sys.exit(0))
-    backend.freeze_weights()
     memory.configure()
     if examples is not None and not examples.is_dir():
         raise UserError(f"{examples}: no such folder; `dvc repro` writes build/images")
