@@ -192,6 +192,12 @@ def cheap_backbone(monkeypatch):
                 for layer in self.feature_layers
             }
 
+        def maps(self, images):
+            layer = self.feature_layers[-1]
+            side = images.shape[1] // 32
+            grid = images.reshape(-1, side, 32, side, 32, 3).mean(axis=(2, 4), dtype=np.float32) / 255
+            return np.stack([np.resize(each, (side, side, sum(layer.features))) for each in grid])
+
     monkeypatch.setattr(activation_cache, "Backbone", CheapBackbone)
     monkeypatch.setattr(classifier, "Backbone", CheapBackbone)
     return CheapBackbone

@@ -155,7 +155,7 @@ def test_folders_are_walked_in_sorted_order_without_hidden_and_other_files(predi
     assert [row["path"] for row in rows(done)] == ["named.dat", *wanted]
     assert (done.status, done.err.splitlines()[1:]) == (
         0,
-        ["2 files were skipped: the name has no image suffix"],
+        ["2 files were skipped: the name has no image suffix (.txt, .mp4)"],
     )
 
 

@@ -49,8 +49,10 @@ def serve(
 ) -> None:
     """Serve predictions over HTTP: a web page, POST /predict and POST /explain (described at /openapi.json)."""
     from flowers.config import params
+    from flowers.model import backend
     from flowers.serving.http import server
 
+    backend.freeze_weights()  # here, where the process is this command's own
     server.serve(params.load, model, host, port, examples)
 
 

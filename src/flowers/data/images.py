@@ -8,23 +8,30 @@ import io
 import math
 import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from flowers.config.architecture import INPUT_SIZE
+from flowers.data import formats
+
+if formats.HEIF_READER:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 MAX_PIXELS = 100_000_000  # above this a file is rejected by the size in its header, before anything is decoded
 
-# A fixed list, because Pillow also reads formats that start other programs (EPS runs Ghostscript). JPEG includes MPO,
-# the two images of a stereo camera in one file, of which the first is read.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# Tags of a TIFF's first image that tell a camera's raw file: the version of DNG; "a reduced version of another image".
+_DNG_VERSION, _SUBFILE, _REDUCED = 50706, 254, 1
 
 _CROP_ATTEMPTS = 10
 _CROP_RATIOS = (3 / 4, 4 / 3)
-_BAND = 256  # rows hashed at a time, so that a large image is not copied whole
+_BAND = 256  # rows at a time, so that a large image is not copied whole
 
 # Pillow warns about invalid EXIF and large sizes; warning filters are global, so one thread at a time may change them.
 _quiet = threading.Lock()
@@ -88,6 +95,17 @@ def load(source: Path | bytes, view: View = PLAIN, max_pixels: int = MAX_PIXELS)
     return np.array(ImageOps.mirror(resized) if view.flip else resized)
 
 
+def decoded_pixels(source: Path | bytes, view: View = PLAIN, max_pixels: int = MAX_PIXELS) -> int:
+    """How many pixels `load` holds while it decodes, by the header alone. Raises UnreadableImage as `load`.
+
+    A progressive JPEG counts whole: its coefficients are all in memory even if it is decoded at a fraction.
+    """
+    image = _open(source, max_pixels)
+    if not image.info.get("progressive"):
+        _draft(image, view)
+    return image.width * image.height
+
+
 def read(file: Path) -> bytes:
     """The bytes of a file; raises UnreadableImage if there is no regular file that can be read."""
     try:
@@ -105,8 +123,8 @@ def measure(source: Path | bytes) -> Measured:
     image = _upright(_open(source))
     width, height = image.size
     digest = hashlib.sha256(f"{width}x{height}:".encode())
-    for top in range(0, height, _BAND):
-        digest.update(image.crop((0, top, width, min(top + _BAND, height))).tobytes())
+    for box in _bands(image):
+        digest.update(image.crop(box).tobytes())
     # First reduced to about twice the size by averages of whole pixels: imagehash's own resize takes longer.
     small = image.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0).convert("L")
     hashes = [str(imagehash.phash(one)) for one in (small, ImageOps.mirror(small))]
@@ -169,13 +187,15 @@ def _open(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     try:
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = Image.open(io.BytesIO(content), formats=formats.FORMATS)
     except UnidentifiedImageError:
-        raise UnreadableImage(f"not an image of a known format ({', '.join(FORMATS)})") from None
+        raise UnreadableImage(formats.refusal(content)) from None
     except Image.DecompressionBombError:
         raise UnreadableImage(too_many) from None
     except Exception as error:  # each decoder raises errors of its own for a damaged header
         raise UnreadableImage(_reason(error)) from None
+    if isinstance(image, TiffImageFile) and (_DNG_VERSION in image.tag_v2 or image.tag_v2.get(_SUBFILE) == _REDUCED):
+        raise UnreadableImage(formats.unknown(formats.RAW))  # the first image is a thumbnail
     if image.width * image.height > max_pixels:
         raise UnreadableImage(f"{image.width} x {image.height} pixels: {too_many}")
     if min(image.size) < 1:
@@ -203,6 +223,8 @@ def _upright(image: Image.Image) -> Image.Image:
         image.load()
         turn = _turn(image)  # after load: a PNG may keep its EXIF behind the pixels
         rgb = _rgb(image)
+        if rgb is not image:
+            image.close()  # frees its pixels
         return rgb if turn is None else rgb.transpose(turn)
     except UnreadableImage:
         raise
@@ -237,18 +259,31 @@ def _rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise UnreadableImage("32-bit grey pixels have no fixed range")
-        return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+        scaled = values.astype(np.uint32)
+        scaled *= 255
+        scaled += 32767
+        scaled //= 65535
+        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise UnreadableImage("floating-point pixels have no fixed range")
     if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
+        rgb = Image.new("RGB", image.size)
+        for box in _bands(image):
+            colours = image.crop(box).convert("RGBA")
+            rgb.paste(Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB"), box)
+        return rgb
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes of some rows each, from top to bottom."""
+    for top in range(0, image.height, _BAND):
+        yield 0, top, image.width, min(top + _BAND, image.height)
 
 
 def _reason(error: Exception) -> str:
     """The error of a decoder in a few words."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if "truncated" in text.lower() or isinstance(error, EOFError):
+    if "truncated" in text.lower() or "end of file" in text.lower() or isinstance(error, EOFError):
         return "truncated"
     return f"damaged: {text[:100]}"

@@ -1,5 +1,6 @@
 """The frozen backbone: ResNet50 up to the feature layer, BatchNorm folded into its convolutions, in one tf.function."""
 
+import functools
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -61,11 +62,19 @@ class Backbone:
         self.feature_layers = tuple(sorted(set(feature_layers), key=lambda layer: -layer.unfreeze_blocks))
         self.precision, self._padded = precision, padded
         self._dtype = tf.as_dtype(precision)
-        weights = folded_weights(tensors)
+        weights: dict[str, tuple[Any, Any]] = folded_weights(tensors)
+        if backend.frozen_weights():  # beside the graph: TensorFlow keeps seven copies of constants in it, 94 MB each
+            weights = {
+                layer: (tf.constant(kernel, self._dtype), tf.constant(bias, self._dtype))
+                for layer, (kernel, bias) in weights.items()
+            }
         size = self.feature_layers[0].size
         signature = tf.TensorSpec((BATCH if padded else None, size, size, 3), tf.uint8)
-        self._function = tf.function(
-            lambda images: self._forward(tf, weights, images), input_signature=[signature], autograph=False
+        self._function, self._unpooled = (
+            tf.function(
+                functools.partial(self._forward, tf, weights, pooled), input_signature=[signature], autograph=False
+            )
+            for pooled in (True, False)
         )
 
     def __call__(self, images: np.ndarray) -> dict[FeatureLayer, np.ndarray]:
@@ -76,16 +85,21 @@ class Backbone:
         outputs = self._function(images)
         return {layer: output.numpy()[:count] for layer, output in zip(self.feature_layers, outputs, strict=True)}
 
+    def maps(self, images: np.ndarray) -> np.ndarray:
+        """The activations at the last feature layer before pooling: (n, size/32, size/32, features)."""
+        output: np.ndarray = self._unpooled(images)[-1].numpy()
+        return output
+
     def batches(self, images: Iterable[np.ndarray]) -> Iterator[dict[FeatureLayer, np.ndarray]]:
         """Like `__call__`, for a stream of single images; yields one batch at a time."""
         source = iter(images)
         while batch := list(islice(source, BATCH)):
             yield self(np.stack(batch))
 
-    def _forward(self, tf: Any, weights: dict[str, tuple[np.ndarray, np.ndarray]], images: Any) -> list[Any]:
+    def _forward(self, tf: Any, weights: dict[str, tuple[Any, Any]], pooled: bool, images: Any) -> list[Any]:
         def constants(layer: str) -> tuple[Any, Any]:
             kernel, bias = weights[layer]
-            return tf.constant(kernel, self._dtype), tf.constant(bias, self._dtype)
+            return tf.convert_to_tensor(kernel, self._dtype), tf.convert_to_tensor(bias, self._dtype)
 
         x = tf.cast(tf.cast(images[..., ::-1], tf.float32) - BGR_MEANS, self._dtype)
         x = tf.pad(x, [[0, 0], [3, 3], [3, 3], [0, 0]])
@@ -101,7 +115,9 @@ class Backbone:
                 output = x[:, ::2, ::2, :] if wanted[unfreeze].subsampled else x
                 if unfreeze == 0:
                     maps = tf.concat([conv4, x] if wanted[0].conv4 else [x], axis=-1)
-                    output = tf.cast(tf.reduce_mean(tf.cast(maps, tf.float32), axis=[1, 2]), x.dtype)
+                    output = (
+                        tf.cast(tf.reduce_mean(tf.cast(maps, tf.float32), axis=[1, 2]), x.dtype) if pooled else maps
+                    )
                 outputs.append(output)
             if unfreeze > min(wanted):
                 block = resnet.BLOCKS[below]

@@ -24,6 +24,19 @@ def tensorflow() -> Any:
     return sys.modules["tensorflow"]
 
 
+def freeze_weights() -> None:
+    """Let oneDNN keep its form of every weight for the life of this process; call it before TensorFlow is imported.
+
+    Only for inference: a weight that changes, or an eager convolution, would be computed with another one's values.
+    """
+    os.environ["TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"] = "1"
+
+
+def frozen_weights() -> bool:
+    """Whether this process has called `freeze_weights`."""
+    return os.environ.get("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS") == "1"
+
+
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
     """Disable garbage collection during an import and at exit: either takes a second and frees nothing."""

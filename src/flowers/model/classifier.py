@@ -13,9 +13,9 @@ import numpy as np
 
 from flowers.common import console, sealed
 from flowers.common.errors import UserError
-from flowers.config.architecture import CONV5_BLOCKS, INPUT_SIZE
+from flowers.config.architecture import INPUT_SIZE
 from flowers.metrics.classification import softmax
-from flowers.model import keras_model, weights
+from flowers.model import backend, keras_model, weights
 from flowers.model.backbone import BATCH, Backbone
 from flowers.model.feature_layer import FeatureLayer
 from flowers.model.trainable import Examples, TrainablePart
@@ -110,19 +110,26 @@ class Classifier:
 
     def feature_maps(self, image: np.ndarray) -> np.ndarray:
         """Feature maps before pooling, (size/32, size/32, features) float32, of a uint8 RGB image (size, size, 3)."""
-        backbone, trainable = self._to_maps
-        (values,) = backbone(image[None]).values()
-        maps: np.ndarray = trainable.maps(values.astype(np.float32))[0].numpy()
+        maps: np.ndarray = self._to_features.maps(image[None])[0].astype(np.float32)
         return maps
 
+    def logit_gradient(self, features: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the logit of a class number with respect to the pooled features, (features,) float32."""
+        gradient: np.ndarray = self._logit_gradient(features[None], number)[0].numpy()
+        return gradient
+
     @cached_property
-    def _to_maps(self) -> tuple[Backbone, TrainablePart]:
-        """A backbone for single images that does not pool, and the blocks above its feature layer."""
-        trainable = self.trainable
-        if not self.feature_layer.blocks:
-            fewest = replace(self.feature_layer, unfreeze_blocks=CONV5_BLOCKS if self.feature_layer.conv4 else 1)
-            trainable = TrainablePart(fewest, self.pretrained, self._head, self.description.precision)
-        return Backbone(self.pretrained, [trainable.feature_layer], self.description.precision, padded=False), trainable
+    def _logit_gradient(self) -> Any:
+        tf, head = backend.tensorflow(), self._head  # made here: inside the function its weights would not be set
+
+        def gradient(features: Any, number: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(features)
+                logit = head(features, training=False)[0, number]
+            return tape.gradient(logit, features)
+
+        signature = [tf.TensorSpec((1, sum(self._pooled.features))), tf.TensorSpec((), tf.int32)]
+        return tf.function(gradient, input_signature=signature, autograph=False)
 
     def export(self) -> "keras.Model":
         """The whole network as one float32 Keras model: uint8 (n, size, size, 3) to probabilities."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flowers.model import backend
 from flowers.model.classifier import Classifier
 
 
@@ -18,17 +17,6 @@ def maps(model: Classifier, images: Sequence[np.ndarray], classes: Sequence[int]
     heat = np.zeros((len(images), side, side), np.float32)
     for row, (image, number) in enumerate(zip(images, classes, strict=True)):
         features = model.feature_maps(image)
-        weighted = np.maximum(features @ _weights(model, features.mean(axis=(0, 1)), int(number)), 0)
+        weighted = np.maximum(features @ model.logit_gradient(features.mean(axis=(0, 1)), int(number)), 0)
         heat[row] = weighted / (weighted.max() or 1)
     return heat
-
-
-def _weights(model: Classifier, pooled: np.ndarray, number: int) -> np.ndarray:
-    """Gradient of the class's logit with respect to the pooled features, (features,)."""
-    tf = backend.tensorflow()
-    features = tf.constant(pooled[None])
-    with tf.GradientTape() as tape:
-        tape.watch(features)
-        logit = model.trainable.head(features, training=False)[0, number]
-    gradient: np.ndarray = tape.gradient(logit, features)[0].numpy()
-    return gradient

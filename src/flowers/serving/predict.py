@@ -55,9 +55,7 @@ def predict(names: Sequence[str], options: Options, settings: models.Settings) -
                     explain.save(options.explain, image.place, explanation)
             predicted += len(batch.items)
             unreadable += sum(error is not None for error in batch.errors)
-    if images.skipped:
-        files = "1 file was" if images.skipped == 1 else f"{images.skipped:,} files were"
-        console.say(f"{files} skipped: the name has no image suffix")
+    images.report_skipped()
     if options.explain:
         console.say(f"Explanations (Grad-CAM) are in {options.explain}")
     if unreadable:

@@ -2,21 +2,18 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from flowers.common import console
+from flowers.data.formats import SUFFIXES
+
 STANDARD_INPUT = "-"
 
-# Of the formats of flowers.data.images. They select files in folders; a file that is named itself may have any suffix.
-SUFFIXES = (
-    *("bmp", "dib", "gif", "jfif", "jpe", "jpeg", "jpg", "mpo", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff"),
-    "webp",
-)
-
-
-# The same suffixes as a glob pattern of Spark, which distinguishes upper and lower case.
-GLOB = "*.{" + ",".join("".join(f"[{letter}{letter.upper()}]" for letter in suffix) for suffix in SUFFIXES) + "}"
+# formats.SUFFIXES as a glob pattern of Spark, which distinguishes upper and lower case.
+GLOB = "*.{" + ",".join("".join(f"[{one.lower()}{one.upper()}]" for one in suffix) for suffix in SUFFIXES) + "}"
 
 
 @dataclass(frozen=True)
@@ -45,10 +42,10 @@ class Images:
     def __init__(self, names: Sequence[str]) -> None:
         """`-` among the names is one image on standard input."""
         self._names = names
-        self.skipped = 0  # files in folders without the suffix of an image, among those drawn so far
+        self._skipped: Counter[str] = Counter()  # files in folders without the suffix of an image, by suffix
 
     def __iter__(self) -> Iterator[Image]:
-        self.skipped = 0
+        self._skipped.clear()
         for name in self._names:
             path = Path(name)
             if name == STANDARD_INPUT:
@@ -66,6 +63,14 @@ class Images:
         named = [name for name in self._names if name != STANDARD_INPUT]
         return len(self._names) - len(named) + sum(1 for _ in Images(named))
 
+    def report_skipped(self) -> None:
+        """Say how many files of folders, among those drawn so far, were skipped, and their most frequent suffixes."""
+        if not self._skipped:
+            return
+        files = "1 file was" if self._skipped.total() == 1 else f"{self._skipped.total():,} files were"
+        common = ", ".join(suffix or "none" for suffix, _ in self._skipped.most_common(5))
+        console.say(f"{files} skipped: the name has no image suffix ({common})")
+
     def _below(self, folder: Path, place: PurePath, above: frozenset[Path]) -> Iterator[Image]:
         """`above` are the folders around this one, without links: a link may lead back to them."""
         try:
@@ -80,10 +85,10 @@ class Images:
         for name, nested in inside:
             if nested:
                 yield from self._below(folder / name, place / name, above | {real})
-            elif name.rpartition(".")[2].lower() in SUFFIXES:
+            elif (suffix := Path(name).suffix.lower())[1:] in SUFFIXES:
                 yield Image(str(folder / name), place / name, folder / name)
             else:
-                self.skipped += 1
+                self._skipped[suffix] += 1
 
 
 def walk(folder: Path) -> Iterator[str]:

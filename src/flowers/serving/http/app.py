@@ -44,7 +44,7 @@ def create(scorer: Scorer, explainer: Explainer, limits: Limits, examples: Path 
         dependencies=[Depends(_require_image)],
     )
     async def predict(request: Request, options: Annotated[schema.Options, Query()]) -> schema.Prediction:
-        """The body is the encoded image itself: JPEG, PNG, WebP, TIFF, BMP, GIF or PPM."""
+        """The body is the encoded image itself."""
         row = await scorer.probabilities(await request.body())
         threshold = model.threshold if options.threshold is None else options.threshold
         (found,) = results.predictions(model.classes, row[None], threshold)

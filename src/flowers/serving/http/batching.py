@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowers.data import images
+from flowers.serving.http import memory
 from flowers.serving.http.limits import Limits, busy
 from flowers.serving.stream import BATCH, Model
 
 _DECODERS = 2
+_IDLE = 2.0  # seconds without an image, after which memory is given back
 _FRESH = 10.0  # seconds for which a prediction proves that the model works, and the longest wait for a new proof
 
 Pixels = NDArray[np.uint8]
@@ -33,11 +35,14 @@ class Scorer(AbstractContextManager["Scorer"]):
         self._ready: dict[asyncio.Future[Row], Pixels] = {}  # decoded images that the network has not taken yet
         self._batches: asyncio.Task[None] | None = None
         self._scored_at = -_FRESH
+        self._trim: asyncio.TimerHandle | None = None
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="decode large")
         self._network = ThreadPoolExecutor(1, thread_name_prefix="network")
 
     def __exit__(self, *_: object) -> None:
         self._decoders.shutdown(cancel_futures=True)
+        self._large.shutdown(cancel_futures=True)
         self._network.shutdown(cancel_futures=True)
 
     def warm(self) -> None:
@@ -55,16 +60,29 @@ class Scorer(AbstractContextManager["Scorer"]):
             self._waiting -= 1
 
     async def decode(self, content: bytes) -> Pixels:
-        """Decode an image to the network's input, uint8 (size, size, 3). Raises UnreadableImage."""
+        """Decode an image to the network's input, uint8 (size, size, 3). Raises UnreadableImage.
+
+        Large images are decoded one at a time, which bounds the pixels in memory and keeps no other image waiting.
+        """
         held = [content]  # emptied when the client is gone: the executor keeps its arguments until it reaches them
+        view, limits = images.View(size=self.model.size), self._limits
 
-        def work() -> Pixels:
-            return images.load(held[0], images.View(size=self.model.size), self._limits.pixels)
+        def whole() -> Pixels:
+            return images.load(held[0], view, limits.pixels)
 
+        def unless_large() -> Pixels | None:
+            pixels = images.decoded_pixels(held[0], view, limits.pixels)
+            return whole() if pixels <= limits.large else None
+
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+            decoded = await loop.run_in_executor(self._decoders, unless_large)
+            return await loop.run_in_executor(self._large, whole) if decoded is None else decoded
         finally:
             held.clear()
+            if self._trim:
+                self._trim.cancel()
+            self._trim = loop.call_later(_IDLE, memory.trim)
 
     async def score(self, pixels: Pixels) -> Row:
         """Probabilities (classes,) of a decoded image."""

@@ -9,7 +9,8 @@ from starlette.exceptions import HTTPException
 class Limits:
     """Limits for one request, and for all requests together."""
 
-    pixels: int = 52_000_000  # of an image, the most that phones take; decoding a PNG of that size needs 0.8 GB
+    pixels: int = 52_000_000  # of an image, the most that phones take; decoding one of that size needs up to 0.9 GB
+    large: int = 13_000_000  # decoded pixels, above which images are decoded one at a time, and not beside each other
     body: int = 16_000_000  # bytes of a request
     seconds: float = 30.0  # for a body to arrive; the headers have at most twice that
     bodies: int = 256_000_000  # bytes of all requests in progress

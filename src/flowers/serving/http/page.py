@@ -11,14 +11,15 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from flowers.common import paths
-from flowers.data import images
+from flowers.data import formats, images
 from flowers.serving.stream import Model
 
 WEB = Path(__file__).parent / "web"
 EXAMPLES = 10
 
 _ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
-_BROWSERS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}  # can show these
+# What every browser shows.
+_BROWSERS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 
 # The page loads everything from its own server. The policy blocks everything else, including inline scripts.
 _PAGE_HEADERS = {
@@ -66,6 +67,7 @@ def index(model: Model) -> str:
     """The page as HTML, with the model's classes and its threshold for low confidence."""
     page = (WEB / "index.html").read_text(encoding="utf-8").replace("{{count}}", str(len(model.classes)))
     page = page.replace("{{threshold}}", "" if model.threshold is None else f"{model.threshold:.4f}")
+    page = page.replace("{{accept}}", formats.ACCEPT)
     return page.replace("{{classes}}", html.escape(", ".join(model.classes)))
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flowers.data import formats
+
 
 class Options(BaseModel):
     """The query of /predict."""
@@ -59,7 +61,8 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 IMAGE: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "An encoded image: curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg'",
+        "description": f"An encoded image ({formats.NAMES}): "
+        "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg'",
         "content": {"image/*": _BINARY, "application/octet-stream": _BINARY},
     }
 }

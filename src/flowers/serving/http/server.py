@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.serving import models
-from flowers.serving.http import app
+from flowers.serving.http import app, memory
 from flowers.serving.http.batching import Scorer
 from flowers.serving.http.explaining import Explainer
 from flowers.serving.http.limits import Limits
@@ -31,6 +31,7 @@ def serve(
     """Serve the model that `reference` names (see models.choose) until Ctrl-C or SIGTERM. Raises UserError."""
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn finishes the requests first, then raises it again
         signal.signal(number, lambda *_: sys.exit(0))
+    memory.configure()
     if examples is not None and not examples.is_dir():
         raise UserError(f"{examples}: no such folder; `dvc repro` writes build/images")
     with _listen(host, port) as listener:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from flowers.common import console
 from flowers.common.errors import UserError
+from flowers.data import formats
 from flowers.serving import models, sources
 from flowers.serving.scoring import job as jobs
 from flowers.serving.scoring import local
@@ -47,7 +48,9 @@ def score(settings: models.Settings, request: Request) -> None:
 def _local(request: Request, folder: Path, name: str) -> None:
     source = Path(request.input)
     model = models.load(folder)
-    job = _job(request, str(source.resolve()), sum(1 for _ in sources.walk(source)), folder)
+    images = sources.Images([str(source)])
+    job = _job(request, str(source.resolve()), sum(1 for image in images if image.place.parts), folder)
+    images.report_skipped()
     console.say(f"Scoring {job.photos:,} images of {source} with {name}")
     start = time.monotonic()
     _report(local.score(model, job, Path(request.output), request.force), start, request.output)
@@ -80,7 +83,7 @@ def ignored_by_spark(names: Iterable[str]) -> int:
 
 def _job(request: Request, source: str, count: int, folder: Path) -> jobs.Job:
     if not count:
-        raise UserError(f"{request.input}: no images there ({', '.join(sources.SUFFIXES)})")
+        raise UserError(f"{request.input}: no images there ({', '.join(formats.SUFFIXES)})")
     digest = models.digest(folder)
     return jobs.Job(request.engine, source, count, digest, request.every_class, request.threshold)
 
