@@ -148,7 +148,8 @@ def test_a_queued_experiment_uses_the_store_of_the_original_root(make_world, mon
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [("bold-fox-123", "units 256-128-64, 0 blocks, dropout 0.2, lr 0.0005"), ("mine", "mine")]
+    ("given", "kept"),
+    [("bold-fox-123", "units 256-128-64, random, 0 blocks, dropout 0.2, lr 0.0005"), ("mine", "mine")],
 )
 def test_a_run_opened_by_mlflow_run_is_adopted(world, monkeypatch, given, kept):
     opened = opened_by_mlflow_run(world, monkeypatch, given)

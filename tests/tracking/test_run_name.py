@@ -32,6 +32,7 @@ def shipped(world):
             {"train.label_smoothing": 0.1, "train.on": "train+val", "train.seed": 7, "augmentation.seed": 5},
             "view seed 5, on train+val, label smoothing 0.1, seed 7",
         ),
+        ({"head.units": [], "head.initialization": "regression", "train.epochs": 0}, "linear, regression, epochs 0"),
         ({"model.mirror": True, "augmentation.flip": False}, "mirror, no flip"),
     ],
 )
@@ -46,11 +47,11 @@ def test_the_values_of_a_recipe_are_named_by_it(shipped):
         shipped.set(key, list(value) if isinstance(value, tuple) else value)
     assert run_name(shipped.params) == "recipe balanced"
     shipped.set("train.seed", 1)
-    assert run_name(shipped.params).startswith("linear, 3 blocks, ")
+    assert run_name(shipped.params).startswith("linear, regression, 3 blocks, ")
 
 
 def test_without_the_shipped_parameters_every_one_is_named(shipped):
     shutil.rmtree(shipped.folder / "recipes")
     name = run_name(shipped.params)
-    assert name.startswith("units 256-128-64, 0 blocks, dropout 0.2, lr 0.0005, ")
+    assert name.startswith("units 256-128-64, random, 0 blocks, dropout 0.2, lr 0.0005, ")
     assert len(name) == 200

@@ -15,6 +15,7 @@ _LONGEST = 200  # characters; databases hold 250
 # The most telling parameters come first: MLflow's table cuts names after some thirty characters.
 _WORDS: dict[str, Callable[[Any], str]] = {
     "head.units": lambda units: f"units {'-'.join(map(str, units))}" if units else "linear",
+    "head.initialization": str,
     "model.unfreeze_blocks": lambda blocks: f"{blocks} block{'s' * (blocks != 1)}",
     "head.dropout": lambda rate: f"dropout {rate:.3g}",
     "train.learning_rate": lambda rate: f"lr {rate:.3g}",

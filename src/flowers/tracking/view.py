@@ -13,7 +13,7 @@ _PARAMS = ("head.dropout", "head.units", "model.unfreeze_blocks", "train.learnin
 _STATE = {
     "selectedColumns": [f"metrics.`{name}`" for name in _METRICS] + [f"params.`{name}`" for name in _PARAMS],
     "columnOrder": [_NAME],
-    "columnWidths": {_NAME: 360},  # pixels
+    "columnWidths": {_NAME: 300},  # pixels
 }
 
 TAGS = {
