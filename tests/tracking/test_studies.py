@@ -3,20 +3,22 @@
 import contextlib
 import hashlib
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from tracking_world import HISTORY
+from tracking_world import CHECKOUT, HISTORY
 
 from flowers import tracking
 from flowers.tracking import live, run_key, runs, store
+from flowers.tracking.result import flattened
 from flowers.tracking.studies import StudyRuns, TrialFacts, ending
 
 UID = "5eed5eed5eed5eed"
-DESCRIBED = {"space.head.dropout": "0.0 … 0.6", "space.head.units": "[] | [256, 128]", "repeats": "1"}
+DESCRIBED = {"tune.space.head.dropout": "0.0 … 0.6", "tune.space.head.units": "[] | [256, 128]", "tune.repeats": "1"}
 SCORE = "val_mean_per_class_accuracy"
 SCORES = {row["epoch"]: row[SCORE] for row in HISTORY}
 
@@ -75,7 +77,7 @@ def children(world) -> dict:
     """The children of the parent by the number in their names; each number once."""
     ours = parent(world).info.run_id
     found = [run for run in world.runs() if run.data.tags.get("mlflow.parentRunId") == ours]
-    by_number = {int(run.info.run_name.removeprefix("trial ")): run for run in found}
+    by_number = {int(run.info.run_name.split(":")[0].removeprefix("trial ")): run for run in found}
     assert len(by_number) == len(found) == len(world.runs()) - 1
     return by_number
 
@@ -92,7 +94,7 @@ def points(world, run, name: str) -> list[tuple[int, float]]:
 def held(world) -> dict:
     """All that there is to see of a study, without the times."""
     return {
-        run.info.run_name: {
+        run.info.run_name.partition(": units")[0]: {
             "id": run.info.run_id,
             "status": run.info.status,
             "params": run.data.params,
@@ -108,7 +110,7 @@ def test_the_parent_has_the_space_and_the_digests_of_its_inputs(world):
     open_study(world)
     run = world.runs(only=1)[0]
     assert (run.info.run_name, run.info.status) == ("study: flowers photos", "RUNNING")
-    assert run.data.params == DESCRIBED
+    assert run.data.params == flattened(world.params) | DESCRIBED
     tags = run.data.tags
     files = {"data": "build/images.csv", "split": "build/split.csv", "weights": "build/weights/resnet50.npz"}
     for name, file in files.items():
@@ -184,21 +186,51 @@ def test_scores_are_a_curve_by_the_number_of_the_trial(world, folder):
     assert parent(world).data.metrics["best_score"] == 0.75
 
 
-def test_the_parent_names_the_best_trial_the_earlier_one_of_equals_and_the_importances(world, folder):
-    trials = [trial(world, number, value) for number, value in enumerate((0.5, 0.75, 0.75))]
-    open_study(world).finish(trials, {}, folder, "FINISHED", {"head.dropout": 0.75, "train.learning_rate": 0.25})
+def test_the_best_score_is_a_staircase_and_the_earlier_one_of_equals_is_the_best_trial(world, folder):
+    trials = [trial(world, number, value) for number, value in ((1, 0.5), (2, 0.75), (4, 0.75), (5, 0.625))]
+    trials += [trial(world, 0, state="failed"), trial(world, 3, state="pruned"), trial(world, 6, state="interrupted")]
+    finish(open_study(world), folder, *trials)
     run = parent(world)
-    assert run.data.tags["flowers.best_trial"] == "1"
-    assert points(world, run, "importance/head.dropout") == [(3, 0.75)]
-    assert points(world, run, "importance/train.learning_rate") == [(3, 0.25)]
+    assert run.data.tags["flowers.best_trial"] == "2"
+    assert points(world, run, "best_score") == [(1, 0.5), *((number, 0.75) for number in range(2, 6))]
+    assert run.data.metrics[SCORE] == 0.75
+
+
+def test_a_study_can_be_compared_with_its_trials_and_with_other_runs(world, folder):
+    """MLflow's comparison opens on the parameters in which runs differ, a missing one included, and a common metric."""
+    shutil.copytree(CHECKOUT / "recipes", world.folder / "recipes")
+    study = open_study(world)
+    stream(study, world, 2)
+    finish(study, folder, trial(world, 2), trial(world, 3))
+    run, found = parent(world), children(world)
+    tracking.publish(world.params)
+    names = [found[number].info.run_name for number in (2, 3)]
+    assert names == ["trial 2: as shipped", "trial 3: dropout 0.3"]
+    (pipeline,) = runs.with_key(world.client(), run_key.compute(world.params).key)
+    for other in (pipeline, *found.values()):
+        differing = {name for name in run.data.params if other.data.params.get(name) != run.data.params[name]}
+        assert sorted(differing - {*DESCRIBED}) == ["head.dropout"] * (other.info.run_id == found[3].info.run_id)
+        assert SCORE in other.data.metrics.keys() & run.data.metrics.keys()
+        assert other.inputs.dataset_inputs[0].dataset.digest == run.inputs.dataset_inputs[0].dataset.digest
+
+
+def test_the_note_of_a_study_is_replaced_until_a_person_edits_it(world):
+    open_study(world).note("20 trials")
+    assert parent(world).data.tags["mlflow.note.content"] == "20 trials"
+    open_study(world).note("30 trials")
+    assert parent(world).data.tags["mlflow.note.content"] == "30 trials"
+    world.client().set_tag(parent(world).info.run_id, "mlflow.note.content", "our favourite")
+    open_study(world).note("40 trials")
+    assert parent(world).data.tags["mlflow.note.content"] == "our favourite"
 
 
 def test_a_trial_that_was_interrupted_once_can_be_the_best(world, folder):
-    finish(open_study(world), folder, trial(world, 0, 0.5), trial(world, 1, state="interrupted"), status="KILLED")
+    begun = [trial(world, 0, 0.5), trial(world, 1, state="interrupted"), trial(world, 2, 0.25)]
+    finish(open_study(world), folder, *begun, status="KILLED")
     assert parent(world).data.metrics["best_score"] == 0.5
     study = open_study(world)
     study.note_score(1, 0.875)
-    finish(study, folder, trial(world, 0, 0.5), trial(world, 1, 0.875))
+    finish(study, folder, trial(world, 0, 0.5), trial(world, 1, 0.875), trial(world, 2, 0.25))
     run = parent(world)
     assert (run.data.metrics["best_score"], run.data.tags["flowers.best_trial"]) == (0.875, "1")
 
@@ -238,7 +270,9 @@ def test_repeating_a_command_changes_nothing(world, folder):
     command()
     before = held(world)
     assert sorted(before) == ["study: flowers photos", "trial 0", "trial 1", "trial 2"]
-    assert before["study: flowers photos"]["points"] == {"score": [(0, 0.0), (1, 0.25)], "best_score": [(3, 0.25)]}
+    best = [(0, 0.0), (1, 0.25), (2, 0.25)]
+    curves = {"score": [(0, 0.0), (1, 0.25)], "best_score": best, SCORE: [(0, 0.25)]}
+    assert before["study: flowers photos"]["points"] == curves
     command()
     assert held(world) == before
 
@@ -281,7 +315,7 @@ def test_parameters_are_added_if_a_process_died_before_it_logged_them(world, fol
             with pytest.raises(SystemExit):
                 begin()
         begin()
-    assert parent(world).data.params == DESCRIBED
+    assert parent(world).data.params == flattened(world.params) | DESCRIBED
     found = children(world)
     assert (found[3].data.params["head.dropout"], found[4].data.params["head.dropout"]) == ("0.3", "0.4")
 
@@ -363,7 +397,7 @@ def test_a_study_adopts_the_run_that_mlflow_run_opened(world, folder, monkeypatc
     run = parent(world)
     assert run.info.run_id == opened.info.run_id
     assert run.info.run_name == "study: flowers photos"
-    assert run.data.params == DESCRIBED
+    assert run.data.params == flattened(world.params) | DESCRIBED
     assert runs.HOLDER not in run.data.tags
     assert state(children(world)[0]) == ("FINISHED", "completed")
 
@@ -424,7 +458,7 @@ def test_machines_that_share_only_the_storage_create_each_run_once(world, folder
         assert state(run) == ("FINISHED", "completed")
         assert points(world, run, "loss") == [(row["epoch"], row["loss"]) for row in HISTORY]
     assert points(world, parent(world), "score") == [(number, number / 10) for number in range(6)]
-    assert points(world, parent(world), "best_score") == [(6, 0.5)]
+    assert points(world, parent(world), "best_score") == [(number, number / 10) for number in range(6)]
 
 
 def test_a_deleted_parent_stays_deleted_and_a_new_one_is_created(world, folder):

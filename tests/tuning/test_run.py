@@ -94,7 +94,7 @@ class Checkout:
 
         client = MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
         found = client.search_runs([each.experiment_id for each in client.search_experiments()])
-        by_name = {run.info.run_name: run for run in found}
+        by_name = {re.sub(r"(trial \d+): .*", r"\1", run.info.run_name): run for run in found}
         assert len(by_name) == len(found)
         return by_name
 
@@ -173,8 +173,13 @@ def test_a_study_is_in_mlflow_with_its_trials_table_and_figures(here, monkeypatc
     assert sorted(runs) == ["study: flowers photos", "trial 0", "trial 1", "trial 2"]
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     parent = runs["study: flowers photos"]
-    assert parent.data.params["space.head.dropout"] == "0.0 … 0.6"
+    assert parent.data.params["tune.space.head.dropout"] == "0.0 … 0.6"
     assert parent.data.metrics["best_score"] == here.best().value
+    note = parent.data.tags["mlflow.note.content"]
+    assert note.startswith("Study 'flowers photos', 3 of 3 trials: 3 completed, ")
+    assert f"| score in the study | {here.trials()[0].value:.1%} | {here.best().value:.1%} |" in note
+    assert "params.yaml already holds the best trial's values." in note or "Best trial vs params.yaml: " in note
+    assert "`make ui`: compare the trials in MLflow" in note
     for trial in here.trials():
         run = runs[f"trial {trial.number}"]
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -364,7 +369,7 @@ def test_ctrl_c_ends_after_the_epoch_and_the_same_command_resumes_the_study(here
         for trials in (here.trials(), here.trials("other.journal"))
     )
     assert interrupted == at_once
-    statuses = {run.info.run_name: run.info.status for run in _of_first_study(here)}
+    statuses = {run.info.run_name.partition(": units")[0]: run.info.status for run in _of_first_study(here)}
     assert statuses == dict.fromkeys(["study: flowers photos", "trial 0", "trial 1"], "FINISHED")
 
 

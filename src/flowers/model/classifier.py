@@ -7,7 +7,7 @@ The folder holds `model.json` (classes, input format, architecture, precision, d
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 

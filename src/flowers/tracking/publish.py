@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config.params import Params
-from flowers.tracking import model, note, provenance, runs, store
+from flowers.tracking import dataset, model, note, provenance, runs, store
 from flowers.tracking.result import Point, Result, flattened, read, same_value
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def _complete(client: "MlflowClient", run: "Run", result: Result) -> None:
         # The test scores belong to the model too, so that models can be compared by them.
         runs.log_points(client, run_id, _apart([(0, result.test_metrics)]), model_id)
     _log_files(client, run_id, result)
-    client.log_inputs(run_id, datasets=[_dataset(result)])
+    if not run.inputs.dataset_inputs:
+        client.log_inputs(run_id, datasets=[dataset.described(result.params, result.key)])
     _log_tags(client, run, result)
     client.set_tag(run_id, runs.RESULT, result.digest)
 
@@ -102,6 +103,8 @@ def _apart(points: list[Point]) -> list[Point]:
 
 def _log_files(client: "MlflowClient", run_id: str, result: Result) -> None:
     """Log the files that make the result readable by itself; existing ones are overwritten."""
+    import pandas as pd
+
     for path in (paths.PARAMS, Path("dvc.lock"), paths.SPLIT, paths.SPLIT_REPORT, paths.HISTORY):
         if path.is_file():
             client.log_artifact(run_id, str(path))
@@ -109,6 +112,9 @@ def _log_files(client: "MlflowClient", run_id: str, result: Result) -> None:
     client.log_artifacts(run_id, str(paths.EVALUATION), "evaluation")
     for name, path in _TABLES.items():
         runs.log_table(client, run_id, name, _table(path))
+    # Not metrics: the ends of an interval would stand among the scores as columns and charts of their own.
+    rows = [(name, value, *result.intervals.get(name, (None, None))) for name, value in result.scores.items()]
+    runs.log_table(client, run_id, "tables/scores.json", pd.DataFrame(rows, columns=["score", "value", "low", "high"]))
 
 
 def _table(path: Path) -> "pd.DataFrame":
@@ -119,22 +125,6 @@ def _table(path: Path) -> "pd.DataFrame":
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: damaged ({reason}); `dvc repro` makes it again") from None
-
-
-def _dataset(result: Result) -> object:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    # "code" is MLflow's type of data that the run itself can fetch again.
-    dataset = result.params.dataset
-    source = {"tags": {"dataset.name": dataset.name, "dataset.path": dataset.path}}
-    entity = Dataset(
-        name=store.experiment_name(result.params),
-        digest=result.key.data[:32],  # MLflow's limit is 36 characters
-        source_type="code",
-        source=json.dumps(source),
-        profile=json.dumps({"classes": len(result.classes), **result.counts}),
-    )
-    return DatasetInput(dataset=entity, tags=[InputTag("mlflow.data.context", "train, val, test")])
 
 
 def _log_tags(client: "MlflowClient", run: "Run", result: Result) -> None:

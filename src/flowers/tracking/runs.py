@@ -131,9 +131,16 @@ def end(client: "MlflowClient", run: "Run", status: str) -> None:
 
 
 def log_points(
-    client: "MlflowClient", run_id: str, points: list[Point], model_id: str | None = None, new: bool = False
+    client: "MlflowClient",
+    run_id: str,
+    points: list[Point],
+    model_id: str | None = None,
+    new: bool = False,
+    by_value: bool = False,
 ) -> None:
     """Write the metrics of the steps that the run lacks, or of `new` steps, and wait until they are written.
+
+    With `by_value` also those of a step that has another value: the later point counts.
 
     MLflow keeps a point that is logged twice as two points. Databases write a step in one transaction, so its first
     metric tells whether it is there.
@@ -141,11 +148,15 @@ def log_points(
     from mlflow.entities import Metric
 
     first = {next(iter(values)) for _, values in points if values and not new}
-    there = {(name, metric.step) for name in first for metric in client.get_metric_history(run_id, name)}
+    logged = [metric for name in first for metric in client.get_metric_history(run_id, name)]
+    there = {(metric.key, metric.step, metric.value if by_value else None) for metric in logged}
     now = int(time.time() * 1000)
     batch: list[Metric] = []
     for step, values in points:
-        if not values or (next(iter(values)), step) in there:
+        if not values:
+            continue
+        name, value = next(iter(values.items()))
+        if (name, step, value if by_value else None) in there:
             continue
         metrics = [Metric(name, value, now, step, model_id=model_id) for name, value in values.items()]
         if len(batch) + len(metrics) > _BATCH:  # all metrics of a step are in one batch

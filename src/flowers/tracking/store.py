@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.config.params import Params
-from flowers.tracking import local_store
+from flowers.tracking import local_store, view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,8 +23,6 @@ T = TypeVar("T")
 _CHECK_SECONDS = 3.0  # for one response to the health check
 _CHECK_SECONDS_IN_ALL = 6.0  # with name look-up and slow responses, which no socket timeout bounds
 _LOCK_SECONDS = 600.0
-
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # else the UI asks, or guesses language models
 
 SHORT = (4, 1)  # seconds for one request to a server, and number of retries: while someone waits
 LONG = (60, 2)  # while a model of 100 MB is sent
@@ -279,7 +277,7 @@ def experiment_id(client: "MlflowClient", params: Params) -> str:
             folder = artifact_folder() / re.sub(r"[^\w-]+", "_", candidate)
             location = None if is_server(uri()) else folder.as_uri()
             try:
-                made = client.create_experiment(candidate, artifact_location=location, tags=_KIND)
+                made = client.create_experiment(candidate, artifact_location=location, tags=view.TAGS)
                 if _is_local():
                     local_store.relocate(root())
                 return str(made)

@@ -5,6 +5,9 @@ failed; the tag `flowers.state` says which, with the epoch or the error.
 """
 
 import contextlib
+import hashlib
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from flowers.common import console
 from flowers.config.params import Params
-from flowers.tracking import provenance, run_key, runs, store
+from flowers.tracking import dataset, provenance, run_key, runs, store
 from flowers.tracking.live import Stream
-from flowers.tracking.result import flattened
+from flowers.tracking.result import SCORE, flattened
+from flowers.tracking.run_name import run_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 
 TRIAL = "flowers.trial"  # its number, on a child
 STATE = "flowers.state"
-SCORE = "val_mean_per_class_accuracy"  # of an epoch
+_NOTE = "flowers.note_digest"  # of the note that was written last: one that a person edited stays
 
 LATER = "To publish it later: run the same command again"
 _STATUS = {"completed": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
@@ -54,12 +58,13 @@ class StudyRuns:
     uid: str
     name: str
     key: run_key.RunKey
-    described: Mapping[str, str]  # the parameters of the parent run
+    described: Mapping[str, str]  # the space and the settings of the study, by the names of their parameters
     settings: Params
     exclusive: Exclusive  # the lock of the study's storage, so that machines that share it create each run once
     _client: Any = None
     _parent: Any = None
     _first_attempt: int | None = None  # the number of the latest trial, if it had no run before
+    _dataset: Any = None
 
     def __post_init__(self) -> None:
         with self._attempted():
@@ -95,18 +100,17 @@ class StudyRuns:
         tables: Mapping[str, Any],
         folder: Path,
         status: str,
-        importances: Mapping[str, float] | None = None,
     ) -> None:
         """Add what the runs lack: trials, the best one, tables (name -> DataFrame) and the files of a folder.
 
-        `importances` are shares by parameter; `status` is FINISHED, or KILLED when the study was interrupted.
+        `status` is FINISHED, or KILLED when the study was interrupted.
         """
         with self._attempted():
             if self._parent is None:  # the store was unreachable when the study began
                 self._open()
             with self.exclusive():
                 self._finish_trials(trials)
-                self._finish_scores(trials, importances or {})
+                self._finish_scores(trials)
         with self._attempted(store.LONG):
             if self._parent is None:
                 return
@@ -115,6 +119,17 @@ class StudyRuns:
                 runs.log_table(self._client, run_id, f"tables/{name}.json", table)
             self._client.log_artifacts(run_id, str(folder))
             runs.end(self._client, self._parent, status)
+
+    def note(self, text: str) -> None:
+        """Write the note on the parent run (Markdown), unless a person edited the one before."""
+        if self._parent is None:
+            return
+        with self._attempted():
+            run_id, digest = self._parent.info.run_id, _digest(text)
+            tags = self._client.get_run(run_id).data.tags
+            if (before := tags.get("mlflow.note.content")) is None or _digest(before) == tags.get(_NOTE):
+                self._client.set_tag(run_id, "mlflow.note.content", text)
+                self._client.set_tag(run_id, _NOTE, digest)
 
     @contextlib.contextmanager
     def _attempted(self, patience: tuple[int, int] = store.SHORT) -> Iterator[None]:
@@ -139,7 +154,10 @@ class StudyRuns:
             else:
                 runs.link(client, parent)
             self._parent = parent
-            runs.log_params(client, parent, self.described)
+            # All parameters, as on other runs: MLflow compares those that differ, and a missing one differs.
+            runs.log_params(client, parent, {**flattened(self.settings), **self.described})
+            self._dataset = dataset.described(self.settings, self.key)
+            self._add_dataset(parent)
             runs.note_origin(client, parent)
         if parent.info.status != "RUNNING":
             client.update_run(parent.info.run_id, status="RUNNING")
@@ -148,13 +166,19 @@ class StudyRuns:
         return {runs.STUDY: self.uid, runs.PROCESSOR: provenance.processor()}
 
     def _child(self, number: int, params: Params, run: "Run | None" = None) -> "Run":
-        """The child run of a trial, created if there is none, with its parameters."""
+        """The child run of a trial, created if there is none, with its parameters and its data set."""
         if run is None:
             tags = {"mlflow.parentRunId": self._parent.info.run_id, TRIAL: str(number), **self._tags()}
-            run = self._client.create_run(self._parent.info.experiment_id, run_name=f"trial {number}", tags=tags)
+            name = f"trial {number}: {run_name(params)}"
+            run = self._client.create_run(self._parent.info.experiment_id, run_name=name, tags=tags)
         # The process that created it may have died before it logged them.
         runs.log_params(self._client, run, flattened(params))
+        self._add_dataset(run)
         return run
+
+    def _add_dataset(self, run: "Run") -> None:
+        if not (run.inputs and run.inputs.dataset_inputs):
+            self._client.log_inputs(run.info.run_id, datasets=[self._dataset])
 
     def _finish_trials(self, trials: Sequence[TrialFacts]) -> None:
         """Complete the runs of trials that ended while the store was unreachable, or whose process died."""
@@ -170,14 +194,25 @@ class StudyRuns:
             self._client.set_tag(run.info.run_id, STATE, tags[STATE])
             runs.end(self._client, run, status)
 
-    def _finish_scores(self, trials: Sequence[TrialFacts], importances: Mapping[str, float]) -> None:
-        """Log scores at the number of their trial, and the best score and importances at the count of ended trials."""
+    def _finish_scores(self, trials: Sequence[TrialFacts]) -> None:
+        """Log scores at the number of their trial, and at each ended trial the best score up to there."""
         run_id = self._parent.info.run_id
         scored = {trial.number: trial.value for trial in trials if trial.state == "completed"}
         runs.log_points(self._client, run_id, [(number, {"score": scored[number]}) for number in sorted(scored)])
-        if scored:
-            ended = sum(trial.state != "interrupted" for trial in trials)
-            best = max(scored, key=lambda number: (scored[number], -number))
-            shares = {f"importance/{name}": share for name, share in importances.items()}
-            runs.log_points(self._client, run_id, [(ended, {"best_score": scored[best]} | shares)])
-            self._client.set_tag(run_id, "flowers.best_trial", str(best))
+        if not scored:
+            return
+        best = max(scored, key=lambda number: (scored[number], -number))
+        ended = sorted(trial.number for trial in trials if trial.state != "interrupted")
+        highest = itertools.accumulate((scored.get(number, float("-inf")) for number in ended), max)
+        staircase = [
+            (n, {"best_score": value}) for n, value in zip(ended, highest, strict=True) if math.isfinite(value)
+        ]
+        # A trial that was interrupted may raise a value later.
+        runs.log_points(self._client, run_id, staircase, by_value=True)
+        # The metric of trials and pipeline runs, so that MLflow compares the study with them.
+        runs.log_points(self._client, run_id, [(0, {SCORE: scored[best]})], by_value=True)
+        self._client.set_tag(run_id, "flowers.best_trial", str(best))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

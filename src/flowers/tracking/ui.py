@@ -8,7 +8,7 @@ import sys
 
 from flowers.common import console
 from flowers.common.errors import UserError
-from flowers.tracking import local_store, store
+from flowers.tracking import local_store, store, view
 
 
 def serve_ui(host: str = "127.0.0.1", port: int = 5000) -> int:
@@ -28,8 +28,12 @@ def serve_ui(host: str = "127.0.0.1", port: int = 5000) -> int:
         except OSError as error:
             raise UserError(f"{host}:{port} cannot be served ({error.strerror}); try another --port") from None
     with store.lock():
-        experiments = store.connect().search_experiments(max_results=1)  # the newest; connecting creates a fresh store
-    page = f"/#/experiments/{experiments[0].experiment_id}/runs" if experiments else ""
+        client = store.connect()  # creates a fresh store
+        newest = client.search_experiments(filter_string="name LIKE 'flowers %'", max_results=1)
+        for experiment in newest:  # one of an earlier version lacks the view
+            for name, value in view.TAGS.items():
+                client.set_experiment_tag(experiment.experiment_id, name, value)
+    page = view.page(newest[0].experiment_id) if newest else ""
     console.say(f"MLflow at http://{host}:{port}{page} (stop it with Ctrl-C)")
     options = {
         "--backend-store-uri": address,

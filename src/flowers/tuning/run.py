@@ -45,6 +45,8 @@ def tune(settings: Params, options: Options) -> int:
         importances = study.importances()  # seconds after hundreds of trials
         _publish(study, runs, importances, options.n_trials)
         found = verdict.read(study) if stop.requested else verdict.reach(study, trainer, stop)
+        if found is not None:
+            runs.note(summary.note(study, found, importances, options))
     summary.show(study, found, importances, options)
     if stop.requested:
         return INTERRUPTED
@@ -59,8 +61,8 @@ def tune(settings: Params, options: Options) -> int:
 def _runs(study: Study) -> StudyRuns:
     """The study's runs in MLflow."""
     tune = study.space.settings.tune
-    described = {f"space.{name}": words for name, words in study.space.described().items()}
-    described |= {"pruner": tune.pruner, "repeats": str(tune.repeats), "folds": str(tune.folds), "seed": str(tune.seed)}
+    described = {f"tune.space.{name}": words for name, words in study.space.described().items()}
+    described |= {f"tune.{name}": str(getattr(tune, name)) for name in ("pruner", "repeats", "folds", "seed")}
     return StudyRuns(study.uid, study.name, study.key, described, study.space.settings, study.storage.exclusive)
 
 
@@ -73,4 +75,4 @@ def _publish(study: Study, runs: StudyRuns, importances: dict[str, float], n_tri
         table.to_csv(folder / "trials.csv", index=False)
         study_figures.draw(trials, importances, folder)
         status = "FINISHED" if study.finished(n_trials) else "KILLED"
-        runs.finish(trial_table.facts(trials, study.space), {"trials": table}, folder, status, importances)
+        runs.finish(trial_table.facts(trials, study.space), {"trials": table}, folder, status)

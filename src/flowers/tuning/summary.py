@@ -1,7 +1,8 @@
-"""The result of a study on standard output: the best trial beside params.yaml, importances, and the next commands."""
+"""The result of a study, for the terminal and for MLflow: the best trial beside params.yaml, and the next commands."""
 
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +17,7 @@ from flowers.tuning.study import Study
 from flowers.tuning.verdict import Verdict
 
 
-def show(study: Study, found: Verdict | None, importances: dict[str, float], options: Options) -> None:
+def show(study: Study, found: Verdict | None, importances: Mapping[str, float], options: Options) -> None:
     """Print the summary; `importances` are each parameter's share, as `Study.importances` returns them."""
     out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     out.print(_counts(study, options.n_trials))
@@ -27,14 +28,21 @@ def show(study: Study, found: Verdict | None, importances: dict[str, float], opt
     for line in measures.few(len(subsets.read("val")), "validation", paired.independent(found.best.value or 0.0)):
         out.print(line)
     if importances:
-        short = trial_table.short(list(importances))
-        shares = ", ".join(f"{short[name]} {share:.0%}" for name, share in importances.items())
-        out.print(f"Parameter importances: {shares}")
+        out.print(_importances(importances))
     out.print()
     commands = _next(study, found, options)
     width = max(map(len, commands))
     for number, (command, purpose) in enumerate(commands.items()):
         out.print(f"{'      ' if number else 'Next: '}{command:<{width}}   {purpose}")
+
+
+def note(study: Study, found: Verdict, importances: Mapping[str, float], options: Options) -> str:
+    """The same in Markdown."""
+    table = [f"| | params.yaml | best: trial {found.best.number} |", "|---|---|---|"]
+    table += [f"| {' | '.join(row)} |" for row in (*_parameters(study, found), *_scores(found))]
+    commands = [f"`{command}`: {purpose}" for command, purpose in _next(study, found, options).items()]
+    text = [_counts(study, options.n_trials), "\n".join(table), _judgement(found), _importances(importances)]
+    return "\n\n".join(filter(None, [*text, "Next:", *commands]))
 
 
 def reasons(study: Study) -> str:
@@ -62,16 +70,41 @@ def _comparison(study: Study, found: Verdict) -> Table:
     table = Table("")
     table.add_column("params.yaml", justify="right")
     table.add_column(f"best: trial {found.best.number}", justify="right")
-    for name in study.space.names:
-        table.add_row(name, trial_table.shown(found.current[name]), trial_table.shown(found.best.params[name]))
+    for row in _parameters(study, found):
+        table.add_row(*row)
     table.add_section()
-    current = "not tried" if found.current_score is None else f"{found.current_score:.1%}"
-    table.add_row("score in the study", current, f"{found.best.value:.1%}")
-    scores = (found.current_scores, found.best_scores)
-    if all(scores) and not found.is_current and (found.fresh or found.margin is not None):
-        seeds = f"{len(found.best_scores)} {'fresh ' if found.fresh else ''}seeds"
-        table.add_row(f"mean of {seeds}", *(f"{sum(of) / len(of):.1%}" for of in scores))
+    for row in _scores(found):
+        table.add_row(*row)
     return table
+
+
+def _parameters(study: Study, found: Verdict) -> list[tuple[str, str, str]]:
+    """Each searched parameter: its name, its value in params.yaml, and that of the best trial."""
+    shown = trial_table.shown
+    return [(name, shown(found.current[name]), shown(found.best.params[name])) for name in study.space.names]
+
+
+def _scores(found: Verdict) -> list[tuple[str, str, str]]:
+    """Each score: its name, that of params.yaml, and that of the best trial."""
+    current = "not tried" if found.current_score is None else f"{found.current_score:.1%}"
+    rows = [("score in the study", current, f"{found.best.value:.1%}")]
+    if (
+        found.current_scores
+        and found.best_scores
+        and not found.is_current
+        and (found.fresh or found.margin is not None)
+    ):
+        seeds = f"{len(found.best_scores)} {'fresh ' if found.fresh else ''}seeds"
+        ours, theirs = (f"{sum(of) / len(of):.1%}" for of in (found.current_scores, found.best_scores))
+        rows.append((f"mean of {seeds}", ours, theirs))
+    return rows
+
+
+def _importances(shares: Mapping[str, float]) -> str:
+    """Each parameter's share in the variance of the scores; "" with too few completed trials."""
+    short = trial_table.short(list(shares))
+    words = ", ".join(f"{short[name]} {share:.0%}" for name, share in shares.items())
+    return f"Parameter importances: {words}" if words else ""
 
 
 def _judgement(found: Verdict) -> str:
