@@ -16,7 +16,8 @@ from flowers import cli
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 STAGES = ("download", "split", "train", "evaluate", "track")
 TASKS = (
-    *("check", "tune", "compare", "report", "promote", "reproduce", "verify", "scores", "ui", "recipe"),
+    *("check", "tune", "seeds", "compare", "leaderboard", "report"),
+    *("promote", "reproduce", "verify", "scores", "ui", "recipe"),
     *("predict", "serve", "score", "export"),
     *("cache", "project"),
 )

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from flowers.common import paths
@@ -33,9 +34,12 @@ def split_rows() -> list[list[str]]:
 
 
 def relabel(change) -> None:
-    """Change the rows of the split."""
-    lines = ["path,label,subset", *(",".join(change(*row)) for row in split_rows()), ""]
-    paths.SPLIT.write_text("\n".join(lines), encoding="utf-8")
+    """Change the rows of the split, and the labels of the image list with them."""
+    rows = [change(*row) for row in split_rows()]
+    paths.SPLIT.write_text("\n".join(["path,label,subset", *map(",".join, rows), ""]), encoding="utf-8")
+    images = pd.read_csv(paths.IMAGE_LIST, dtype=str, keep_default_na=False)
+    labels = {path: label for path, label, _ in rows}
+    images.assign(label=images["path"].map(labels)).to_csv(paths.IMAGE_LIST, index=False)
 
 
 def test_it_writes_a_model_that_loads_and_a_history_of_every_epoch(world, cheap_backbone):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowers.model.feature_layer import FeatureLayer
-from flowers.training import fitting, folds, phases
+from flowers.training import fitting, phases
 
 
 def test_fine_tuning_starts_from_the_best_head_not_from_the_last(world, cheap_backbone):
@@ -93,7 +93,7 @@ def test_folds_share_one_extraction_and_equal_a_training_on_their_images(world, 
         fitting.fit(*of(settings), fitting.Data("float32", settings.augmentation, [layer]), usual)
         data = fitting.Data("float32", settings.augmentation, [layer], in_folds=True)
         subset = data.train.table["subset"].to_numpy()
-        fold = folds.Fold(np.flatnonzero(subset == "train"), np.flatnonzero(subset == "val"))
+        fold = fitting.Fold(np.flatnonzero(subset == "train"), np.flatnonzero(subset == "val"))
         before = cheap_backbone.computed
         fitting.fit(*of(settings), data, found, fold=fold)
         assert found.rows == usual.rows and len(found.rows) == 5 + depth
@@ -108,6 +108,6 @@ def test_folds_with_larger_training_images_are_validated_at_the_size_of_the_mode
     settings = world.settings(model={"unfreeze_blocks": 1, "input_size": 128}, augmentation={"size": 96})
     layer = fitting.feature_layer_of(settings.model, settings.head)
     data = fitting.Data("float32", settings.augmentation, [layer], in_folds=True)
-    _, validation = data.at(1, False, folds.Fold(np.arange(1, 18), np.array([0])))
+    _, validation = data.at(1, False, fitting.Fold(np.arange(1, 18), np.array([0])))
     assert validation.examples[np.arange(1)].shape == (1, *FeatureLayer(1, 128).shape)
     assert len(validation.labels) == 1

@@ -5,7 +5,7 @@ trials of a study both call `fit`, so equal parameters give equal bits.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,8 +17,15 @@ from flowers.model.backbone import best_precision
 from flowers.model.feature_layer import FeatureLayer
 from flowers.model.trainable import TrainablePart
 from flowers.training import activation_cache, epochs, phases, regression, subsets
-from flowers.training.folds import Fold
 from flowers.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The rows of the images to train on, and of those to validate with, int64 each."""
+
+    train: np.ndarray
+    val: np.ndarray
 
 
 class Data:

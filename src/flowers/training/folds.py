@@ -2,21 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from flowers.common.errors import UserError
 from flowers.data import near_duplicates
+from flowers.training.fitting import Fold
 from flowers.training.subsets import Subset
-
-
-@dataclass(frozen=True)
-class Fold:
-    """A fold: the rows of the images to train on, and of those to validate with, int64 each."""
-
-    train: np.ndarray
-    val: np.ndarray
 
 
 def groups_of(images: Subset) -> list[str]:

@@ -74,7 +74,7 @@ class Trainer:
         self._feature_layers = None if searched else [replace(layer, unfreeze_blocks=depth) for depth in space.depths()]
         self._data: dict[Any, fitting.Data] = {}
         self._near_duplicates: list[str] = []
-        self._folds: dict[int, list[folds.Fold]] = {}
+        self._folds: dict[int, list[fitting.Fold]] = {}
 
     def data(self, settings: Params) -> fitting.Data:
         """Images and activations for these settings."""
@@ -102,7 +102,7 @@ class Trainer:
             fitting.fit(settings.model, settings.head, train, data, progress, on_epoch, fold=held_out)
         return progress
 
-    def _divided(self, data: fitting.Data, count: int, seed: int) -> list[folds.Fold]:
+    def _divided(self, data: fitting.Data, count: int, seed: int) -> list[fitting.Fold]:
         """The folds of a seed, the same for all trials."""
         if seed not in self._folds:
             self._near_duplicates = self._near_duplicates or folds.groups_of(data.train)
