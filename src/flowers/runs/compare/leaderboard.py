@@ -65,11 +65,13 @@ def ranked(entries: Sequence[Entry], others: int = 0) -> Document:
     """The ranking by accuracy; `others` is the number of results on other test images, which are left out.
 
     The best is compared with each other result, by McNemar's exact test or, for groups, by the two-way analysis of
-    variance, and the p are corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979, 65-70).
+    variance (Holm's correction: Scandinavian Journal of Statistics 6, 1979, 65-70). As the best was selected by these
+    scores, the correction is for all pairs.
     """
     ordered = sorted(entries, key=lambda entry: (-entry.accuracy, entry.name, entry.run_id))
     best, rows = ordered[0], []
-    apart = holm([_p(best, entry) for entry in ordered[1:]])
+    pairs = len(ordered) * (len(ordered) - 1) // 2
+    apart = holm([_p(best, entry) for entry in ordered[1:]], pairs)
     for place, (entry, told) in enumerate(zip(ordered, [False, *apart], strict=True), start=1):
         low, high = _below(best, entry)
         spread = f" ± {100 * entry.right.mean(axis=1).std(ddof=1):.1f}" if len(entry.predicted) > 1 else ""
@@ -95,16 +97,16 @@ def ranked(entries: Sequence[Entry], others: int = 0) -> Document:
     explained = (
         "± is the standard deviation of the seeds of a group. Differences are from the best, in percentage points; an "
         "interval holds other images, and between groups other seeds. = : no significant difference, after Holm's "
-        f"correction for {count(len(apart), 'comparison')}."
+        f"correction for {count(pairs, 'pair')}."
     )
     return Document("Leaderboard", lead, [Section("Test accuracy", [Table(header, rows, left=4), explained])])
 
 
-def holm(p: Sequence[float], level: float = paired.LEVEL) -> list[bool]:
-    """Which p are significant, with probability `level` of any false one."""
+def holm(p: Sequence[float], comparisons: int, level: float = paired.LEVEL) -> list[bool]:
+    """Which p, the smallest of so many comparisons, are significant; any false one has the probability `level`."""
     found, last = [False] * len(p), True
     for place, index in enumerate(np.argsort(p, kind="stable")):
-        last = last and p[index] < level / (len(p) - place)
+        last = last and p[index] < level / (comparisons - place)
         found[index] = last
     return found
 
