@@ -84,7 +84,13 @@ def group(client: "MlflowClient", parent: "Run", name: str) -> Predictions:
     tables = [read(artifact(client, run, groups.PREDICTIONS), name) for run in trainings]
     inputs = {words: parent.data.tags.get(f"flowers.{name}_digest", "") for name, words in run_key.INPUTS.items()}
     place = f"group {parent.info.run_id[:8]} of {len(tables)} trainings in MLflow"
-    return Predictions(name, place, parent.data.params, inputs, tables[0], tables)
+    return Predictions(name, place, parent.data.params, inputs, tables[0], tables, _commit(parent))
+
+
+def _commit(run: "Run") -> str:
+    """The latest commit that a run was made from; "" if it was made without git."""
+    commits = provenance.items(run.data.tags.get(runs.COMMITS))
+    return commits[-1].split()[0] if commits else ""
 
 
 def _find(name: str) -> Predictions:
@@ -109,7 +115,8 @@ def _in_store(name: str) -> Predictions:
     tags = run.data.tags
     known = {_PRECISION: tags.get("flowers.precision", ""), "processor": tags.get(runs.PROCESSOR, "")}
     _, inputs = _origin(lock, content, known)
-    return Predictions(name, f"run {run.info.run_id[:8]} in MLflow", run.data.params, inputs, read(content, name))
+    place, table = f"run {run.info.run_id[:8]} in MLflow", read(content, name)
+    return Predictions(name, place, run.data.params, inputs, table, commit=_commit(run))
 
 
 def _in_git(name: str) -> Predictions | None:
@@ -124,7 +131,7 @@ def _in_git(name: str) -> Predictions | None:
     if lock is None:
         raise UserError(f"'{name}' ({place}) has no dvc.lock: nothing was run there")
     content, model = (_output(revision, path, f"'{name}' ({place})") for path in (paths.PREDICTIONS, _MODEL))
-    return _result(name, place, content, model, lock)
+    return replace(_result(name, place, content, model, lock), commit=revision)
 
 
 def _checkout(name: str, folder: Path) -> Predictions:
@@ -137,7 +144,7 @@ def _checkout(name: str, folder: Path) -> Predictions:
     place = "this checkout" if folder == Path() else "another checkout"
     found = _result(name, place, content, model, lock.read_bytes() if lock.exists() else b"")
     dvc_lock.warn_if_changed(name, found.params, folder)
-    return found
+    return found if folder != Path() else replace(found, commit=provenance.git("rev-parse", "HEAD") or "")
 
 
 def _result(name: str, place: str, content: bytes, model: bytes, lock: bytes) -> Predictions:

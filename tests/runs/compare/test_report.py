@@ -1,6 +1,7 @@
 """The document of a comparison, read as its Markdown."""
 
 import re
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -73,6 +74,38 @@ def test_groups_of_trainings_are_compared_by_their_means():
     assert row(page, "daisy")[1:] == ["100", "40", "69.7", "+30"]
     assert "macro F1" not in page and "One training each" not in page
     assert "Right more often in 'mine' (32 images, 24 shown):" in page
+
+
+def test_confusions_that_changed_are_listed_and_drawn_in_html():
+    results = [predictions("main", wrong=range(5)), predictions("mine", wrong=[0, 20, 21])]
+    page = text(*results)
+    assert row(page, "daisy → rose") == ["daisy → rose", "5", "1", "-4"]
+    assert row(page, "rose → tulip") == ["rose → tulip", "0", "2", "+2"]
+    assert "No two classes are confused more often or less." in text(results[0], predictions("same", wrong=range(5)))
+    assert "data:image/png" in document.html(report.document(results, lambda path, sha256: None))
+    assert "data:image/png" not in document.html(report.document(results))
+
+
+def test_code_that_changed_between_the_commits_is_listed_with_links_to_its_lines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    file, commits = tmp_path / "src/train.py", []
+    file.parent.mkdir()
+    for git in (["init", "-q"], ["remote", "add", "origin", "git@example.org:flowers/mine.git"]):
+        subprocess.run(["git", *git], check=True)
+    for lines in ("one\ntwo\n", "one\n2\nthree\n"):
+        file.write_text(lines)
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", "add", "."], check=True)
+        subprocess.run(["git", *who, "commit", "-qm", "."], check=True)
+        commits.append(subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip())
+    one, two = (replace(predictions(name), commit=commit) for name, commit in zip("ab", commits, strict=True))
+    page = text(one, two)
+    link = f"https://example.org/flowers/mine/blob/{commits[1]}/src/train.py#L2"
+    assert row(page, "src/train.py") == ["src/train.py", link, "+2", "-1"]
+    assert f"git diff {commits[0][:8]} {commits[1][:8]}" in page
+    for other in (replace(two, commit=commits[0]), replace(two, commit="0" * 40), replace(two, commit="")):
+        assert "Code of" not in text(one, other)
 
 
 def test_what_would_settle_a_comparison_of_groups_is_said():

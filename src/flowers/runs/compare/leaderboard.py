@@ -65,28 +65,18 @@ def ranked(entries: Sequence[Entry], others: int = 0) -> Document:
     """The ranking by accuracy; `others` is the number of results on other test images, which are left out.
 
     The best is compared with each other result, by McNemar's exact test or, for groups, by the two-way analysis of
-    variance, and the p are corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979, 65-70).
+    variance (Holm's correction: Scandinavian Journal of Statistics 6, 1979, 65-70). As the best was selected by these
+    scores, the correction is for all pairs.
     """
     ordered = sorted(entries, key=lambda entry: (-entry.accuracy, entry.name, entry.run_id))
-    best, rows = ordered[0], []
-    apart = holm([_p(best, entry) for entry in ordered[1:]])
-    for place, (entry, told) in enumerate(zip(ordered, [False, *apart], strict=True), start=1):
-        low, high = _below(best, entry)
-        spread = f" ± {100 * entry.right.mean(axis=1).std(ddof=1):.1f}" if len(entry.predicted) > 1 else ""
-        difference = f"{100 * (entry.accuracy - best.accuracy):+.1f}" if place > 1 else ""
-        interval = f"{100 * low:+.1f} to {100 * high:+.1f}" if place > 1 else ""
-        mark = "" if told else "="
-        rows.append(
-            [
-                mark,
-                str(place),
-                entry.name,
-                entry.run_id[:8],
-                number("accuracy", entry.accuracy) + spread,
-                difference,
-                interval,
-            ]
-        )
+    best, pairs = ordered[0], len(ordered) * (len(ordered) - 1) // 2
+    tests = [_against(best, entry) for entry in ordered[1:]]
+    apart = holm([p for p, _, _ in tests], pairs)
+    rows = [["=", "1", *_shown(best), "", ""]]
+    for place, (entry, told, (_, low, high)) in enumerate(zip(ordered[1:], apart, tests, strict=True), start=2):
+        ends = f"{100 * low:+.1f} to {100 * high:+.1f}"
+        difference = f"{100 * (entry.accuracy - best.accuracy):+.1f}"
+        rows.append(["" if told else "=", str(place), *_shown(entry), difference, ends])
     images, as_good = count(len(best.labels), "test image"), len(ordered) - sum(apart)
     lead = [f"{count(len(ordered), 'result')} on {images}; {as_good} marked = cannot be told from the best."]
     if others:
@@ -95,31 +85,32 @@ def ranked(entries: Sequence[Entry], others: int = 0) -> Document:
     explained = (
         "± is the standard deviation of the seeds of a group. Differences are from the best, in percentage points; an "
         "interval holds other images, and between groups other seeds. = : no significant difference, after Holm's "
-        f"correction for {count(len(apart), 'comparison')}."
+        f"correction for {count(pairs, 'pair')}."
     )
     return Document("Leaderboard", lead, [Section("Test accuracy", [Table(header, rows, left=4), explained])])
 
 
-def holm(p: Sequence[float], level: float = paired.LEVEL) -> list[bool]:
-    """Which p are significant, with probability `level` of any false one."""
+def _shown(entry: Entry) -> list[str]:
+    spread = f" ± {100 * entry.right.mean(axis=1).std(ddof=1):.1f}" if len(entry.predicted) > 1 else ""
+    return [entry.name, entry.run_id[:8], number("accuracy", entry.accuracy) + spread]
+
+
+def holm(p: Sequence[float], comparisons: int, level: float = paired.LEVEL) -> list[bool]:
+    """Which p, the smallest of so many comparisons, are significant; any false one has the probability `level`."""
     found, last = [False] * len(p), True
     for place, index in enumerate(np.argsort(p, kind="stable")):
-        last = last and p[index] < level / (len(p) - place)
+        last = last and p[index] < level / (comparisons - place)
         found[index] = last
     return found
 
 
-def _p(best: Entry, entry: Entry) -> float:
-    if len(best.predicted) == len(entry.predicted) == 1:
-        return paired.mcnemar(best.labels, best.predicted[0], entry.predicted[0]).p
-    return two_way.difference(best.labels, best.right, entry.right).p
-
-
-def _below(best: Entry, entry: Entry) -> tuple[float, float]:
+def _against(best: Entry, entry: Entry) -> tuple[float, float, float]:
+    """The p of no difference from the best, and the ends of the difference's 95 % interval."""
     if len(best.predicted) == len(entry.predicted) == 1:
         test = paired.mcnemar(best.labels, best.predicted[0], entry.predicted[0])
-        return paired.accuracy_interval(test, len(best.labels))
-    return two_way.difference(best.labels, best.right, entry.right).interval()
+        return test.p, *paired.accuracy_interval(test, len(best.labels))
+    found = two_way.difference(best.labels, best.right, entry.right)
+    return found.p, *found.interval()
 
 
 def _entries() -> tuple[list[Entry], int]:

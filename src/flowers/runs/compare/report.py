@@ -10,7 +10,7 @@ from flowers.metrics import bootstrap, classification, paired
 from flowers.reporting import measures
 from flowers.reporting.document import Card, Document, Gallery, Part, Section, Table
 from flowers.reporting.measures import NAMES, PLAIN, count, number
-from flowers.runs.compare import groups
+from flowers.runs.compare import code, confusions, groups
 from flowers.runs.predictions import Predictions
 
 Thumbnail = Callable[[str, str], bytes | None]  # of an image's path and hash; None where the image is not here
@@ -43,7 +43,10 @@ def document(results: Sequence[Predictions], thumbnail: Thumbnail | None = None)
             several = bool(first.group or other.group)
             lead += groups.verdict(first, other, level) if several else _verdict(first, other, level)
             sections.append(groups.scores(first, other) if several else _scores(first, other))
-            sections += [_classes(first, other), _flips(first, other, thumbnail)]
+            sections += [_classes(first, other), confusions.section(first, other, drawn=thumbnail is not None)]
+            sections.append(_flips(first, other, thumbnail))
+        if changed := code.section(first, other):
+            sections.append(changed)
     if compared and not any(each.group for each in results):
         lead.append(groups.ONE_SEED)
     if compared > 1:
