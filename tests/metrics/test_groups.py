@@ -66,7 +66,16 @@ def test_the_trainings_and_images_that_are_needed_would_show_the_difference():
     images = int(np.mean([each.needed_images() for each in known])) // 3 * 3
     shown = sum(groups.difference(*drawn(rng, images=images, trainings=20)).p < 0.05 for _ in range(200)) / 200
     assert 0.7 <= shown <= 0.9
-    assert groups.difference(*drawn(rng, trainings=2, difference=0.1)).needed_trainings() >= 2
+
+
+def test_more_trainings_are_needed_for_a_smaller_difference_and_too_few_images_show_none():
+    labels = np.zeros(400, int)
+    one, other = np.zeros((2, 400)), np.zeros((2, 400))
+    one[0, :40], one[1, :60], other[0, :60], other[1, :80] = 1, 1, 1, 1  # 12.5 and 17.5 %, seeds 5 points apart
+    assert groups.difference(labels, one, other).needed_trainings() == 8  # 2 x 0.05² / 2 / (0.05 / 2.8)²
+    other[0, 60:80] = 1
+    assert groups.difference(labels, one, other).needed_trainings() == 3
+    assert groups.difference(*drawn(np.random.default_rng(5), images=60)).needed_trainings() is None
 
 
 def test_equal_trainings_of_equal_images_differ_by_nothing():

@@ -7,13 +7,12 @@ from tracking_world import alone
 
 from flowers.common.errors import UserError
 from flowers.runs import find, seeds
-from flowers.runs.compare import report
+from flowers.runs.compare import leaderboard
 
 FILES = {
     "pyproject.toml": '[tool.flowers.numerics]\ntensorflow = "1"\n',
     "src/code.py": "",
     "dvc.yaml": "stages:\n  train: {deps: [src/code.py]}\n  evaluate: {deps: [src/code.py]}\n",
-    "params.yaml": "",
 }
 
 
@@ -23,7 +22,8 @@ def checkout(first_world, fresh_database, tmp_path, monkeypatch, cheap_backbone)
     world = first_world.copy(tmp_path / "checkout")
     alone(monkeypatch, world.folder)
     shutil.copy(fresh_database, "mlflow.db")
-    for name, text in FILES.items():
+    params = world.settings().model_dump_json(exclude_unset=True)  # JSON is YAML
+    for name, text in (FILES | {"params.yaml": params}).items():
         (world.folder / name).parent.mkdir(exist_ok=True)
         (world.folder / name).write_text(text)
     return world
@@ -43,7 +43,7 @@ def test_a_group_is_resumed_with_more_seeds_and_compared(checkout, capsys, monke
     seeds.seeds(settings, 3, 1)
     assert "3 trainings" in capsys.readouterr().out and trained == [[(2, 0)]]
 
-    runs = seeds.GroupRuns(settings, 1)
+    runs = seeds.GroupRuns(settings, 1, "float32")
     client, parent = runs.client, runs.client.get_run(runs.parent.info.run_id)
     group = find.group(client, parent, "mine")
     assert [len(each) for each in (group.group, group.trainings)] == [3, 3]
@@ -52,8 +52,32 @@ def test_a_group_is_resumed_with_more_seeds_and_compared(checkout, capsys, monke
     assert history == pytest.approx({2: sum(right[:2]) / 2, 3: sum(right) / 3})
     assert {"curves.png"} <= {item.path for item in client.list_artifacts(parent.info.run_id)}
     assert "3 trainings" in parent.data.tags["mlflow.note.content"]
-    page = report.document([group, group])
-    assert "cannot be told apart: +0.0 points" in page.lead[0]
+    assert group.inputs["version of tensorflow"] == "1" and group.inputs["precision of the backbone"] == "float32"
+
+    seeds.seeds(checkout.settings(train={"epochs": 2}, head={"dropout": 0.9}), 1, 1)
+    capsys.readouterr()
+    leaderboard.leaderboard(markdown=True, html=None)
+    page = capsys.readouterr().out
+    assert "2 results on 6 test images" in page and "seeds: " in page and " ± " in page
+    assert client.search_experiments()[0].name == "flowers local"  # none was made
+
+
+def test_a_note_of_a_person_stays_and_an_interrupted_group_is_not_running(checkout, monkeypatch):
+    settings = checkout.settings(train={"epochs": 1})
+    seeds.seeds(settings, 1, 1)
+    runs = seeds.GroupRuns(settings, 1, "float32")
+    runs.client.set_tag(runs.parent.info.run_id, "mlflow.note.content", "mine")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(seeds.trained, "probabilities", interrupt)
+        seeds.seeds(settings, 2, 1)
+    assert runs.client.get_run(runs.parent.info.run_id).info.status == "KILLED"
+    seeds.seeds(settings, 1, 1)
+    parent = runs.client.get_run(runs.parent.info.run_id)
+    assert (parent.info.status, parent.data.tags["mlflow.note.content"]) == ("FINISHED", "mine")
+
+
+def interrupt(*_given):
+    raise KeyboardInterrupt
 
 
 train = seeds._train
@@ -62,9 +86,9 @@ train = seeds._train
 def test_folds_train_on_parts_of_train_and_val(checkout, capsys):
     seeds.seeds(checkout.settings(train={"epochs": 1}), 1, 3)
     assert "3 trainings, each scored on the same 6 test images." in capsys.readouterr().out
-    runs = seeds.GroupRuns(checkout.settings(train={"epochs": 1}), 3)
+    runs = seeds.GroupRuns(checkout.settings(train={"epochs": 1}), 3, "float32")
     assert list(runs.finished()) == [f"seed 0, fold {fold} of 3" for fold in (1, 2, 3)]
-    assert seeds.GroupRuns(checkout.settings(train={"epochs": 1}), 1).finished() == {}
+    assert seeds.GroupRuns(checkout.settings(train={"epochs": 1}), 1, "float32").finished() == {}
 
 
 def test_folds_that_are_impossible_raise_an_error(checkout):

@@ -184,7 +184,7 @@ def test_repeats_are_averaged_and_the_pruner_sees_the_mean_so_far(begin, checkou
     assert trial.user_attrs[SCORES] == [max(scores[0]), max(scores[1])]
     assert trial.value == np.mean([max(scores[0]), max(scores[1])])
     means = [(max(scores[0]) + score) / 2 for score in scores[1]]
-    most = study.space.most_epochs()
+    most = study.space.most_epochs
     assert trial.intermediate_values == dict(enumerate(scores[0])) | dict(enumerate(means, most))
     assert pruner.asked == list(trial.intermediate_values)
     assert text(runs.rows[0][:5]) == rows[0]
@@ -217,9 +217,10 @@ def test_folds_hold_out_every_image_once_for_each_seed_and_share_one_extraction(
 
 def test_a_trial_can_be_pruned_in_its_second_fold(begin, train, curve):
     study = begin(tune={"folds": 2}, train={"epochs": 9})
-    study._study.pruner = Prune(study.space.most_epochs() + 1)
+    study._study.pruner = Prune(study.space.most_epochs + 1)
     (trial,) = train(study, curve(), 1)
-    assert trial_table.state(trial)[0] == "pruned" and len(trial.intermediate_values) == curve.epochs + 2
+    assert trial_table.state(trial) == ("pruned", "after epoch 1 of training 2")
+    assert len(trial.intermediate_values) == curve.epochs + 2
 
 
 @pytest.mark.parametrize("kind", ["repeats", "folds"])

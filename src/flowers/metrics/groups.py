@@ -1,7 +1,7 @@
 """Groups of trainings on the same images: mean scores and their differences, with intervals for images and trainings.
 
 A score is the mean of a value per image, so the values of a group are a table of trainings and images. Both are random:
-other seeds give other weights, other photos other values. The variance of the mean is estimated from the two-way
+other seeds give other weights, other images other values. The variance of the mean is estimated from the two-way
 analysis of variance of such tables, as for readers and cases in radiology (Obuchowski and Rockette, Communications in
 Statistics B 24, 1995, 285-308; degrees of freedom: Hillis, Statistics in Medicine 26, 2007, 596-619), with the images
 stratified by class.
@@ -19,16 +19,16 @@ from flowers.metrics.classification import Labels, Probabilities
 from flowers.metrics.paired import LEVEL, POWER
 
 Values = NDArray[np.float64]
-_MOST = 10**6  # trainings or images beyond which no answer is given
+_MOST = 10**6  # trainings or images: beyond it none is named
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A mean or a difference of means with its variance, by source.
 
-    `between` is the variance between trainings, summed over the groups; None if a group has one training, and then
-    `variance` is that of images alone. `images` is the variance between images, times their number, of what all
-    trainings share; `rest` that of the interaction, summed over the groups.
+    `between` is the part of trainings, summed over the groups: of each the variance between them over their number;
+    None if a group has one training, and then `variance` is that of images alone. `images` is the variance between
+    images, times their number, of what all trainings share; `rest` the part of the interaction, times that number.
     """
 
     value: float
@@ -37,7 +37,7 @@ class Estimate:
     between: float | None
     images: float
     rest: float
-    n_trainings: float  # harmonic mean of the groups' numbers of trainings
+    n_trainings: int  # of the smallest group
     n_images: int
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
@@ -57,17 +57,20 @@ class Estimate:
         return float(2 * stats.t.sf(abs(self.value) / math.sqrt(self.variance), self.freedom))
 
     def needed_trainings(self) -> int | None:
-        """Trainings of each group on these images that show a difference of this size with probability POWER.
+        """Trainings of the smallest group, others in proportion, that show this difference with probability POWER.
 
         None if no number of them does, or the variance between trainings is unknown.
         """
+        if self.between is None:
+            return None
         room = self._needed_variance() - self.images / self.n_images
-        return None if self.between is None else _ratio(self.between + self.rest / self.n_images, room)
+        return _ratio(self.n_trainings * (self.between + self.rest / self.n_images), room)
 
     def needed_images(self) -> int | None:
         """Images that show a difference of this size with probability POWER, with as many trainings; else None."""
-        room = self._needed_variance() - (self.between or 0) / self.n_trainings
-        return _ratio(self.images + self.rest / self.n_trainings, room)
+        if self.between is None:
+            return None
+        return _ratio(self.images + self.rest, self._needed_variance() - self.between)
 
     def _needed_variance(self) -> float:
         from scipy import stats
@@ -111,11 +114,8 @@ def _estimate(labels: Labels, groups: Sequence[Values], of_image: Values) -> Est
     """The estimate for means or differences (images,) over the trainings of groups."""
     n_images, sizes = len(labels), [len(group) for group in groups]
     images, images_freedom = _between_images(labels, of_image)
-    harmonic = len(sizes) / sum(1 / size for size in sizes)
     if min(sizes) == 1:
-        return Estimate(
-            float(of_image.mean()), images / n_images, images_freedom, None, images, 0.0, harmonic, n_images
-        )
+        return Estimate(float(of_image.mean()), images / n_images, images_freedom, None, images, 0.0, 1, n_images)
     spreads = [float(group.mean(axis=1).var(ddof=1)) for group in groups]
     rests = [_interaction(group) for group in groups]
     shared = sum(rest / size for rest, size in zip(rests, sizes, strict=True))
@@ -128,10 +128,10 @@ def _estimate(labels: Labels, groups: Sequence[Values], of_image: Values) -> Est
         value=float(of_image.mean()),
         variance=variance,
         freedom=variance**2 / weights if weights else math.inf,
-        between=sum(max(0.0, spread - rest / n_images) for spread, rest in zip(spreads, rests, strict=True)),
+        between=max(0.0, sum(parts) - shared / n_images),
         images=max(0.0, images - shared),
-        rest=sum(rests),
-        n_trainings=harmonic,
+        rest=shared,
+        n_trainings=min(sizes),
         n_images=n_images,
     )
 

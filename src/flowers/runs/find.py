@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,7 @@ def _named(name: str, elsewhere: str) -> tuple["MlflowClient", "Run"]:
 
 def _of_pipeline(client: "MlflowClient", run: "Run") -> tuple["MlflowClient", "Run"]:
     named, tags = f"run {lookup.described(run)}", run.data.tags
-    if groups.GROUP in tags:
+    if runs.GROUP in tags:
         raise UserError(f"{named} is of `flowers seeds`, which keeps scores and no model: `flowers compare` takes it")
     if runs.STUDY in tags:
         raise UserError(f"{named} belongs to a study: `flowers tune --apply && dvc repro` makes a result of it")
@@ -83,14 +84,21 @@ def group(client: "MlflowClient", parent: "Run", name: str) -> Predictions:
         raise UserError(f"run {lookup.described(parent)} has no finished training; `flowers seeds` resumes it")
     tables = [read(artifact(client, run, groups.PREDICTIONS), name) for run in trainings]
     inputs = {words: parent.data.tags.get(f"flowers.{name}_digest", "") for name, words in run_key.INPUTS.items()}
+    inputs |= {
+        _PRECISION: parent.data.tags.get(groups.PRECISION, ""),
+        "processor": parent.data.tags.get(runs.PROCESSOR, ""),
+    }
+    versions = json.loads(parent.data.tags.get(groups.VERSIONS, "{}"))
+    inputs |= {f"version of {package}": version for package, version in versions.items()}
     place = f"group {parent.info.run_id[:8]} of {len(tables)} trainings in MLflow"
     return Predictions(name, place, parent.data.params, inputs, tables[0], tables, _commit(parent))
 
 
 def _commit(run: "Run") -> str:
-    """The latest commit that a run was made from; "" if it was made without git."""
+    """The latest commit that a run was made from, "" if it was made without git or with uncommitted changes."""
     commits = provenance.items(run.data.tags.get(runs.COMMITS))
-    return commits[-1].split()[0] if commits else ""
+    clean = re.fullmatch(rf"([0-9a-f]{{40}}) {provenance.CLEAN}", commits[-1] if commits else "")
+    return clean[1] if clean else ""
 
 
 def _find(name: str) -> Predictions:
@@ -107,7 +115,7 @@ def _in_store(name: str) -> Predictions:
     shown = "`make ui`, `dvc exp list` and `git log` show which there are"
     with store.explained("looking for a run in"), store.patience(*store.SHORT):
         client, run = _named(name, f", {kinds}; {shown}")
-        if groups.GROUP in run.data.tags and groups.TRAINING not in run.data.tags:
+        if runs.GROUP in run.data.tags and groups.TRAINING not in run.data.tags:
             return group(client, run, name)
         _of_pipeline(client, run)
         content = artifact(client, run, _PREDICTIONS)
@@ -144,7 +152,7 @@ def _checkout(name: str, folder: Path) -> Predictions:
     place = "this checkout" if folder == Path() else "another checkout"
     found = _result(name, place, content, model, lock.read_bytes() if lock.exists() else b"")
     dvc_lock.warn_if_changed(name, found.params, folder)
-    return found if folder != Path() else replace(found, commit=provenance.git("rev-parse", "HEAD") or "")
+    return found
 
 
 def _result(name: str, place: str, content: bytes, model: bytes, lock: bytes) -> Predictions:

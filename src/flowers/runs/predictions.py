@@ -25,7 +25,7 @@ class Predictions:
     inputs: Mapping[str, str]
     table: pd.DataFrame
     group: Sequence[pd.DataFrame] = ()
-    commit: str = ""  # of the code that made it, if known
+    commit: str = ""  # that holds the code that made it, if known
 
     @cached_property
     def classes(self) -> list[str]:

@@ -1,5 +1,6 @@
 """The command `flowers seeds`: params.yaml trained from several seeds, and in folds; scores with their spread."""
 
+import gc
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,13 @@ from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.metrics import classification, groups
+from flowers.model.backbone import best_precision
 from flowers.reporting import document, seed_curves
 from flowers.reporting.document import Document, Section, Table
 from flowers.reporting.measures import NAMES, count, number
 from flowers.runs import find
 from flowers.runs.predictions import Predictions
+from flowers.tracking import store
 from flowers.tracking.groups import GroupRuns
 from flowers.training import fitting, folds, phases, subsets, trained
 
@@ -24,57 +27,70 @@ CURVES = "curves.png"
 def seeds(settings: Params, n_seeds: int, n_folds: int) -> None:
     """Train from `n_seeds` seeds, from each in every fold, what the store does not hold yet, and print the scores.
 
-    Every training is scored on the test images. Raises UserError where folds are impossible or a training diverges.
+    Every training is scored on the test images. Raises UserError where folds are impossible, no training
+    is finished, or the store cannot be used; the same command resumes.
     """
     if n_folds > 1 and settings.train.on != "train":
         raise UserError("params.yaml: train.on must be 'train': folds divide the images of train and val")
     first = settings.train.seed
     wanted = [(seed, fold) for seed in range(first, first + n_seeds) for fold in range(n_folds)]
-    runs = GroupRuns(settings, n_folds)
-    finished = runs.finished()
-    missing = [each for each in wanted if _name(*each, n_folds) not in finished]
-    if missing:
-        _train(settings, missing, n_folds, runs)
-    group = find.group(runs.client, runs.parent, runs.parent.info.run_name)
-    page = _document(group)
-    with tempfile.TemporaryDirectory() as folder:
-        histories = {metric: runs.histories(metric) for metric in seed_curves.METRICS}
-        seed_curves.draw(histories, Path(folder, CURVES))
-        runs.finish(len(group.group), _metrics(group), document.markdown(page), Path(folder))
+    precision = best_precision() if settings.model.precision == "auto" else settings.model.precision
+    with store.explained("keeping trainings in"), store.patience(*store.LONG):
+        runs = GroupRuns(settings, n_folds, precision)
+        finished = runs.finished()
+        missing = [each for each in wanted if _name(*each, n_folds) not in finished]
+        if missing:
+            with runs.running():
+                _train(settings, missing, n_folds, runs)
+        group = find.group(runs.client, runs.parent, runs.parent.info.run_name)
+        page = _document(group, n_folds)
+        with tempfile.TemporaryDirectory() as folder:
+            histories = {metric: runs.histories(metric) for metric in seed_curves.METRICS}
+            seed_curves.draw(histories, Path(folder, CURVES))
+            runs.finish(len(group.group), _metrics(group), document.markdown(page), Path(folder))
     document.show(page)
     short = runs.parent.info.run_id[:8]
     console.say(f"In MLflow it is run {short}. Against another run or group: flowers compare {short} NAME")
 
 
 def _train(settings: Params, wanted: Sequence[tuple[int, int]], n_folds: int, runs: GroupRuns) -> None:
-    """Train from these seeds, in these folds, and log each training."""
+    """Train from these seeds, in these folds, and log each training; one that diverges is a warning."""
     model, head, validated = settings.model, settings.head, settings.train.on == "train"
     layer = fitting.feature_layer_of(model, head)
     data = fitting.Data(model.precision, settings.augmentation, [layer], validated, n_folds > 1)
     groups_of = folds.groups_of(data.train) if n_folds > 1 else []
     test = subsets.read("test")
     for seed, held_out in console.progress(wanted, "Seeds", len(wanted), "trainings"):
+        name = _name(seed, held_out, n_folds)
+        if name in runs.finished():  # another process may have trained it meanwhile
+            continue
         train = settings.train.model_copy(update={"seed": seed})
         fold = folds.divide(data.train, groups_of, n_folds, seed)[held_out] if n_folds > 1 else None
         progress = phases.Progress()
-        with console.without_progress():
-            fitting.fit(model, head, train, data, progress, fold=fold)
+        try:
+            with console.without_progress():
+                fitting.fit(model, head, train, data, progress, fold=fold)
+        except phases.Diverged as error:
+            console.warn(f"{name}: {error}; it is not in the scores")
+            continue
         val = data.val if fold is None else data.train.at(fold.val)
-        found = trained.classifier(model, head, data, progress, val)
-        probabilities = trained.probabilities(found, test)
-        name, changed = _name(seed, held_out, n_folds), settings.model_copy(update={"train": train})
-        scores = classification.scores(test.labels, probabilities)
+        probabilities = trained.probabilities(trained.classifier(model, head, data, progress, val), test)
+        scores, changed = (
+            classification.scores(test.labels, probabilities),
+            settings.model_copy(update={"train": train}),
+        )
         with tempfile.TemporaryDirectory() as folder:
             predictions = Path(folder, paths.PREDICTIONS.name)
             trained.write_predictions(predictions, test, probabilities)
             runs.add(name, changed, progress.rows, scores, predictions)
+        gc.collect()  # a network is a circle of references
 
 
 def _name(seed: int, fold: int, n_folds: int) -> str:
     return f"seed {seed}, fold {fold + 1} of {n_folds}" if n_folds > 1 else f"seed {seed}"
 
 
-def _document(group: Predictions) -> Document:
+def _document(group: Predictions, n_folds: int) -> Document:
     """Mean, standard deviation (SD) and interval of every score."""
     scores = [classification.scores(group.labels, each) for each in group.trainings]
     values, rows = groups.values(group.labels, group.trainings), []
@@ -88,12 +104,11 @@ def _document(group: Predictions) -> Document:
     header = ["measure", "mean", "SD", "range", "95 % interval"]
     images = count(len(group.labels), "test image")
     lead = f"{count(len(scores), 'training')}, each scored on the same {images}."
-    held = "The interval is for the mean of trainings from any seed, on new images"
-    explained = (
-        f"{held} (two-way analysis of variance)."
-        if len(scores) > 1
-        else "One training: the interval holds images alone."
-    )
+    explained = "The interval is for the mean of trainings from any seed, on new images (two-way analysis of variance)."
+    if n_folds > 1:
+        explained += " Folds share most of their images, so it does not hold other images to train on."
+    if len(scores) == 1:
+        explained = "One training: the interval holds other test images, and no other seeds."
     return Document(f"'{group.name}'", [lead], [Section("Test scores", [Table(header, rows), explained])])
 
 

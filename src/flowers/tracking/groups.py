@@ -1,6 +1,8 @@
 """Groups of trainings in the store: a parent run, and a child run per training; repeating a call changes nothing."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-GROUP = "flowers.group"  # on the parent and its children: the key of the first training, and the number of folds
 TRAINING = "flowers.training"  # on a child: seed 3, fold 2
+PRECISION = "flowers.precision"  # of the backbone
+VERSIONS = "flowers.versions"  # of the packages that decide a result, as JSON
 PREDICTIONS = "evaluation/predictions.csv"
 
 
@@ -28,21 +31,34 @@ def members(client: "MlflowClient", parent: "Run") -> dict[str, "Run"]:
 
 
 class GroupRuns:
-    """The runs of a group of trainings of `params`. Raises UserError and StoreUnreachable."""
+    """The runs of a group of trainings of `params` in one precision, float32 or bfloat16."""
 
-    def __init__(self, params: Params, folds: int) -> None:
+    def __init__(self, params: Params, folds: int, precision: str) -> None:
         key = run_key.compute(params)
-        self._tags = {GROUP: f"{key.key} {folds}", runs.PROCESSOR: provenance.processor(), **key.tags}
+        self._tags = {runs.GROUP: f"{key.key} {folds} {precision}", PRECISION: precision, **key.tags}
+        self._tags |= {runs.PROCESSOR: provenance.processor(), VERSIONS: json.dumps(run_key.versions())}
         with store.lock():
             self.client = client = store.connect()
-            found = runs.search(client, f"tags.`{GROUP}` = '{self._tags[GROUP]}'")
+            found = runs.search(client, f"tags.`{runs.GROUP}` = '{self._tags[runs.GROUP]}'")
             parent = next((run for run in found if TRAINING not in run.data.tags), None)
             if parent is None:
                 tags = {"mlflow.source.name": "flowers seeds", **self._tags}
                 parent = runs.create(client, params, f"seeds: {run_name(params)}", tags)
+            else:
+                runs.link(client, parent)
             self.parent = parent
             runs.log_params(client, parent, flattened(params) | ({"folds": str(folds)} if folds > 1 else {}))
             runs.note_origin(client, parent)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Show the group as running; if the body raises, it ends as failed, or killed when interrupted."""
+        self.client.update_run(self.parent.info.run_id, status="RUNNING")
+        try:
+            yield
+        except BaseException as error:
+            runs.end(self.client, self.parent, "FAILED" if isinstance(error, Exception) else "KILLED")
+            raise
 
     def finished(self) -> dict[str, "Run"]:
         """The finished trainings by their names."""
@@ -52,11 +68,13 @@ class GroupRuns:
         self, name: str, params: Params, epochs: Sequence[Row], scores: Mapping[str, float], predictions: Path
     ) -> None:
         """Log a training: its epochs, its test scores, and the file predictions.csv."""
-        client, same = self.client, f"tags.`{GROUP}` = '{self._tags[GROUP]}' AND tags.`{TRAINING}` = '{name}'"
-        run = next(iter(runs.search(client, same)), None)  # of a process that died before it had logged everything
-        if run is None:
-            tags = {**self._tags, "mlflow.parentRunId": self.parent.info.run_id, TRAINING: name}
-            run = client.create_run(self.parent.info.experiment_id, run_name=name, tags=tags)
+        client, parent = self.client, self.parent.info
+        same = f"tags.`mlflow.parentRunId` = '{parent.run_id}' AND tags.`{TRAINING}` = '{name}'"
+        with store.lock():  # another process may add the same training
+            run = next(iter(runs.search(client, same)), None)  # of a process that died before it had logged everything
+            if run is None:
+                tags = {**self._tags, "mlflow.parentRunId": parent.run_id, TRAINING: name}
+                run = client.create_run(parent.experiment_id, run_name=name, tags=tags)
         runs.log_params(client, run, flattened(params))
         points = [*map(point, epochs), (0, {f"test_{measure}": value for measure, value in scores.items()})]
         runs.log_points(client, run.info.run_id, points)
@@ -72,6 +90,6 @@ class GroupRuns:
         """Log the scores of the group after `step` trainings, a note and the files of a folder on the parent."""
         run_id = self.parent.info.run_id
         runs.log_points(self.client, run_id, [(step, {name: value}) for name, value in metrics.items()])
-        self.client.set_tag(run_id, "mlflow.note.content", note)
+        runs.write_note(self.client, run_id, note)
         self.client.log_artifacts(run_id, str(folder))
         runs.end(self.client, self.parent, "FINISHED")

@@ -41,7 +41,9 @@ def create(address: str, root: Path) -> None:
     for leftover in (root / partial.parent).glob(f"{partial.name}*"):  # of a killed process, with its journal
         leftover.unlink()
     # With a place for the artifacts of MLflow's own Default experiment.
-    made = SqlAlchemyStore(f"{address.removesuffix(DATABASE)}{partial.as_posix()}", (root / ARTIFACTS).as_uri())
+    scheme, options = address.partition(":")[0], address.partition("?")[1:]
+    place = f"{scheme}:///{(root / partial).as_posix()}{''.join(options)}"
+    made = SqlAlchemyStore(place, (root / ARTIFACTS).as_uri())
     made.engine.dispose()
     (root / partial).replace(root / DATABASE)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import hashlib
 import json
 import os
 import re
@@ -27,10 +28,12 @@ ORPHANED = "flowers.set_aside"
 COMMITS = "flowers.commits"
 EXPERIMENTS = "flowers.dvc_experiments"
 PROCESSOR = "flowers.processor"
+GROUP = "flowers.group"  # on the run of a group and its children: the key of the first training, folds and precision
 STUDY = "flowers.study"  # the id of a study, on its run and on those of its trials
 
 CHANGES = "changes"  # the folder of artifacts with the uncommitted changes
 
+_NOTE = "flowers.note_digest"  # of the note that was written last: one that a person edited stays
 _MOST_RUNS = 10_000  # of a study, say
 _BATCH = 1000  # metrics at a time, MLflow's limit
 _CHANGES_LIMIT = 5_000_000  # bytes
@@ -117,6 +120,18 @@ def _log_changes(client: "MlflowClient", run_id: str, commit: str) -> None:
         client.log_artifact(run_id, str(file), CHANGES)
 
 
+def write_note(client: "MlflowClient", run_id: str, text: str) -> None:
+    """Write the note on a run (Markdown), unless a person edited the one before."""
+    digest, tags = _digest(text), client.get_run(run_id).data.tags
+    if (before := tags.get("mlflow.note.content")) is None or _digest(before) == tags.get(_NOTE):
+        client.set_tag(run_id, "mlflow.note.content", text)
+        client.set_tag(run_id, _NOTE, digest)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def orphan(client: "MlflowClient", run: "Run") -> None:
     """Take the key from an unfinished run whose epochs contradict the result, and end it."""
     client.set_tag(run.info.run_id, ORPHANED, "its epochs are not those of the published result")
@@ -197,7 +212,7 @@ def _opened_by_mlflow_run(client: "MlflowClient") -> "Run | None":
         run = client.get_run(run_id)
     except MlflowException:  # of another store, or not permitted
         return None
-    taken = {KEY, STUDY} & run.data.tags.keys()
+    taken = {KEY, STUDY, GROUP} & run.data.tags.keys()
     return run if run.info.lifecycle_stage == "active" and not taken else None
 
 

@@ -5,7 +5,6 @@ failed; the tag `flowers.state` says which, with the epoch or the error.
 """
 
 import contextlib
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 TRIAL = "flowers.trial"  # its number, on a child
 STATE = "flowers.state"
-_NOTE = "flowers.note_digest"  # of the note that was written last: one that a person edited stays
 
 LATER = "To publish it later: run the same command again"
 _STATUS = {"completed": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
@@ -125,11 +123,7 @@ class StudyRuns:
         if self._parent is None:
             return
         with self._attempted():
-            run_id, digest = self._parent.info.run_id, _digest(text)
-            tags = self._client.get_run(run_id).data.tags
-            if (before := tags.get("mlflow.note.content")) is None or _digest(before) == tags.get(_NOTE):
-                self._client.set_tag(run_id, "mlflow.note.content", text)
-                self._client.set_tag(run_id, _NOTE, digest)
+            runs.write_note(self._client, self._parent.info.run_id, text)
 
     @contextlib.contextmanager
     def _attempted(self, patience: tuple[int, int] = store.SHORT) -> Iterator[None]:
@@ -212,7 +206,3 @@ class StudyRuns:
         # The metric of trials and pipeline runs, so that MLflow compares the study with them.
         runs.log_points(self._client, run_id, [(0, {SCORE: scored[best]})], by_value=True)
         self._client.set_tag(run_id, "flowers.best_trial", str(best))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -77,6 +78,7 @@ class Space:
             depths |= set(range(searched.low, searched.high + 1, searched.step))
         return sorted(depths)
 
+    @cached_property
     def most_epochs(self) -> int:
         """The largest number of epochs that a training of any trial can have, those of its phases together."""
         searched_head = "head.initialization" in self.names

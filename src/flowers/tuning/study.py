@@ -32,6 +32,7 @@ ATTEMPT = "attempt"
 SCORES = "scores"  # of each seed
 BEST_EPOCH = "best_epoch"
 ERROR = "error"
+STEPS = "steps"  # of each of a trial's trainings, if there are several
 ORIGIN = "origin"  # of a trial that was not sampled
 
 _UID, _IDENTITY, _CONFIRMED = "uid", "began_with", "confirmed"  # attributes of a study
@@ -57,7 +58,7 @@ class Study:
                 storage=storage.optuna,
                 study_name=self.name,
                 direction="maximize",
-                pruner=pruner(self._tune, space.most_epochs() * self._tune.repeats * self._tune.folds),
+                pruner=pruner(self._tune, space.most_epochs * self._tune.repeats * self._tune.folds),
                 load_if_exists=True,
             )
             if _IDENTITY in self._study.user_attrs:
@@ -86,6 +87,8 @@ class Study:
             self._study.sampler = optuna.samplers.TPESampler(seed=int(seed), multivariate=True, constant_liar=True)
             trial = self._study.ask(self.space.distributions)
             trial.set_user_attr(ATTEMPT, trial.user_attrs.get(ATTEMPT, 0) + 1)
+            if self._tune.repeats * self._tune.folds > 1:
+                trial.set_user_attr(STEPS, self.space.most_epochs)
             trial.set_user_attr(heartbeat.HEARTBEAT, time.time())
             trial.set_user_attr(heartbeat.WORKER, heartbeat.worker_id())
             return trial

@@ -9,12 +9,21 @@ from optuna.trial import FrozenTrial
 
 from flowers.tracking.studies import TrialFacts
 from flowers.tuning.space import Space, decoded
-from flowers.tuning.study import ATTEMPT, BEST_EPOCH, ERROR
+from flowers.tuning.study import ATTEMPT, BEST_EPOCH, ERROR, STEPS
 
 
 def pruned(trial: FrozenTrial) -> str:
     """When a trial was pruned."""
-    return f"after epoch {max(trial.intermediate_values, default=0)}"
+    return f"after {_epoch(trial)}"
+
+
+def _epoch(trial: FrozenTrial) -> str:
+    """The last epoch of a trial and, if it has several trainings, the one it belongs to."""
+    step = max(trial.intermediate_values, default=0)
+    if STEPS not in trial.user_attrs:
+        return f"epoch {step}"
+    training, epoch = divmod(step, trial.user_attrs[STEPS])
+    return f"epoch {epoch} of training {training + 1}"
 
 
 def state(trial: FrozenTrial) -> tuple[str, str]:
@@ -27,8 +36,7 @@ def state(trial: FrozenTrial) -> tuple[str, str]:
     if name == "FAIL":
         return "failed", str(trial.user_attrs.get(ERROR, ""))
     if name == "RUNNING":
-        steps = trial.intermediate_values
-        return "training", f"epoch {max(steps)}" if steps else ""
+        return "training", _epoch(trial) if trial.intermediate_values else ""
     return ("interrupted", "") if ATTEMPT in trial.user_attrs else ("waiting", "")
 
 
@@ -61,7 +69,7 @@ def facts(trials: Sequence[FrozenTrial], space: Space) -> list[TrialFacts]:
         if word not in ("training", "waiting"):
             value = trial.value if word == "completed" and trial.value is not None else float("nan")
             settings = space.apply(trial.params)
-            of_first = {step: score for step, score in trial.intermediate_values.items() if step < space.most_epochs()}
+            of_first = {step: score for step, score in trial.intermediate_values.items() if step < space.most_epochs}
             found.append(TrialFacts(trial.number, settings, word, detail, value, of_first))
     return found
 

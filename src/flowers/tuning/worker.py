@@ -187,7 +187,7 @@ class _Report:
         """The callback for the epochs of a training; `scores` are those of the trainings before it."""
         prefix = [f"seed{seed}"] if settings.tune.repeats > 1 else []
         prefix += [f"fold{fold + 1}"] if settings.tune.folds > 1 else []
-        first = len(scores) * self._study.space.most_epochs()
+        first = len(scores) * self._study.space.most_epochs
 
         def on_epoch(row: phases.Row) -> None:
             epoch = int(row["epoch"])

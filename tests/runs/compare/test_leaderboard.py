@@ -15,7 +15,8 @@ def entry(name, *wrong) -> Entry:
     predicted = np.stack([LABELS] * len(wrong))
     for row, images in zip(predicted, wrong, strict=True):
         row[list(images)] = "thistle"
-    return Entry(name, f"{name}0123456789", LABELS, predicted)
+    images = np.column_stack([np.arange(IMAGES).astype(str), LABELS])
+    return Entry(name, f"{name}0123456789", images, predicted)
 
 
 def rows(*entries) -> list[list[str]]:

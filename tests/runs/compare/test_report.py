@@ -8,7 +8,7 @@ import pytest
 from results import predictions
 
 from flowers.reporting import document
-from flowers.runs.compare import report
+from flowers.runs.compare import groups, report
 
 
 def text(*results) -> str:
@@ -53,9 +53,7 @@ def test_with_few_images_the_difference_that_could_be_missed_is_named():
         for size in (33, 34)
     )
     assert few[1].startswith("Only 99 test images: a difference of accuracy below about 8 points is likely missed")
-    assert many[1:] == [
-        "One training each: how much other seeds would change is in none of the intervals (`flowers seeds`)."
-    ]
+    assert many[1:] == [groups.ONE_SEED]
 
 
 def group(name, *wrong, per_class=100):
@@ -108,7 +106,7 @@ def test_code_that_changed_between_the_commits_is_listed_with_links_to_its_lines
         assert "Code of" not in text(one, other)
 
 
-def test_what_would_settle_a_comparison_of_groups_is_said():
+def test_the_trainings_or_images_that_would_show_the_difference_are_named():
     first, other = group("main", [0, 1], [0, 2], [3, 100]), group("mine", [0], [0, 5], [150, 100])
     lead = report.document([first, other]).lead
     assert lead[0].startswith("'main' and 'mine' cannot be told apart: +0.1 points of accuracy, 95 % interval -")

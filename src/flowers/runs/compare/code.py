@@ -13,7 +13,11 @@ _CODE = ("src", "dvc.yaml", "pyproject.toml", "requirements.lock")  # what decid
 def section(first: Predictions, other: Predictions) -> Section | None:
     """The changed files with their lines; None where a commit is unknown, is not here, or both are the same."""
     one, two = first.commit, other.commit
-    changed = provenance.git("diff", "--numstat", "--no-renames", one, two, "--", *_CODE) if one and two else None
+    changed = (
+        provenance.git("diff", "--numstat", "--no-renames", "--end-of-options", one, two, "--", *_CODE)
+        if one and two
+        else None
+    )
     if not changed or one == two:
         return None
     page, rows = _page(), []
@@ -32,7 +36,11 @@ def section(first: Predictions, other: Predictions) -> Section | None:
 
 def _first_line(one: str, two: str, path: str) -> str:
     """The number of the first changed line in the second commit; "" for a file that is gone or not text."""
-    hunk = re.search(r"^@@ -\S+ \+([1-9]\d*)", provenance.git("diff", "-U0", one, two, "--", path) or "", re.MULTILINE)
+    hunk = re.search(
+        r"^@@ -\S+ \+([1-9]\d*)",
+        provenance.git("diff", "-U0", "--end-of-options", one, two, "--", path) or "",
+        re.MULTILINE,
+    )
     return hunk[1] if hunk else ""
 
 

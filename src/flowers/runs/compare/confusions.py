@@ -24,16 +24,13 @@ def section(first: Predictions, other: Predictions, drawn: bool) -> Section:
     Of a group the counts are means over its trainings.
     """
     counted = [_counts(each) for each in (first, other)]
-    one, two = (counts / len(each.trainings) for counts, each in zip(counted, (first, other), strict=True))
-    change = (two - one).to_numpy(copy=True)
-    np.fill_diagonal(change, 0)
-    order = np.argsort(-np.abs(change), axis=None, kind="stable")[:PAIRS]
+    one, two = (each.to_numpy() / len(of.trainings) for each, of in zip(counted, (first, other), strict=True))
+    pairs = [(label, predicted) for label, predicted in np.argwhere(one != two) if label != predicted]
     rows = []
-    for label, predicted in zip(*np.unravel_index(order, change.shape), strict=True):
-        if change[label, predicted]:
-            counts = [f"{round(float(each.to_numpy()[label, predicted]), 1):g}" for each in (one, two)]
-            pair = f"{first.classes[label]} \N{RIGHTWARDS ARROW} {first.classes[predicted]}"
-            rows.append([pair, *counts, f"{change[label, predicted]:+.3g}"])
+    for label, predicted in sorted(pairs, key=lambda pair: -abs(two[*pair] - one[*pair]))[:PAIRS]:
+        before, now = one[label, predicted], two[label, predicted]
+        name = f"{first.classes[label]} \N{RIGHTWARDS ARROW} {first.classes[predicted]}"
+        rows.append([name, f"{round(before, 1):g}", f"{round(now, 1):g}", f"{now - before:+.3g}"])
     parts: list[Part] = [Table(["true \N{RIGHTWARDS ARROW} predicted", first.name, other.name, "change"], rows)]
     if not rows:
         parts = ["No two classes are confused more often or less."]
@@ -45,8 +42,8 @@ def section(first: Predictions, other: Predictions, drawn: bool) -> Section:
 
 def _counts(result: Predictions) -> pd.DataFrame:
     """The confusion matrix, summed over the trainings of a group."""
-    tables = [classification.confusion(result.labels, each.argmax(axis=1), result.classes) for each in result.trainings]
-    return sum(tables[1:], tables[0])
+    predicted = np.concatenate([each.argmax(axis=1) for each in result.trainings])
+    return classification.confusion(np.tile(result.labels, len(result.trainings)), predicted, result.classes)
 
 
 def _beside(names: Sequence[str], matrices: Sequence[pd.DataFrame]) -> bytes:

@@ -5,11 +5,11 @@ from flowers.reporting.document import Section, Table
 from flowers.reporting.measures import NAMES, PLAIN, count, number
 from flowers.runs.predictions import Predictions
 
-ONE_SEED = "One training each: how much other seeds would change is in none of the intervals (`flowers seeds`)."
+ONE_SEED = "One training each: the intervals do not hold what other seeds would change; `flowers seeds` measures it."
 
 
 def verdict(first: Predictions, other: Predictions, level: float) -> list[str]:
-    """Whether the mean accuracies differ, and what would settle it."""
+    """Whether the mean accuracies differ, and how many trainings or images would show such a difference."""
     values = [groups.values(each.labels, each.trainings)["accuracy"] for each in (first, other)]
     found = groups.difference(first.labels, *values)
     low, high = (100 * end for end in found.interval(level))

@@ -13,6 +13,7 @@ import pandas as pd
 from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config import params
+from flowers.config.params import Params
 from flowers.metrics import groups as two_way
 from flowers.metrics import paired
 from flowers.reporting import document
@@ -30,12 +31,18 @@ _READERS = 8  # artifacts at a time
 
 @dataclass(frozen=True)
 class Entry:
-    """A run or a group: `labels` of test images, (images,), and predictions of its trainings, (trainings, images)."""
+    """A run or a group: path and label of test images, (images, 2), and predictions, (trainings, images)."""
 
     name: str
     run_id: str
-    labels: np.ndarray
+    images: np.ndarray
     predicted: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The true classes, (images,)."""
+        found: np.ndarray = self.images[:, 1]
+        return found
 
     @property
     def right(self) -> np.ndarray:
@@ -78,7 +85,7 @@ def ranked(entries: Sequence[Entry], others: int = 0) -> Document:
         difference = f"{100 * (entry.accuracy - best.accuracy):+.1f}"
         rows.append(["" if told else "=", str(place), *_shown(entry), difference, ends])
     images, as_good = count(len(best.labels), "test image"), len(ordered) - sum(apart)
-    lead = [f"{count(len(ordered), 'result')} on {images}; {as_good} marked = cannot be told from the best."]
+    lead = [f"{count(len(ordered), 'result')} on {images}; {as_good} marked =: the best, and those not told from it."]
     if others:
         lead.append(f"{count(others, 'result')} on other test images are left out.")
     header = ["", "", "result", "run", "accuracy", "difference", "95 % interval"]
@@ -115,49 +122,48 @@ def _against(best: Entry, entry: Entry) -> tuple[float, float, float]:
 
 def _entries() -> tuple[list[Entry], int]:
     """The results on the test images of the newest one, and the number of other results."""
+    settings = params.load()
     with store.lock():
         client = store.connect()
-    experiment = store.experiment_id(client, params.load())
-    found = [run for run in runs.search(client, "") if run.info.experiment_id == experiment]
-    results = [run for run in found if runs.RESULT in run.data.tags]
-    results += [run for run in found if groups.GROUP in run.data.tags and groups.TRAINING not in run.data.tags]
-    if not results:
-        raise UserError("no result of this data set is in MLflow; `dvc repro` and `flowers seeds` make some")
-    newest = max(results, key=lambda run: int(run.info.start_time))
-    alike = [run for run in results if _split(run) == _split(newest)]
+    results = [run for run in runs.search(client, "") if _is_result(run, settings)]
     with ThreadPoolExecutor(_READERS) as pool:
-        entries = [entry for entry in pool.map(lambda run: _entry(client, run), alike) if entry]
+        entries = [entry for entry in pool.map(lambda run: _entry(client, run), results) if entry]
     if not entries:
-        raise UserError(
-            "no result of this data set has its predictions in MLflow any more; `flowers track --force` puts them back"
-        )
-    return entries, len(results) - len(alike)
+        raise UserError("no result of this data set is in MLflow; `dvc repro` and `flowers seeds` make some")
+    alike = [entry for entry in entries if np.array_equal(entry.images, entries[-1].images)]
+    return alike, len(entries) - len(alike)
 
 
-def _split(run: "Run") -> tuple[str | None, str | None]:
-    return run.data.tags.get("flowers.data_digest"), run.data.tags.get("flowers.split_digest")
+def _is_result(run: "Run", settings: Params) -> bool:
+    """Whether a run of any experiment holds a result of this data set: a pipeline run, or a group."""
+    dataset = settings.dataset
+    same = (run.data.params.get("dataset.name"), run.data.params.get("dataset.path")) == (dataset.name, dataset.path)
+    return same and (
+        runs.RESULT in run.data.tags or (runs.GROUP in run.data.tags and groups.TRAINING not in run.data.tags)
+    )
 
 
 def _entry(client: "MlflowClient", run: "Run") -> Entry | None:
     """The result of a run or group; None, with a warning, where it has lost its predictions."""
-    of_group = groups.GROUP in run.data.tags
+    of_group = runs.GROUP in run.data.tags
     trainings = groups.members(client, run).values() if of_group else [run]
     path = groups.PREDICTIONS if of_group else LABELS
     tables = [table for each in trainings if (table := _table(client, each, path)) is not None]
-    if not tables:
-        console.warn(f"run {lookup.described(run)} has no {path}: left out")
+    if not tables or len(tables) < len(trainings):
+        console.warn(f"run {lookup.described(run)} has no readable {path}: left out")
         return None
     return Entry(
         name=str(run.info.run_name),
         run_id=str(run.info.run_id),
-        labels=tables[0]["label"].to_numpy(str),
+        images=tables[0][["path", "label"]].to_numpy(str),
         predicted=np.stack([table["predicted"].to_numpy(str) for table in tables]),
     )
 
 
 def _table(client: "MlflowClient", run: "Run", path: str) -> pd.DataFrame | None:
-    content = lookup.artifact(client, run, path)
-    if content is None:
+    content, columns = lookup.artifact(client, run, path), ["path", "label", "predicted"]
+    try:
+        table = pd.read_csv(io.BytesIO(content or b""), usecols=columns, dtype=str, keep_default_na=False)
+    except ValueError:
         return None
-    table = pd.read_csv(io.BytesIO(content), usecols=["path", "label", "predicted"], dtype=str, keep_default_na=False)
     return table.sort_values("path", ignore_index=True)

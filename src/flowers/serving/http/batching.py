@@ -82,7 +82,7 @@ class Scorer(AbstractContextManager["Scorer"]):
             held.clear()
             if self._trim:
                 self._trim.cancel()
-            self._trim = loop.call_later(_IDLE, memory.trim)
+            self._trim = loop.call_later(_IDLE, loop.run_in_executor, self._decoders, memory.trim)
 
     async def score(self, pixels: Pixels) -> Row:
         """Probabilities (classes,) of a decoded image."""
