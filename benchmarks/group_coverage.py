@@ -39,11 +39,10 @@ def draw(rng: np.random.Generator, images: int, trainings: int, luck: float, dif
     return found
 
 
-def measure(rng: np.random.Generator, difference: float, *setting: Any) -> dict[str, Any]:
+def measure(rng: np.random.Generator, images: int, trainings: int, luck: float, difference: float) -> dict[str, Any]:
     """Coverage, the share of draws that are called different, and the mean half width in points."""
-    found = [groups.difference(*draw(rng, *setting, difference)) for _ in range(DRAWS)]
+    found = [groups.difference(*draw(rng, images, trainings, luck, difference)) for _ in range(DRAWS)]
     ends = np.array([each.interval() for each in found])
-    images, trainings, luck = setting
     return {
         "images": images,
         "trainings": trainings,
@@ -57,7 +56,7 @@ def measure(rng: np.random.Generator, difference: float, *setting: Any) -> dict[
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    rows = [measure(rng, difference, *setting) for setting in SETTINGS for difference in DIFFERENCES]
+    rows = [measure(rng, *setting, difference) for setting in SETTINGS for difference in DIFFERENCES]
     RESULT.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     print("| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|", sep="\n")
     for row in rows:
