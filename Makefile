@@ -15,7 +15,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install extras repro tune dashboard ui experiments scores report serve demo lint test test-slow docs sample bench bench-sample bench-recipes lock gc clean
+.PHONY: help install extras repro tune seeds dashboard ui experiments scores report serve demo lint test test-slow docs sample bench bench-sample bench-recipes lock gc clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,11 @@ tune: git-commit $(VENV)/.installed  ## search for better parameters with Optuna
 	@[ -d data ] || dvc pull data.dvc
 	@dvc repro split
 	@flowers tune $(OPTIONS)
+
+seeds: git-commit $(VENV)/.installed  ## mean score and spread of params.yaml over seeds (make seeds N=5)
+	@[ -d data ] || dvc pull data.dvc
+	@dvc repro split
+	@flowers seeds --number $(or $(N),5) $(OPTIONS)
 
 dashboard: $(VENV)/.installed  ## open Optuna's pages on the studies (make dashboard STORAGE=postgresql://...)
 	@[ -n "$(STORAGE)" ] || [ -f tracking/studies.journal ] || { echo "no study yet: make tune"; exit 1; }

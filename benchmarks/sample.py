@@ -30,7 +30,7 @@ from flowers.common import paths
 from flowers.config import params
 from flowers.metrics import classification
 from flowers.model import classifier
-from flowers.stages import train
+from flowers.stages import evaluate, train
 from flowers.training import activation_cache, subsets
 
 RESULTS = scratch.ROOT / "benchmarks/results/sample.json"
@@ -135,14 +135,18 @@ def processors(precision: str, sets: Sequence[str]) -> list[dict[str, Any]]:
     for name in sets:
         _, there = elsewhere(name, precision)
         for blocks, one, other in zip(BLOCKS, own, there, strict=True):
-            losses = [classification.scores(labels, each)["log_loss"] for each in (one, other)]
+            scores = [classification.scores(labels, each) for each in (one, other)]
+            written = [
+                {name: round(value, evaluate.DIGITS.get(name, 4)) for name, value in each.items()} for each in scores
+            ]
             found.append(
                 {
                     "instructions": name,
                     "blocks": blocks,
                     "other labels": int((one.argmax(1) != other.argmax(1)).sum()),
                     "largest difference of a probability": float(f"{np.abs(one - other).max():.1e}"),
-                    "difference of log-loss": float(f"{abs(losses[0] - losses[1]):.1e}"),
+                    "difference of log-loss": float(f"{abs(scores[0]['log_loss'] - scores[1]['log_loss']):.1e}"),
+                    "metrics.json": "equal" if written[0] == written[1] else "differs",
                 }
             )
             print(found[-1], flush=True)
