@@ -2,6 +2,7 @@
 
 import gc
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,9 @@ def seeds(settings: Params, n_seeds: int, n_folds: int) -> None:
         finished = runs.finished()
         missing = [each for each in wanted if _name(*each, n_folds) not in finished]
         if missing:
+            in_folds = f" in {n_folds} folds each" if n_folds > 1 else ""
+            seeds_of = f"seeds {first} to {first + n_seeds - 1}{in_folds}: {count(len(wanted), 'training')}"
+            console.say(f"'{runs.parent.info.run_name}', {seeds_of}, {len(missing):,} to do")
             with runs.running():
                 _train(settings, missing, n_folds, runs)
         group = find.group(runs.client, runs.parent, runs.parent.info.run_name)
@@ -60,8 +64,8 @@ def _train(settings: Params, wanted: Sequence[tuple[int, int]], n_folds: int, ru
     data = fitting.Data(model.precision, settings.augmentation, [layer], validated, n_folds > 1)
     groups_of = folds.groups_of(data.train) if n_folds > 1 else []
     test = subsets.read("test")
-    for seed, held_out in console.progress(wanted, "Seeds", len(wanted), "trainings"):
-        name = _name(seed, held_out, n_folds)
+    for place, (seed, held_out) in enumerate(wanted, start=1):
+        name, began = _name(seed, held_out, n_folds), time.time()
         if name in runs.finished():  # another process may have trained it meanwhile
             continue
         train = settings.train.model_copy(update={"seed": seed})
@@ -82,7 +86,9 @@ def _train(settings: Params, wanted: Sequence[tuple[int, int]], n_folds: int, ru
         with tempfile.TemporaryDirectory() as folder:
             predictions = Path(folder, paths.PREDICTIONS.name)
             trained.write_predictions(predictions, test, probabilities)
-            runs.add(name, changed, progress.rows, scores, predictions)
+            runs.add(name, changed, began, progress.rows, scores, predictions)
+        accuracy = number("accuracy", scores["accuracy"])
+        console.say(f"{place}/{len(wanted)}  {name}: {accuracy} of the test images, {time.time() - began:.0f} s")
         gc.collect()  # a network is a circle of references
 
 

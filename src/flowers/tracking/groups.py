@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowers.common import console
 from flowers.config.params import Params
 from flowers.tracking import provenance, run_key, runs, store
 from flowers.tracking.live import Row
@@ -35,6 +36,7 @@ class GroupRuns:
 
     def __init__(self, params: Params, folds: int, precision: str) -> None:
         key = run_key.compute(params)
+        self._named = f"{run_name(params)}, {folds} folds" if folds > 1 else run_name(params)
         self._tags = {runs.GROUP: f"{key.key} {folds} {precision}", PRECISION: precision, **key.tags}
         self._tags |= {runs.PROCESSOR: provenance.processor(), VERSIONS: json.dumps(run_key.versions())}
         with store.lock():
@@ -43,7 +45,7 @@ class GroupRuns:
             parent = next((run for run in found if TRAINING not in run.data.tags), None)
             if parent is None:
                 tags = {"mlflow.source.name": "flowers seeds", **self._tags}
-                parent = runs.create(client, params, f"seeds: {run_name(params)}", tags)
+                parent = runs.create(client, params, f"seeds: {self._named}", tags)
             else:
                 runs.link(client, parent)
             self.parent = parent
@@ -57,6 +59,7 @@ class GroupRuns:
         try:
             yield
         except BaseException as error:
+            console.say(f"{len(self.finished())} trainings are kept; the same command goes on with the others")
             runs.end(self.client, self.parent, "FAILED" if isinstance(error, Exception) else "KILLED")
             raise
 
@@ -65,16 +68,23 @@ class GroupRuns:
         return members(self.client, self.parent)
 
     def add(
-        self, name: str, params: Params, epochs: Sequence[Row], scores: Mapping[str, float], predictions: Path
+        self,
+        name: str,
+        params: Params,
+        began: float,
+        epochs: Sequence[Row],
+        scores: Mapping[str, float],
+        predictions: Path,
     ) -> None:
-        """Log a training: its epochs, its test scores, and the file predictions.csv."""
+        """Log a training: when it began (seconds since 1970), its epochs, test scores, and the file predictions.csv."""
         client, parent = self.client, self.parent.info
         same = f"tags.`mlflow.parentRunId` = '{parent.run_id}' AND tags.`{TRAINING}` = '{name}'"
         with store.lock():  # another process may add the same training
             run = next(iter(runs.search(client, same)), None)  # of a process that died before it had logged everything
             if run is None:
                 tags = {**self._tags, "mlflow.parentRunId": parent.run_id, TRAINING: name}
-                run = client.create_run(parent.experiment_id, run_name=name, tags=tags)
+                title = f"{self._named}, {name}"
+                run = client.create_run(parent.experiment_id, int(1000 * began), tags, title)
         runs.log_params(client, run, flattened(params))
         points = [*map(point, epochs), (0, {f"test_{measure}": value for measure, value in scores.items()})]
         runs.log_points(client, run.info.run_id, points)
