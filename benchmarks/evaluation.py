@@ -105,7 +105,7 @@ def evaluate(_: int) -> None:
     from flowers.model import backend, classifier, gradcam
     from flowers.reporting import brightness
     from flowers.stages import evaluate as stage
-    from flowers.training import activation_cache, subsets
+    from flowers.training import activation_cache, subsets, trained
 
     backend.make_deterministic(0)
     test, val, noise = subsets.read("test"), subsets.read("val"), np.random.default_rng(2)
@@ -118,7 +118,7 @@ def evaluate(_: int) -> None:
 
     replaced: tuple[tuple[Any, str, Any], ...] = (
         (classifier, "load", lambda *_: model),
-        (stage, "_probabilities", lambda _, chosen: known[len(chosen)]),
+        (trained, "probabilities", lambda _, chosen: known[len(chosen)]),
         (stage, "_check_joined", lambda *_: None),
         (brightness, "measure", measured),
         (gradcam, "maps", lambda _, pixels, __: [noise.random((7, 7)) for _ in pixels]),
