@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from flowers.metrics import classification
-from flowers.reporting import figures
+from flowers.reporting import curves, figures
 
 FIVE = ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
 
@@ -79,7 +79,7 @@ def test_the_same_result_gives_the_same_bytes_and_another_does_not(draw, tmp_pat
 
 
 def test_the_bytes_hold_no_version_and_no_time(tmp_path):
-    figures.curves(history(), tmp_path / "c.png")
+    curves.draw(history(), tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as image:
         assert set(image.info) <= {"dpi"}
 
@@ -178,33 +178,33 @@ def test_names_in_any_script_are_drawn_without_a_warning(draw, tmp_path, capfd, 
 
 
 def test_curves_show_validation_and_the_best_epoch_if_there_is_validation(tmp_path):
-    figures.curves(history(), tmp_path / "with.png")
-    figures.curves(history(validation=False), tmp_path / "nan.png")
+    curves.draw(history(), tmp_path / "with.png")
+    curves.draw(history(validation=False), tmp_path / "nan.png")
     without = [column for column in history() if not column.startswith("val_")]
-    figures.curves(history()[without], tmp_path / "absent.png")
+    curves.draw(history()[without], tmp_path / "absent.png")
     assert share_of(tmp_path / "with.png", figures.ORANGE) > 0.002
     assert share_of(tmp_path / "with.png", figures.INK) > 1.2 * share_of(tmp_path / "absent.png", figures.INK)
     assert share_of(tmp_path / "absent.png", figures.ORANGE) == 0
     assert (tmp_path / "nan.png").read_bytes() == (tmp_path / "absent.png").read_bytes()
 
 
-def test_the_best_epoch_is_by_per_class_score_then_loss_then_the_earlier():
+def test_the_best_epoch_is_the_first_of_the_lowest_validation_loss():
     table = history(head=12, fine_tune=0)
     table["val_mean_per_class_accuracy"] = [0.5, 0.9, 0.9, 0.9, *[0.7] * 8]
-    table["val_loss"] = [1.0, 0.6, 0.5, 0.5, *[0.4] * 8]
-    assert figures.best_epoch(table) == 3
-    assert figures.best_epoch(history(validation=False)) is None
+    table["val_loss"] = [float("nan"), 0.6, 0.5, 0.5, *[0.4] * 8]
+    assert curves.best_epoch(table) == 5
+    assert curves.best_epoch(history(validation=False)) is None
 
 
 def test_the_second_phase_is_shaded(tmp_path):
-    figures.curves(history(8, 4), tmp_path / "two.png")
-    figures.curves(history(12, 0), tmp_path / "one.png")
+    curves.draw(history(8, 4), tmp_path / "two.png")
+    curves.draw(history(12, 0), tmp_path / "one.png")
     shade = "#F0F0F0"
     assert share_of(tmp_path / "two.png", shade, 3) > 0.1 > 0.02 > share_of(tmp_path / "one.png", shade, 3)
 
 
 def test_one_epoch_is_enough_for_curves(tmp_path):
-    figures.curves(history(1, 0), tmp_path / "one.png")
+    curves.draw(history(1, 0), tmp_path / "one.png")
     assert share_of(tmp_path / "one.png", figures.BLUE) > 0
 
 

@@ -1,11 +1,10 @@
-"""Figures of a result: the confusion matrix, the training curves, and the recall of each class.
+"""Figures of a result: the confusion matrix and the recall of each class; the style of all figures.
 
 All share one style, with colours for the colour-blind (Okabe and Ito, https://jfly.uni-koeln.de/color/). They are drawn
 without a display, without the state of matplotlib.pyplot and without a user's matplotlibrc, so that equal data give
 equal bytes.
 """
 
-import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from flowers.metrics import classification
@@ -114,44 +113,6 @@ def _confused_pairs(matrix: pd.DataFrame, path: Path) -> None:
         drawn = f"{len(most)} most frequent of {len(times):,} confused pairs"
         title = f"{correct}; {drawn}:\ntrue \N{RIGHTWARDS ARROW} predicted class, as a share of the true class"
         surround(figure, axes, title)
-
-
-def curves(history: pd.DataFrame, path: Path) -> None:
-    """Draw loss and accuracy per epoch, phases shaded and the best epoch marked, as a PNG.
-
-    Columns of `history`, one row per epoch: epoch, phase (head or fine_tune), loss, accuracy; with validation also
-    val_loss, val_accuracy, val_mean_per_class_accuracy (else absent or NaN).
-    """
-    lines = {
-        "loss": (("loss", "train", BLUE, "-"), ("val_loss", "validation", ORANGE, "-")),
-        "accuracy": (
-            ("accuracy", "train", BLUE, "-"),
-            ("val_accuracy", "validation", ORANGE, "-"),
-            ("val_mean_per_class_accuracy", "validation, mean per class", ORANGE, ":"),
-        ),
-    }
-    best = best_epoch(history)
-    with page(path, 10.5, 4) as figure:
-        for place, (measure, wanted) in enumerate(lines.items()):
-            axes = figure.add_axes((0.53 * place, 0, 0.47, 1))
-            for column, name, colour, stroke in wanted:
-                if column in history and history[column].notna().any():
-                    marker = "o" if len(history) <= 30 else None
-                    values = history[column].to_numpy(dtype=np.float64)
-                    axes.plot(history["epoch"], values, stroke, color=colour, label=name, marker=marker, markersize=3)
-            axes.set_title(measure.capitalize(), pad=20)
-            axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-            if measure == "accuracy":
-                axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-                axes.set_ylim(top=min(1.01, axes.get_ylim()[1]))
-            else:
-                axes.set_ylim(bottom=0)
-            axes.grid(axis="y")
-            _shade_phases(axes, history)
-            if best is not None:
-                axes.axvline(best, color=INK, linewidth=1, linestyle="--", zorder=1, label=f"best epoch: {best}")
-            axes.legend(loc="upper right" if measure == "loss" else "lower right", borderaxespad=1)
 
 
 def per_class(table: pd.DataFrame, path: Path) -> None:
@@ -275,30 +236,6 @@ def _write_counts(axes: Axes, counts: NDArray[np.float64], shares: NDArray[np.fl
     for row, column in np.argwhere((counts > 0) | np.eye(len(counts), dtype=bool)).tolist():
         colour = "white" if shares[row, column] > (0.5 if row == column else 0.3) else INK
         axes.text(column, row, f"{int(counts[row, column]):,}", ha="center", va="center", color=colour, fontsize=8)
-
-
-def _shade_phases(axes: Axes, history: pd.DataFrame) -> None:
-    """Shade every second phase, and name each at the top, except a short one that another follows."""
-    epochs = history["epoch"].to_numpy(dtype=np.float64)
-    phases = history["phase"].to_numpy()
-    starts = [0, *(np.flatnonzero(phases[1:] != phases[:-1]) + 1)]
-    axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-    for place, (start, stop) in enumerate(itertools.pairwise([*starts, len(epochs)])):
-        if place % 2:
-            axes.axvspan(epochs[start] - 0.5, epochs[stop - 1] + 0.5, color=PALE, alpha=0.6, linewidth=0, zorder=0)
-        if stop == len(epochs) or stop - start > 0.1 * len(epochs):
-            name = " " + str(phases[start]).replace("_", "-")
-            place_on = axes.get_xaxis_transform()
-            axes.text(epochs[start] - 0.5, 1.0, name, transform=place_on, va="bottom", fontsize=8, color=GREY)
-
-
-def best_epoch(history: pd.DataFrame) -> int | None:
-    """The epoch that training keeps: by per-class score, then loss, then the earlier one; None without validation."""
-    order = ["val_mean_per_class_accuracy", "val_loss", "epoch"]
-    if not set(order) <= set(history):
-        return None
-    validated = history.dropna(subset=order).sort_values(order, ascending=[False, True, True])
-    return int(validated["epoch"].iloc[0]) if len(validated) else None
 
 
 def shortened(name: object) -> str:

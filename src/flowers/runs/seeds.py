@@ -13,7 +13,7 @@ from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.metrics import classification, groups
 from flowers.model.backbone import best_precision
-from flowers.reporting import document, seed_curves
+from flowers.reporting import curves, document
 from flowers.reporting.document import Document, Section, Table
 from flowers.reporting.measures import NAMES, count, number
 from flowers.runs import find
@@ -49,8 +49,8 @@ def seeds(settings: Params, n_seeds: int, n_folds: int) -> None:
         group = find.group(runs.client, runs.parent, runs.parent.info.run_name)
         page = _document(group, n_folds)
         with tempfile.TemporaryDirectory() as folder:
-            histories = {metric: runs.histories(metric) for metric in seed_curves.METRICS}
-            seed_curves.draw(histories, Path(folder, CURVES))
+            histories = {metric: runs.histories(metric) for metric in curves.METRICS}
+            curves.draw_band(histories, Path(folder, CURVES))
             runs.finish(len(group.group), _metrics(group), document.markdown(page), Path(folder))
     document.show(page)
     short = runs.parent.info.run_id[:8]

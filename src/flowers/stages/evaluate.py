@@ -13,7 +13,7 @@ from flowers.common.errors import UserError
 from flowers.config.params import EvaluateParams
 from flowers.metrics import bootstrap, calibration, classification
 from flowers.model import backend, classifier, gradcam
-from flowers.reporting import brightness, document, evaluation_page, figures, reliability
+from flowers.reporting import brightness, curves, document, evaluation_page, figures, reliability
 from flowers.training import activation_cache, checkpoint, subsets, trained
 
 JOINED_IMAGES = 32
@@ -58,7 +58,7 @@ def run(evaluate: EvaluateParams) -> None:
     _write_json(paths.CALIBRATION, calibrated)
     _draw_reliability(test, probabilities, as_trained, model.description.temperature, held_out)
     del as_trained
-    figures.curves(history, paths.CURVES_PICTURE)
+    curves.draw(history, paths.CURVES_PICTURE)
 
     trained_on = subsets.read("train", *(() if held_out else ("val",)))
     training_images = np.bincount(trained_on.labels, minlength=len(test.classes))
