@@ -35,6 +35,13 @@ def test_intervals_cover_the_true_difference():
     assert too_short / 300 < 0.9
 
 
+def test_the_variance_is_that_of_repeated_draws():
+    """What neither training nor image explains is in both of their spreads, and counts once."""
+    rng = np.random.default_rng(6)
+    found = [groups.difference(*drawn(rng, images=300, spread=0.0)) for _ in range(1000)]
+    assert np.mean([each.variance for each in found]) == pytest.approx(np.var([each.value for each in found]), rel=0.1)
+
+
 def test_equal_settings_are_rarely_called_different():
     rng = np.random.default_rng(1)
     assert sum(groups.difference(*drawn(rng, difference=0)).p < 0.05 for _ in range(300)) <= 15

@@ -77,6 +77,11 @@ def test_a_deleted_run_raises_an_error_with_the_command_to_restore_it(world, run
     ("tags", "reason"),
     [
         ({}, "was not made by this project's pipeline: it has no tag flowers.run_key"),
+        (
+            {"flowers.group": "g", "flowers.training": "seed 0"},
+            "is of `flowers seeds`, which keeps scores and no model",
+        ),
+        ({"flowers.group": "g"}, "has no finished training; `flowers seeds` resumes it"),
         ({"flowers.study": "s"}, "belongs to a study: `flowers tune --apply && dvc repro`"),
         ({"flowers.run_key": "k"}, "is not complete .* it was not evaluated"),
         ({"flowers.run_key": "k", "flowers.result": "r"}, "has lost its artifact .*flowers track --force"),
@@ -92,6 +97,20 @@ def test_a_run_of_mlflow_run_leads_to_the_one_that_holds_the_result(world, run):
     tags = {"flowers.result_run": run.info.run_id}
     made = world.client().create_run(run.info.experiment_id, run_name="linked", tags=tags)
     assert one(made.info.run_id).place == f"run {run.info.run_id[:8]} in MLflow"
+
+
+@pytest.mark.parametrize(
+    ("tag", "commit"),
+    [
+        (f'["{"a" * 40} clean", "{"b" * 40} clean"]', "b" * 40),
+        (f'["{"a" * 40} with changes"]', ""),  # the commit alone does not hold its code
+        ('["--output=stolen clean"]', ""),  # not for git, whoever edited the tag
+        ("edited by hand", ""),
+    ],
+)
+def test_the_commit_of_a_run_is_one_that_holds_its_code(world, run, tag, commit):
+    world.client().set_tag(run.info.run_id, "flowers.commits", tag)
+    assert one(run.info.run_id).commit == commit
 
 
 @pytest.mark.parametrize("name", ["0123456789abcdef", 'it\'s "odd"', "--help"])

@@ -88,6 +88,7 @@ def test_folds_train_on_parts_of_train_and_val(checkout, capsys):
     runs = seeds.GroupRuns(checkout.settings(train={"epochs": 1}), 3, "float32")
     assert list(runs.finished()) == [f"seed 0, fold {fold} of 3" for fold in (1, 2, 3)]
     assert seeds.GroupRuns(checkout.settings(train={"epochs": 1}), 1, "float32").finished() == {}
+    assert seeds.GroupRuns(checkout.settings(train={"epochs": 1}), 3, "bfloat16").finished() == {}
 
 
 def test_folds_that_are_impossible_raise_an_error(checkout):

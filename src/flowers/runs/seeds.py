@@ -3,7 +3,7 @@
 import gc
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +47,12 @@ def seeds(settings: Params, n_seeds: int, n_folds: int) -> None:
             with runs.running():
                 _train(settings, missing, n_folds, runs)
         group = find.group(runs.client, runs.parent, runs.parent.info.run_name)
-        page = _document(group, n_folds)
+        scores = [classification.scores(group.labels, each) for each in group.trainings]
+        page = _document(group, scores, n_folds)
         with tempfile.TemporaryDirectory() as folder:
             histories = {metric: runs.histories(metric) for metric in curves.METRICS}
             curves.draw_band(histories, Path(folder, CURVES))
-            runs.finish(len(group.group), _metrics(group), document.markdown(page), Path(folder))
+            runs.finish(len(group.group), _metrics(scores), document.markdown(page), Path(folder))
     document.show(page)
     short = runs.parent.info.run_id[:8]
     console.say(f"In MLflow it is run {short}. Against another run or group: flowers compare {short} NAME")
@@ -96,9 +97,8 @@ def _name(seed: int, fold: int, n_folds: int) -> str:
     return f"seed {seed}, fold {fold + 1} of {n_folds}" if n_folds > 1 else f"seed {seed}"
 
 
-def _document(group: Predictions, n_folds: int) -> Document:
+def _document(group: Predictions, scores: Sequence[Mapping[str, float]], n_folds: int) -> Document:
     """Mean, standard deviation (SD) and interval of every score."""
-    scores = [classification.scores(group.labels, each) for each in group.trainings]
     values, rows = groups.values(group.labels, group.trainings), []
     for name in [name for name in NAMES if name in scores[0]]:
         each = [one[name] for one in scores]
@@ -118,9 +118,8 @@ def _document(group: Predictions, n_folds: int) -> Document:
     return Document(f"'{group.name}'", [lead], [Section("Test scores", [Table(header, rows), explained])])
 
 
-def _metrics(group: Predictions) -> dict[str, float]:
+def _metrics(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Mean and standard deviation of every score, for the run of the group."""
-    scores = [classification.scores(group.labels, each) for each in group.trainings]
     found = {f"test_{name}": float(np.mean([each[name] for each in scores])) for name in scores[0]}
     if len(scores) > 1:
         found |= {f"sd/test_{name}": float(np.std([each[name] for each in scores], ddof=1)) for name in scores[0]}
