@@ -142,7 +142,7 @@ def train(values: dict[str, Any]) -> dict[str, Any]:
     """Logits (2, images, classes) of plain and mirrored images by their size, each by the model of the other half."""
     scratch.write_params(WORLD, values)
     settings = params.load()
-    head, feature_layer = settings.head, fitting.feature_layer_of(settings.model, settings.head)
+    head, feature_layer = settings.head, fitting.feature_layer_of(settings.model)
     whole = fitting.Data(settings.model.precision, settings.augmentation, [feature_layer], with_validation=False)
     labels, classes = whole.train.labels, len(whole.train.classes)
     feature_layers = [replace(feature_layer, size=size) for size in _sizes(values)]

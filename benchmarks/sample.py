@@ -136,9 +136,7 @@ def processors(precision: str, sets: Sequence[str]) -> list[dict[str, Any]]:
         _, there = elsewhere(name, precision)
         for blocks, one, other in zip(BLOCKS, own, there, strict=True):
             scores = [classification.scores(labels, each) for each in (one, other)]
-            written = [
-                {name: round(value, evaluate.DIGITS.get(name, 4)) for name, value in each.items()} for each in scores
-            ]
+            written = [evaluate.rounded(each) for each in scores]
             found.append(
                 {
                     "instructions": name,

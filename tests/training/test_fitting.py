@@ -50,7 +50,7 @@ def test_a_regression_is_a_phase_of_its_own_and_fine_tuning_starts_from_its_head
 
 def test_training_images_have_the_size_of_the_augmentation(world, cheap_backbone):
     settings = world.settings(model={"unfreeze_blocks": 1, "input_size": 128}, augmentation={"size": 96})
-    data = fitting.Data("float32", settings.augmentation, [fitting.feature_layer_of(settings.model, settings.head)])
+    data = fitting.Data("float32", settings.augmentation, [fitting.feature_layer_of(settings.model)])
     training_set, validation = data.at(1, class_weights=False)
     assert training_set.examples[np.arange(1)].shape == (1, *FeatureLayer(1, 96).shape)
     assert validation.examples[np.arange(1)].shape == (1, *FeatureLayer(1, 128).shape)
@@ -88,7 +88,7 @@ def test_folds_share_one_extraction_and_equal_a_training_on_their_images(world, 
     """A fold that holds out the images of val is the training on train."""
     for depth in (0, 1):
         settings = world.settings(model={"unfreeze_blocks": depth}, train={"fine_tune_epochs": 1})
-        layer = fitting.feature_layer_of(settings.model, settings.head)
+        layer = fitting.feature_layer_of(settings.model)
         usual, found = phases.Progress(), phases.Progress()
         fitting.fit(*of(settings), fitting.Data("float32", settings.augmentation, [layer]), usual)
         data = fitting.Data("float32", settings.augmentation, [layer], in_folds=True)
@@ -106,7 +106,7 @@ def of(settings):
 
 def test_folds_with_larger_training_images_are_validated_at_the_size_of_the_model(world, cheap_backbone):
     settings = world.settings(model={"unfreeze_blocks": 1, "input_size": 128}, augmentation={"size": 96})
-    layer = fitting.feature_layer_of(settings.model, settings.head)
+    layer = fitting.feature_layer_of(settings.model)
     data = fitting.Data("float32", settings.augmentation, [layer], in_folds=True)
     _, validation = data.at(1, False, fitting.Fold(np.arange(1, 18), np.array([0])))
     assert validation.examples[np.arange(1)].shape == (1, *FeatureLayer(1, 128).shape)

@@ -40,6 +40,8 @@ CONFUSION_PICTURE = EVALUATION / "confusion.png"
 CURVES_PICTURE = EVALUATION / "curves.png"
 PER_CLASS_PICTURE = EVALUATION / "per_class.png"
 RELIABILITY_PICTURE = EVALUATION / "reliability.png"
+NOVELTY = EVALUATION / "novelty.json"  # how well unknown images are told from known ones
+NOVELTY_PICTURE = EVALUATION / "novelty.png"
 REPORT = EVALUATION / "report.html"  # all of the above on one page, with images
 
 # check

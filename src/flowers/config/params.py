@@ -79,6 +79,9 @@ class ModelParams(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         description="number format of the convolutions: `auto` is bfloat16 if the GPU or processor multiplies in it"
     )
+    known_rate: float = Field(
+        gt=0, lt=1, description="share of validation images that count as known; all less similar images are unknown"
+    )
 
 
 class HeadParams(Section):
@@ -152,11 +155,15 @@ class TrainParams(Section):
 
 
 class EvaluateParams(Section):
-    """The bootstrap behind the confidence intervals, and the size of the gallery in the report."""
+    """The bootstrap behind the confidence intervals, the size of the gallery, and a test of unknown images."""
 
     bootstrap_samples: int = Field(ge=100, le=1_000_000, description="resamples for the confidence intervals")
     gallery: int = Field(
         ge=0, le=200, description="misclassified images in the report, the most confident first; 0: none"
+    )
+    unknown_path: str | None = Field(
+        description="absolute path of a folder of images of none of the classes, to test whether they are recognised "
+        "as unknown; after a change in it: `dvc repro -f evaluate`"
     )
     seed: Seed = Field(description="seed of the resamples")
 
@@ -198,6 +205,9 @@ class PromoteParams(Section):
 
     floors: dict[str, Fraction] = Field(
         description="minimum recall of guarded classes on validation images, such as `{roses: 0.9}`"
+    )
+    unknown_auroc: Fraction | None = Field(
+        description="minimum AUROC of validation images of a class that is left out against the others; null: none"
     )
     probe_photos: int = Field(
         ge=1, le=1000, description="images of the prediction check: predictions must equal those of the evaluation"

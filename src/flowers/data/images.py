@@ -24,6 +24,7 @@ if formats.HEIF_READER:
 
     pillow_heif.register_heif_opener(thumbnails=False)
 
+_QUALITY = 82  # of JPEG: 10 kB a thumbnail
 MAX_PIXELS = 100_000_000  # above this a file is rejected by the size in its header, before anything is decoded
 
 # Tags of a TIFF's first image that tell a camera's raw file: the version of DNG; "a reduced version of another image".
@@ -114,6 +115,13 @@ def read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UnreadableImage(f"cannot be read: {error.strerror or error}") from None
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """Pixels, uint8 RGB (height, width, 3), as a JPEG; equal pixels give equal bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()
 
 
 def measure(source: Path | bytes) -> Measured:

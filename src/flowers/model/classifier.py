@@ -1,10 +1,12 @@
 """The trained model, on disk and in memory: images to probabilities through backbone, unfrozen blocks and head.
 
-The folder holds `model.json` (classes, input format, architecture, precision, digest of the ImageNet weights) and
-`trained.npz` (unfrozen blocks and head). The backbone's tensors are read from the file of the download stage.
+The folder holds `model.json` (classes, input format, architecture, precision, digest of the ImageNet weights),
+`trained.npz` (unfrozen blocks and head), `novelty.npz` (the detector of unknown images) and `examples` (a training
+image of each class). The backbone's tensors are read from the file of the download stage.
 """
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +17,11 @@ from flowers.common import console, sealed
 from flowers.common.errors import UserError
 from flowers.config.architecture import INPUT_SIZE
 from flowers.metrics.classification import softmax
+from flowers.metrics.novelty import Detector
 from flowers.model import backend, keras_model, weights
 from flowers.model.backbone import BATCH, Backbone
-from flowers.model.feature_layer import FeatureLayer
+from flowers.model.feature_layer import HEAD_FEATURES, FeatureLayer
+from flowers.model.predicted import Predicted, predicted
 from flowers.model.trainable import Examples, TrainablePart
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "model.json"
 TRAINED = "trained.npz"
+DETECTOR = "novelty.npz"
+EXAMPLES = "examples"  # <number of the class>.jpg
 
 
 def input_words(size: int) -> str:
@@ -51,19 +57,30 @@ class Description:
     mirror: bool = False  # test-time flip: average the logits of an image and of its mirror image
     size: int = INPUT_SIZE  # side of the input images, in pixels
     threshold: float | None = None  # lower probabilities are low confidence; None without validation images
+    known_threshold: float | None = None  # a lower ratio of the detector means an unknown image; None without detector
     input: str = input_words(INPUT_SIZE)
 
 
 class Classifier:
-    """A trained model: `classes`, `threshold`, `size`, and `probabilities(images)`, which are calibrated."""
+    """A trained model: `classes`, `threshold`, `size`, and `predict(images)`."""
 
-    def __init__(self, description: Description, trained: weights.Tensors, pretrained: weights.Tensors) -> None:
-        """`trained` are the tensors of unfrozen blocks and head, `pretrained` those of the ImageNet network."""
-        self.description = description
+    def __init__(
+        self,
+        description: Description,
+        trained: weights.Tensors,
+        pretrained: weights.Tensors,
+        detector: Detector | None = None,
+        examples: Path | None = None,
+    ) -> None:
+        """`trained` are the tensors of unfrozen blocks and head, `pretrained` those of the ImageNet network.
+
+        `examples` is the folder with a training image of each class.
+        """
+        self.description, self.detector, self.examples = description, detector, examples
         self.classes, self.threshold = description.classes, description.threshold
         self.size = description.size
-        self.feature_layer = FeatureLayer.below(description.unfreeze_blocks, self.size, description.features)
-        self._pooled = replace(self.feature_layer, unfreeze_blocks=0)
+        self.feature_layer = FeatureLayer.below(description.unfreeze_blocks, self.size)
+        self._pooled = FeatureLayer.below(0, self.size)
         self.trained, self.pretrained = trained, pretrained
 
     @cached_property
@@ -73,7 +90,7 @@ class Classifier:
 
     @cached_property
     def _head(self) -> "keras.Model":
-        shape, features = self.description, self.feature_layer.features
+        shape, features = self.description, HEAD_FEATURES[self.description.features]
         model = keras_model.head(len(self.classes), shape.head_units, shape.dropout, 0, shape.normalization, features)
         keras_model.set_tensors(model, self.trained)
         return model
@@ -88,20 +105,36 @@ class Classifier:
     def _features_to_logits(self) -> TrainablePart:
         return TrainablePart(self._pooled, {}, self._head)
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) float32 of uint8 RGB images (n, size, size, 3), up to the last bits."""
-        features = [
+    def predict(self, images: np.ndarray) -> Predicted:
+        """Predictions for uint8 RGB images (n, size, size, 3), up to the last bits."""
+        batches = [
             self._to_features(flipped[start : start + BATCH])[self._pooled]
             for flipped in ([images, images[:, :, ::-1]] if self.description.mirror else [images])
             for start in range(0, len(images), BATCH)
         ]
-        if not features:
-            return np.empty((0, len(self.classes)), np.float32)
-        return self._calibrated(self._features_to_logits.logits(np.concatenate(features).astype(np.float32)))
+        if not batches:
+            return predicted(np.empty((0, len(self.classes)), np.float32))
+        features = np.concatenate(batches).astype(np.float32)
+        return self.judged(self._calibrated(self._features_to_logits.logits(features)), features[: len(images)])
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """The probabilities (n, classes) float32 of `predict`."""
+        return self.predict(images).probabilities
+
+    def judged(self, probabilities: np.ndarray, features: np.ndarray) -> Predicted:
+        """Predictions from probabilities, and from pooled features (n, ...) of the images without flips."""
+        ratios = self.detector.ratios(features) if self.detector else None
+        return predicted(probabilities, ratios, self.description.known_threshold)
 
     def probabilities_from_activations(self, activations: Examples) -> np.ndarray:
         """Probabilities (n, classes) float32 of activations at the feature layer, ordered as in `Subset.with_flips`."""
         return self._calibrated(self.trainable.logits(activations))
+
+    def from_activations(self, activations: Examples) -> tuple[np.ndarray, np.ndarray]:
+        """Those probabilities, and the pooled features (n, ...) float32 of the images without flips."""
+        logits, features = self.trainable.logits_and_features(activations)
+        probabilities = self._calibrated(logits)
+        return probabilities, features[: len(probabilities)]
 
     def _calibrated(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities of logits of all images, followed by those of all mirror images if `mirror`."""
@@ -125,7 +158,7 @@ class Classifier:
         def gradient(features: Any, number: Any) -> Any:
             with tf.GradientTape() as tape:
                 tape.watch(features)
-                logit = head(features, training=False)[0, number]
+                logit = head(features[:, -head.input_shape[1] :], training=False)[0, number]
             return tape.gradient(logit, features)
 
         signature = [tf.TensorSpec((1, sum(self._pooled.features))), tf.TensorSpec((), tf.int32)]
@@ -134,15 +167,26 @@ class Classifier:
     def export(self) -> "keras.Model":
         """The whole network as one float32 Keras model: uint8 (n, size, size, 3) to probabilities."""
         tensors, shape = {**self.pretrained, **self.trained}, self.description
-        conv4 = self.feature_layer.conv4
+        conv4 = shape.features == "conv4+conv5"
         return keras_model.whole(tensors, self._head, shape.temperature, shape.mirror, shape.size, conv4)
 
 
-def save(folder: Path, description: Description, trained: weights.Tensors) -> None:
-    """Write the model's folder. Equal models give equal bytes."""
+def save(
+    folder: Path,
+    description: Description,
+    trained: weights.Tensors,
+    detector: Detector | None = None,
+    examples: Sequence[bytes] = (),
+) -> None:
+    """Write the model's folder; `examples` are encoded images, one of each class. Equal models give equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     sealed.write(asdict(description), folder / DESCRIPTION)
     weights.write(trained, folder / TRAINED)
+    if detector is not None:
+        weights.write(vars(detector), folder / DETECTOR)
+    for number, content in enumerate(examples):
+        (folder / EXAMPLES).mkdir(exist_ok=True)
+        (folder / EXAMPLES / f"{number}.jpg").write_bytes(content)
 
 
 def load(folder: Path, weights_file: Path) -> Classifier:
@@ -150,6 +194,8 @@ def load(folder: Path, weights_file: Path) -> Classifier:
     try:
         description = Description(**sealed.read(folder / DESCRIPTION))
         trained = weights.read(folder / TRAINED)
+        known = description.known_threshold is not None
+        detector = Detector(**weights.read(folder / DETECTOR)) if known else None
         pretrained = weights.read(weights_file)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; run `dvc repro` to train a model") from None
@@ -157,7 +203,7 @@ def load(folder: Path, weights_file: Path) -> Classifier:
         raise UserError(f"{folder}: not a model of this program: {error}") from None
     if weights.digest(pretrained) != description.weights_digest:
         raise UserError(f"{weights_file}: not the weights that the model in {folder} was trained on")
-    return Classifier(description, trained, pretrained)
+    return Classifier(description, trained, pretrained, detector, folder / EXAMPLES)
 
 
 def check_name(destination: Path) -> None:

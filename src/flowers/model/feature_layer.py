@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
-from flowers.config.architecture import INPUT_SIZE
+from flowers.config.architecture import CONV5_BLOCKS, INPUT_SIZE
 from flowers.model import resnet
+
+# The pooled features that the head reads, by `head.features`: the number of each stage. They are the last ones of a
+# feature layer, whatever that has before them.
+HEAD_FEATURES = {"conv5": (resnet.FEATURES,), "conv4+conv5": (resnet.CONV4_FEATURES, resnet.FEATURES)}
 
 
 @dataclass(frozen=True)
@@ -15,9 +19,9 @@ class FeatureLayer:
     conv4: bool = False  # whether conv4's features are pooled in addition to conv5's
 
     @classmethod
-    def below(cls, unfreeze_blocks: int, size: int, features: str) -> "FeatureLayer":
-        """The feature layer for `head.features` of params.yaml: conv5 or conv4+conv5."""
-        return cls(unfreeze_blocks, size, conv4=features == "conv4+conv5")
+    def below(cls, unfreeze_blocks: int, size: int) -> "FeatureLayer":
+        """The feature layer of a model: with conv4's features, unless it divides the network within conv5."""
+        return cls(unfreeze_blocks, size, conv4=not 0 < unfreeze_blocks < CONV5_BLOCKS)
 
     @property
     def blocks(self) -> tuple[resnet.Block, ...]:
@@ -26,7 +30,7 @@ class FeatureLayer:
 
     @property
     def features(self) -> tuple[int, ...]:
-        """Number of pooled features of each stage, in the order in which the head reads them."""
+        """Number of pooled features of each stage, in their order."""
         return (resnet.CONV4_FEATURES, resnet.FEATURES) if self.conv4 else (resnet.FEATURES,)
 
     @property

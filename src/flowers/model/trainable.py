@@ -48,7 +48,10 @@ class TrainablePart:
 
     def __call__(self, activations: Any, training: bool = False) -> Any:
         """Logits (n, classes), float32."""
-        return self.head(self.features(activations), training=training)
+        return self._logits(self.features(activations), training)
+
+    def _logits(self, features: Any, training: bool = False) -> Any:
+        return self.head(features[:, -self.head.input_shape[1] :], training=training)  # conv5's features come last
 
     def features(self, activations: Any) -> Any:
         """Pooled features (n, sum(feature_layer.features)), float32."""
@@ -102,13 +105,29 @@ class TrainablePart:
 
     def logits(self, activations: Any) -> np.ndarray:
         """Logits of all rows of activations, (n, classes) float32, computed in batches padded to one size."""
+        return self._in_batches(self._predict, activations)[0]
+
+    def logits_and_features(self, activations: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Logits as `logits` returns them, and the pooled features (n, sum(feature_layer.features)) float32."""
+        logits, features = self._in_batches(self._predict_both, activations)
+        return logits, features
+
+    def _in_batches(self, function: Any, activations: Any) -> list[np.ndarray]:
         parts, size = [], BATCH if self.feature_layer.blocks else 8 * BATCH
         for start in range(0, len(activations), size):
             rows = np.arange(start, start + size)
-            values = self._predict(activations[np.minimum(rows, len(activations) - 1)]).numpy()
-            parts.append(values[: len(activations) - start])
-        return np.concatenate(parts)
+            values = function(activations[np.minimum(rows, len(activations) - 1)])
+            parts.append([each.numpy()[: len(activations) - start] for each in values])
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     @cached_property
     def _predict(self) -> Any:
-        return backend.tensorflow().function(self.__call__, autograph=False)
+        return backend.tensorflow().function(lambda activations: [self(activations)], autograph=False)
+
+    @cached_property
+    def _predict_both(self) -> Any:
+        def both(activations: Any) -> list[Any]:
+            features = self.features(activations)
+            return [self._logits(features), features]
+
+        return backend.tensorflow().function(both, autograph=False)

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flowers.data import images
 from flowers.metrics import classification, confusions, slices
 from flowers.metrics.classification import Labels, Probabilities
 from flowers.reporting import measures, thumbnails
@@ -37,6 +39,7 @@ class Written:
     intervals: Mapping[str, tuple[float, float]]
     resamples: int
     calibration: Mapping[str, float | bool | None]
+    unknown: Mapping[str, Any]  # the content of novelty.json; empty for a model that cannot tell unknown images
     pictures: Mapping[str, bytes]
 
 
@@ -60,6 +63,7 @@ def document(
         *([_surest(tested, pixels, heat)] if heat else []),
         _classes(table, written),
         _calibration(written),
+        _unknown(written),
         _slices(tested),
     ]
     images = measures.count(len(tested.images), "test image")
@@ -103,7 +107,7 @@ def _confusion(
         label, predicted = tested.images.classes[pair.label], tested.images.classes[pair.predicted]
         cards = [
             Card(
-                thumbnails.jpeg(pixels[row]),
+                images.jpeg(pixels[row]),
                 [f"probability {_share(tested.probabilities[row].max())}", tested.images.table["path"][row]],
             )
             for row in pair.rows[:IMAGES_OF_A_PAIR].tolist()
@@ -123,8 +127,8 @@ def _surest(tested: Tested, pixels: Mapping[int, np.ndarray], heat: Mapping[int,
             f"predicted {tested.images.classes[predicted]}, {_share(wrong)}; {_share(right)} for the true class",
             tested.images.table["path"][row],
         ]
-        overlay = thumbnails.jpeg(thumbnails.overlay(pixels[row], places))
-        cards.append(Card(thumbnails.jpeg(pixels[row]), lines, "bad", beside=overlay))
+        overlay = images.jpeg(thumbnails.overlay(pixels[row], places))
+        cards.append(Card(images.jpeg(pixels[row]), lines, "bad", beside=overlay))
     text = (
         "The errors with the highest probability; wrong labels often appear here. The overlay shows the regions that "
         "support the predicted class, brighter for more support (Grad-CAM, arXiv 1610.02391)."
@@ -179,6 +183,35 @@ def _confident(found: Mapping[str, float | bool | None]) -> str:
         f"the validation images. {_share(float(found['sure']))} of the test predictions are above it, and "
         f"{_share(float(found['sure_accuracy'] or 0))} of those are correct."
     )
+
+
+def _unknown(written: Written) -> Section:
+    found = written.unknown
+    if not found:
+        return Section("Unknown images", ["The model cannot tell images of unknown classes: training warned of it."])
+    parts: list[Part] = [
+        f"{_share(found['kept'])} of the test images count as known. The novelty of an image compares the likelihood "
+        "of its features under the known classes with that of a class never seen; above 0 it counts as unknown."
+    ]
+    rows = []
+    if left_out := found["test_class_left_out"]:
+        rows.append(["test images of a class that is left out of the detector, mean of classes", *_told(left_out)])
+    if unknown := found.get("unknown"):
+        images = measures.count(unknown["images"], "image")
+        rows.append([f"{images} of evaluate.unknown_path", *_told(unknown)])
+        parts.append(
+            f"{_share(unknown['refused'])} of the images of evaluate.unknown_path count as unknown. The largest "
+            f"probability alone would tell them with an AUROC of {unknown['auroc_of_probability']:.3f}."
+        )
+    if rows:
+        parts.append(Table(["unknown images", "AUROC", "accepted if 95 % of known ones are"], rows))
+    if found["test_class_left_out"]:
+        parts.append("Unfrozen blocks were trained on all classes, so a class that is left out is easier to tell.")
+    return Section("Unknown images", [*parts, Picture(written.pictures["novelty"], "novelty", "novelty.png")])
+
+
+def _told(scores: Mapping[str, float]) -> list[str]:
+    return [f"{scores['auroc']:.3f}", _share(scores["fpr95"])]
 
 
 def _slices(tested: Tested) -> Section:

@@ -1,14 +1,12 @@
 """Thumbnails for pages: images as the network sees them, and Grad-CAM overlays."""
 
 import hashlib
-import io
 
 import numpy as np
 
 from flowers.common import paths
 from flowers.data import images
 
-_QUALITY = 82  # of JPEG: 10 kB a thumbnail
 _OPACITY = 0.75  # of the colour where heat is 1
 
 
@@ -16,18 +14,9 @@ def of(path: str, sha256: str) -> bytes | None:
     """A JPEG of an image in build/images, 224 x 224; None unless that file is a readable image with this hash."""
     try:
         content = images.read(paths.IMAGES / path)
-        return jpeg(images.load(content)) if hashlib.sha256(content).hexdigest() == sha256 else None
+        return images.jpeg(images.load(content)) if hashlib.sha256(content).hexdigest() == sha256 else None
     except images.UnreadableImage:
         return None
-
-
-def jpeg(pixels: np.ndarray) -> bytes:
-    """Pixels, uint8 RGB (height, width, 3), as a JPEG; equal pixels give equal bytes."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY)
-    return buffer.getvalue()
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:

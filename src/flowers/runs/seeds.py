@@ -61,7 +61,7 @@ def seeds(settings: Params, n_seeds: int, n_folds: int) -> None:
 def _train(settings: Params, wanted: Sequence[tuple[int, int]], n_folds: int, runs: GroupRuns) -> None:
     """Train from these seeds, in these folds, and log each training; one that diverges is a warning."""
     model, head, validated = settings.model, settings.head, settings.train.on == "train"
-    layer = fitting.feature_layer_of(model, head)
+    layer = fitting.feature_layer_of(model)
     data = fitting.Data(model.precision, settings.augmentation, [layer], validated, n_folds > 1)
     groups_of = folds.groups_of(data.train) if n_folds > 1 else []
     test = subsets.read("test")

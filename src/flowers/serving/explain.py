@@ -24,10 +24,11 @@ def check(model: Model) -> "Classifier":
 
 def overlay(model: Model, pixels: np.ndarray, number: int) -> bytes:
     """A JPEG of pixels, uint8 RGB (size, size, 3), in grey, with Grad-CAM of class `number` in colour; see `check`."""
+    from flowers.data import images
     from flowers.model import gradcam
     from flowers.reporting import thumbnails
 
-    return thumbnails.jpeg(thumbnails.overlay(pixels, gradcam.maps(check(model), [pixels], [number])[0]))
+    return images.jpeg(thumbnails.overlay(pixels, gradcam.maps(check(model), [pixels], [number])[0]))
 
 
 def save(folder: Path, place: PurePath, content: bytes) -> Path:

@@ -13,8 +13,8 @@ from flowers.common.errors import UserError
 from flowers.config.params import EvaluateParams
 from flowers.metrics import bootstrap, calibration, classification
 from flowers.model import backend, classifier, gradcam
-from flowers.reporting import brightness, curves, document, evaluation_page, figures, reliability
-from flowers.training import activation_cache, checkpoint, subsets, trained
+from flowers.reporting import brightness, curves, document, evaluation_page, figures, histogram, reliability
+from flowers.training import activation_cache, checkpoint, subsets, trained, unknown
 
 JOINED_IMAGES = 32
 TRAINED_ON_IMAGES = 32  # of val, if it was trained on: not for scores, but promote compares a logged model with some
@@ -34,7 +34,9 @@ def run(evaluate: EvaluateParams) -> None:
     val = val if held_out else val.first(TRAINED_ON_IMAGES)
     if test.classes != model.classes:
         raise UserError(f"{paths.MODEL}: the classes of the model differ from those of {paths.SPLIT}; run `dvc repro`")
-    probabilities, val_probabilities = trained.probabilities(model, test), trained.probabilities(model, val)
+    (probabilities, features), (val_probabilities, val_features) = (
+        trained.predicted(model, images.with_flips(model.description.mirror, model.size)) for images in (test, val)
+    )
     _check_joined(model, test, probabilities)
     surest, shown = evaluation_page.shown(test.labels, probabilities, evaluate.gallery)
     luma, pixels = brightness.measure(test.plain(model.size), shown)
@@ -45,7 +47,7 @@ def run(evaluate: EvaluateParams) -> None:
     paths.EVALUATION.mkdir(parents=True)
     scores = classification.scores(test.labels, probabilities)
     intervals = bootstrap.intervals(test.labels, probabilities, evaluate.bootstrap_samples, evaluate.seed)
-    _write_json(paths.METRICS, {name: round(value, DIGITS.get(name, 4)) for name, value in scores.items()})
+    _write_json(paths.METRICS, rounded(scores))
     _write_json(paths.INTERVALS, {name: list(interval) for name, interval in intervals.items()})
     trained.write_predictions(paths.PREDICTIONS, test, probabilities)
     labels = [test.classes[number] for number in probabilities.argmax(axis=1)]
@@ -61,13 +63,29 @@ def run(evaluate: EvaluateParams) -> None:
     curves.draw(history, paths.CURVES_PICTURE)
 
     trained_on = subsets.read("train", *(() if held_out else ("val",)))
+    unknown_report, novelty = unknown.report(
+        model,
+        trained_on,
+        {"test": (test.labels, features)} | ({"validation": (val.labels, val_features)} if held_out else {}),
+        probabilities,
+        evaluate.unknown_path,
+    )
+    _write_json(paths.NOVELTY, unknown_report)
+    histogram.draw(novelty, paths.NOVELTY_PICTURE)
     training_images = np.bincount(trained_on.labels, minlength=len(test.classes))
     tested = evaluation_page.Tested(test, probabilities, luma, training_images)
     pictures = {path.stem: path.read_bytes() for path in paths.EVALUATION.glob("*.png")}
-    written = evaluation_page.Written(scores, intervals, evaluate.bootstrap_samples, calibrated, pictures)
+    written = evaluation_page.Written(
+        scores, intervals, evaluate.bootstrap_samples, calibrated, unknown_report, pictures
+    )
     page = evaluation_page.document(tested, written, pixels, heat)
     paths.REPORT.write_text(document.html(page), encoding="utf-8")
     console.say(f"Accuracy on {len(test)} test images: {scores['accuracy']:.1%}")
+
+
+def rounded(scores: dict[str, float]) -> dict[str, float]:
+    """The scores as metrics.json holds them."""
+    return {name: round(value, DIGITS.get(name, 4)) for name, value in scores.items()}
 
 
 def _history() -> pd.DataFrame:

@@ -4,10 +4,14 @@ import csv
 import shutil
 from dataclasses import replace
 
+import numpy as np
+
 from flowers.common import console, paths
 from flowers.config.params import AugmentationParams, HeadParams, ModelParams, TrainParams
+from flowers.data import images
+from flowers.metrics import novelty
 from flowers.model import backend, classifier
-from flowers.training import fitting, phases, trained
+from flowers.training import activation_cache, fitting, phases, subsets, trained
 from flowers.training.checkpoint import Checkpoint
 
 HISTORY_COLUMNS = (
@@ -35,7 +39,7 @@ def run(
     With a checkpoint, a training that was killed resumes after its last finished epoch, and `on_epoch` is called again
     for the epochs before. The stage `evaluate` removes the checkpoint.
     """
-    feature_layer = fitting.feature_layer_of(model, head)
+    feature_layer = fitting.feature_layer_of(model)
     data = fitting.Data(model.precision, augmentation, [feature_layer], with_validation=train.on == "train")
     views = f"{augmentation.views + 1} augmented views each" if augmentation.views else "plain"
     console.say(f"Training on {len(data.train)} images of {len(data.train.classes)} classes, {views}")
@@ -53,8 +57,21 @@ def run(
     _report(progress)
     _write_history(progress.rows)
     made = trained.classifier(model, head, data, progress, data.val)
+    chosen: list[bytes] = []
+    try:
+        made, ratios = trained.with_detector(made, data.train, data.val, model.known_rate)
+        chosen = _examples(data.train, ratios, model.input_size)
+    except novelty.NoSpread as error:
+        console.warn(f"The model cannot tell unknown images: {error}")
     shutil.rmtree(paths.MODEL, ignore_errors=True)
-    classifier.save(paths.MODEL, made.description, made.trained)
+    classifier.save(paths.MODEL, made.description, made.trained, made.detector, chosen)
+
+
+def _examples(train: subsets.Subset, ratios: np.ndarray, size: int) -> list[bytes]:
+    """The training image of each class that the detector finds most typical, `size` pixels wide, as JPEG."""
+    typical = np.where(train.labels[:, None] == np.arange(ratios.shape[1]), ratios, -np.inf).argmax(axis=0)
+    items = train.plain(size)
+    return [images.jpeg(activation_cache.pixels(items[row])) for row in typical]
 
 
 def _report(progress: phases.Progress) -> None:

@@ -14,7 +14,7 @@ from flowers.common.errors import UserError
 from flowers.config.params import AugmentationParams, HeadParams, ModelParams, TrainParams
 from flowers.model import backend, keras_model, weights
 from flowers.model.backbone import best_precision
-from flowers.model.feature_layer import FeatureLayer
+from flowers.model.feature_layer import HEAD_FEATURES, FeatureLayer
 from flowers.model.trainable import TrainablePart
 from flowers.training import activation_cache, epochs, phases, regression, subsets
 from flowers.training.schedule import Schedule
@@ -66,7 +66,7 @@ class Data:
         self, items: list[activation_cache.Item], feature_layers: Sequence[FeatureLayer], size: int
     ) -> dict[int, np.ndarray | activation_cache.Activations]:
         """Activations of items of one size, by the number of blocks above the feature layer."""
-        pooled = replace(feature_layers[0], unfreeze_blocks=0, size=size)
+        pooled = FeatureLayer.below(0, size)
         wanted = [pooled, *(replace(layer, size=size) for layer in feature_layers)]
         stored = activation_cache.stored(items, wanted, self.tensors, self.precision)
         pooled_features = stored.pop(pooled)[:]  # fit into memory
@@ -92,9 +92,9 @@ class Data:
         )
 
 
-def feature_layer_of(model: ModelParams, head: HeadParams) -> FeatureLayer:
+def feature_layer_of(model: ModelParams) -> FeatureLayer:
     """The feature layer of these parameters, for images of `model.input_size`."""
-    return FeatureLayer.below(model.unfreeze_blocks, model.input_size, head.features)
+    return FeatureLayer.below(model.unfreeze_blocks, model.input_size)
 
 
 def fit(
@@ -120,14 +120,16 @@ def fit(
             on_epoch(row)
 
     backend.make_deterministic(train.seed)
-    layer = replace(feature_layer_of(model, head), size=data.size)
+    layer = replace(feature_layer_of(model), size=data.size)
     classes = len(data.train.classes)
-    head_model = keras_model.head(classes, head.units, head.dropout, train.seed, head.normalization, layer.features)
+    head_model = keras_model.head(
+        classes, head.units, head.dropout, train.seed, head.normalization, HEAD_FEATURES[head.features]
+    )
     if progress.best:  # of an earlier phase; phases.train restores the state within a phase
         keras_model.set_tensors(head_model, progress.best)
     if progress.phase != "fine_tune":
         training, validation = data.at(0, train.class_weights, fold)
-        trainable = TrainablePart(replace(layer, unfreeze_blocks=0), data.tensors, head_model)
+        trainable = TrainablePart(FeatureLayer.below(0, data.size), data.tensors, head_model)
         if head.initialization == "regression" and not progress.rows:
             regression.initialize(head_model, training, head.penalty)
             phases.record_baseline(trainable, "regression", training, validation, progress, after_epoch)

@@ -19,7 +19,7 @@ _NEVER = -30.0  # bias of a class without examples
 def initialize(head: "keras.Model", training: TrainingSet, penalty: float) -> None:
     """Set kernel and bias of a head without hidden layers by a regression on all views of the training images."""
     views = training.views.shape[1]
-    features = np.asarray(training.examples[training.views.ravel()], np.float32)
+    features = np.asarray(training.examples[training.views.ravel()], np.float32)[:, -head.input_shape[1] :]
     logits = head.get_layer("head_logits")
     if logits.input is not head.input:  # apply the normalization before the kernel
         features = backend.keras().Model(head.input, logits.input).predict_on_batch(features)

@@ -1,6 +1,7 @@
 """The classifier that a training leads to, and its predictions for the images of a split."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from flowers.config.params import HeadParams, ModelParams
-from flowers.metrics import calibration
+from flowers.metrics import calibration, novelty
 from flowers.model import resnet, weights
 from flowers.model.classifier import Classifier, Description, input_words
 from flowers.training import activation_cache, fitting, phases
@@ -19,7 +20,7 @@ def classifier(
     model: ModelParams, head: HeadParams, data: fitting.Data, progress: phases.Progress, val: Subset | None
 ) -> Classifier:
     """The classifier of the best epoch, with temperature and threshold fitted to the validation images, if any."""
-    layer = fitting.feature_layer_of(model, head)
+    layer = fitting.feature_layer_of(model)
     description = Description(
         classes=data.train.classes,
         head_units=list(head.units),
@@ -44,11 +45,48 @@ def classifier(
     return Classifier(replace(description, temperature=temperature, threshold=threshold), tensors, data.tensors)
 
 
+def with_detector(
+    model: Classifier, train: Subset, val: Subset | None, known_rate: float
+) -> tuple[Classifier, np.ndarray]:
+    """The classifier with a detector of unknown images, and the ratios (images, classes) of the training images.
+
+    It keeps `known_rate` of the validation images. Without these, cross-validation of the training images stands for
+    them. Raises novelty.NoSpread.
+    """
+    fitted, seen = fit_detector(model, train)
+    if val is None:
+        best = novelty.held_out(seen, train.labels, len(model.classes), model.feature_layer.features)
+    else:
+        best = fitted.detector.ratios(features(model, val)).max(axis=1)
+    description = replace(model.description, known_threshold=novelty.threshold(best, known_rate))
+    return Classifier(description, model.trained, model.pretrained, fitted.detector), fitted.detector.ratios(seen)
+
+
+def fit_detector(model: Classifier, train: Subset) -> tuple[novelty.Fit, np.ndarray]:
+    """A detector fitted to the training images, and their features. Raises novelty.NoSpread."""
+    seen = features(model, train)
+    return novelty.fit(seen, train.labels, len(model.classes), model.feature_layer.features), seen
+
+
 def probabilities(model: Classifier, images: Subset) -> np.ndarray:
     """Calibrated probabilities (images, classes) from cached activations."""
     items = images.with_flips(model.description.mirror, model.size)
-    stored = activation_cache.stored(items, [model.feature_layer], model.pretrained, model.description.precision)
-    return model.probabilities_from_activations(stored[model.feature_layer])
+    return model.probabilities_from_activations(_stored(model, items))
+
+
+def features(model: Classifier, images: Subset) -> np.ndarray:
+    """Pooled features (images, ...) float32 of the plain images, from cached activations."""
+    return model.trainable.logits_and_features(_stored(model, images.plain(model.size)))[1]
+
+
+def predicted(model: Classifier, items: Sequence[activation_cache.Item]) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and features of items in the order of `Subset.with_flips`: see `Classifier.from_activations`."""
+    return model.from_activations(_stored(model, items))
+
+
+def _stored(model: Classifier, items: Sequence[activation_cache.Item]) -> activation_cache.Activations:
+    layer = model.feature_layer
+    return activation_cache.stored(items, [layer], model.pretrained, model.description.precision)[layer]
 
 
 def write_predictions(path: Path, images: Subset, probabilities: np.ndarray) -> None:

@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -15,6 +14,7 @@ from optuna.trial import Trial
 from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.config.params import Params
+from flowers.model.feature_layer import FeatureLayer
 from flowers.tracking.live import Stream
 from flowers.tracking.studies import StudyRuns, ending
 from flowers.training import fitting, folds, phases
@@ -68,17 +68,17 @@ class Trainer:
 
     def __init__(self, space: Space) -> None:
         # One pass of the backbone serves all depths, unless trials differ in what they extract features from, or how.
-        own_data = {"model.precision", "model.input_size", "head.features"}
+        own_data = {"model.precision", "model.input_size"}
         searched = any(name.startswith("augmentation.") or name in own_data for name in space.names)
-        layer = fitting.feature_layer_of(space.settings.model, space.settings.head)
-        self._feature_layers = None if searched else [replace(layer, unfreeze_blocks=depth) for depth in space.depths()]
+        size = space.settings.model.input_size
+        self._feature_layers = None if searched else [FeatureLayer.below(depth, size) for depth in space.depths()]
         self._data: dict[Any, fitting.Data] = {}
         self._near_duplicates: list[str] = []
         self._folds: dict[int, list[fitting.Fold]] = {}
 
     def data(self, settings: Params) -> fitting.Data:
         """Images and activations for these settings."""
-        layers = self._feature_layers or [fitting.feature_layer_of(settings.model, settings.head)]
+        layers = self._feature_layers or [fitting.feature_layer_of(settings.model)]
         key = (settings.model.precision, settings.augmentation, *layers)
         if key not in self._data:
             if len(self._data) == _CACHED_DATA:

@@ -2,7 +2,9 @@
 
 from flowers.common import console, paths
 from flowers.common.errors import UserError
+from flowers.config.architecture import INPUT_SIZE
 from flowers.data import near_duplicates
+from flowers.model import resnet
 from flowers.model.backbone import best_precision
 from flowers.model.feature_layer import FeatureLayer
 from flowers.reporting import document
@@ -15,8 +17,9 @@ def check(precision: str, with_test: bool) -> None:
     everything = subsets.read("train", "val", "test")
     precision = best_precision() if precision == "auto" else precision
     # The pooled features of the backbone, from the same cache as a training's.
-    stored = activation_cache.stored(everything.plain(), [FeatureLayer(0)], fitting.read_weights(), precision)
-    found = findings.find(everything, _pictures(everything), stored[FeatureLayer(0)][:], with_test)
+    layer = FeatureLayer.below(0, INPUT_SIZE)
+    stored = activation_cache.stored(everything.plain(), [layer], fitting.read_weights(), precision)
+    found = findings.find(everything, _pictures(everything), stored[layer][:][:, -resnet.FEATURES :], with_test)
     doubtful = found.doubtful.drop(columns="sha256")
     doubtful.to_csv(paths.DOUBTFUL, index=False, float_format="%.4f", lineterminator="\n")
     paths.CHECK_PAGE.write_text(document.html(report.page(found)), encoding="utf-8", newline="\n")
