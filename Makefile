@@ -61,6 +61,7 @@ repro: git-commit $(VENV)/.installed  ## install, pull the data, run the pipelin
 	@echo "      dvc exp run -S head.dropout=0.3 && make experiments"
 	@echo "      open build/evaluation/report.html, the result on one page"
 	@echo "(with .venv active: source .venv/bin/activate)"
+	@echo "DVC's hint of \`dvc push\` needs no action: stage outputs go nowhere until you set up a remote (docs/data-quality.md)"
 	@echo
 	@flowers verify  # its status, 1 for another result than the committed one, is that of make repro
 

@@ -67,7 +67,7 @@ def run(evaluate: EvaluateParams) -> None:
     written = evaluation_page.Written(scores, intervals, evaluate.bootstrap_samples, calibrated, pictures)
     page = evaluation_page.document(tested, written, pixels, heat)
     paths.REPORT.write_text(document.html(page), encoding="utf-8")
-    console.say(f"Accuracy on {len(test)} test images: {scores['accuracy']:.1%}")
+    console.say(f"Accuracy on {len(test)} test images: {console.percent(scores['accuracy'])}")
 
 
 def _history() -> pd.DataFrame:
