@@ -6,6 +6,7 @@ import pytest
 from tracking_world import alone
 
 from flowers.common.errors import UserError
+from flowers.reporting import measures
 from flowers.runs import find, seeds
 from flowers.runs.compare import leaderboard
 
@@ -84,7 +85,9 @@ train = seeds._train
 
 def test_folds_train_on_parts_of_train_and_val(checkout, capsys):
     seeds.seeds(checkout.settings(train={"epochs": 1}), 1, 3)
-    assert "3 trainings, each scored on the same 6 test images." in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "3 trainings, each scored on the same 6 test images." in out
+    assert "learns from 2 of 3 folds of train and val" in out and measures.FOLDS in out
     runs = seeds.GroupRuns(checkout.settings(train={"epochs": 1}), 3, "float32")
     assert list(runs.finished()) == [f"seed 0, fold {fold} of 3" for fold in (1, 2, 3)]
     assert seeds.GroupRuns(checkout.settings(train={"epochs": 1}), 1, "float32").finished() == {}

@@ -42,6 +42,8 @@ PER_CLASS_PICTURE = EVALUATION / "per_class.png"
 RELIABILITY_PICTURE = EVALUATION / "reliability.png"
 REPORT = EVALUATION / "report.html"  # all of the above on one page, with images
 
+COMPARISON = BUILD / "compare.html"  # of `flowers compare`
+
 # check
 CHECK_PAGE = BUILD / "check.html"
 DOUBTFUL = BUILD / "doubtful.csv"  # path, label, subset, p_label, suggested, p_suggested

@@ -13,7 +13,7 @@ from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.metrics import classification, groups
 from flowers.model.backbone import best_precision
-from flowers.reporting import curves, document
+from flowers.reporting import curves, document, measures
 from flowers.reporting.document import Document, Section, Table
 from flowers.reporting.measures import NAMES, count, number
 from flowers.runs import find
@@ -41,7 +41,7 @@ def seeds(settings: Params, n_seeds: int, n_folds: int) -> None:
         finished = runs.finished()
         missing = [each for each in wanted if _name(*each, n_folds) not in finished]
         if missing:
-            in_folds = f" in {n_folds} folds each" if n_folds > 1 else ""
+            in_folds = f", {n_folds} folds of train and val each" if n_folds > 1 else ""
             seeds_of = f"seeds {first} to {first + n_seeds - 1}{in_folds}: {count(len(wanted), 'training')}"
             console.say(f"'{runs.parent.info.run_name}', {seeds_of}, {len(missing):,} to do")
             with runs.running():
@@ -110,11 +110,17 @@ def _document(group: Predictions, scores: Sequence[Mapping[str, float]], n_folds
     header = ["measure", "mean", "SD", "range", "95 % interval"]
     images = count(len(group.labels), "test image")
     lead = f"{count(len(scores), 'training')}, each scored on the same {images}."
-    explained = "The interval is for the mean of trainings from any seed, on new images (two-way analysis of variance)."
+    explained = (
+        "The interval is for the mean of trainings from any seed, on new images (two-way analysis of variance)."
+        if len(scores) > 1
+        else "One training: the interval holds other test images, and no other seeds."
+    )
+    explained += " Macro F1 is no mean over images and has none."
     if n_folds > 1:
-        explained += " Folds share most of their images, so it does not hold other images to train on."
-    if len(scores) == 1:
-        explained = "One training: the interval holds other test images, and no other seeds."
+        explained += (
+            f" Each training learns from {n_folds - 1} of {n_folds} folds of train and val, so from another number of "
+            f"images than without folds. {measures.FOLDS}"
+        )
     return Document(f"'{group.name}'", [lead], [Section("Test scores", [Table(header, rows), explained])])
 
 

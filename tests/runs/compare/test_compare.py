@@ -31,7 +31,16 @@ def test_compare_prints_tables(checkouts):
     assert done.exit_code == 0
     text = " ".join(done.stdout.split())
     assert "Scores on 60 images" in text and "96.7 %" in text
-    assert "too few images differ for a significant result" in text
+    assert "'workspace' has 96.7 % accuracy" in text and "too few images differ for a significant result" in text
+
+
+def test_details_are_on_the_page_and_not_on_the_terminal(checkouts):
+    world, other = checkouts
+    done = flowers("compare", other, "workspace")
+    page = (world.folder / "build/compare.html").read_text()
+    for detail in ("Classes", "Confusions that changed", "Images that flipped", "daisy/0.jpg"):
+        assert detail in page and detail not in done.stdout
+    assert done.stderr.splitlines()[-1].endswith("build/compare.html")
 
 
 def test_compare_prints_markdown_and_writes_a_page(checkouts, tmp_path):
