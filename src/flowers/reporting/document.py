@@ -99,7 +99,7 @@ def show(document: Document) -> None:
             if isinstance(part, str):
                 console.print(part)
             elif isinstance(part, Table):
-                console.print(grid(part, box=rich.box.SIMPLE_HEAD, pad_edge=False))
+                console.print(grid(part, box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)))
             elif isinstance(part, Gallery):
                 if part.title:
                     console.print(part.title)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config import params
+from flowers.reporting import measures
 from flowers.runs import dvc_lock
 from flowers.runs.predictions import Predictions, read
 from flowers.tracking import groups, lookup, provenance, run_key, runs, store
@@ -91,7 +92,7 @@ def group(client: "MlflowClient", parent: "Run", name: str) -> Predictions:
     }
     versions = json.loads(parent.data.tags.get(groups.VERSIONS, "{}"))
     inputs |= {f"version of {package}": version for package, version in versions.items()}
-    place = f"group {parent.info.run_id[:8]} of {len(tables)} trainings in MLflow"
+    place = f"group {parent.info.run_id[:8]}, {measures.count(len(tables), 'training')}"
     return Predictions(name, place, parent.data.params, inputs, tables[0], tables, _commit(parent), parent.info.run_id)
 
 

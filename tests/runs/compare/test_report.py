@@ -123,9 +123,11 @@ def test_a_group_of_folds_says_what_its_interval_leaves_out():
     assert measures.FOLDS in text(first, replace(other, params={"folds": "2"}))
 
 
-def test_a_group_of_one_says_that_its_seeds_are_not_in_the_interval():
+def test_a_group_of_one_says_where_the_spread_between_seeds_comes_from():
     lead = report.document([predictions("main", range(60), per_class=100), group("mine", range(30), range(31))]).lead
-    assert lead[1] == "'main': one training, so the spread between seeds is not in the interval."
+    assert lead[1] == "'main' is one training; the interval takes the spread between seeds from the other group."
+    lead = report.document([predictions("main", per_class=100), group("mine", [0])]).lead
+    assert lead[1] == "'main' and 'mine': one training, so the spread between seeds is not in the interval."
 
 
 def test_only_parameters_and_inputs_that_differ_are_listed():

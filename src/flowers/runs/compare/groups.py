@@ -25,8 +25,10 @@ def _verdict(first: Predictions, other: Predictions, values: list[groups.Values]
     trainings = f"{numbers[0]:,} and {count(numbers[1], 'training')}"
     lines = [f"{lead}, {verdict} (p = {found.p:.2g}, {trainings})."]
     single = [f"'{each.name}'" for each in (first, other) if len(each.trainings) == 1]
-    if single:
+    if len(single) == 2:
         lines.append(f"{' and '.join(single)}: one training, so the spread between seeds is not in the interval.")
+    elif single:
+        lines.append(f"{single[0]} is one training; the interval takes the spread between seeds from the other group.")
     if found.p >= level and found.value:
         lines.append(_needed(found))
     return lines
