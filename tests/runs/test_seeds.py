@@ -9,6 +9,7 @@ from flowers.common.errors import UserError
 from flowers.reporting import measures
 from flowers.runs import find, seeds
 from flowers.runs.compare import leaderboard
+from flowers.tracking import store
 
 FILES = {
     "pyproject.toml": '[tool.flowers.numerics]\ntensorflow = "1"\n',
@@ -95,7 +96,9 @@ def test_folds_train_on_parts_of_train_and_val(checkout, capsys):
 
 
 def test_folds_that_are_impossible_raise_an_error(checkout):
-    with pytest.raises(UserError, match="7 folds need 7 images of each class"):
+    with pytest.raises(UserError, match=r"7 folds need 7 images of each class.*: take fewer folds, or add images"):
         seeds.seeds(checkout.settings(), 1, 7)
+    with store.lock():
+        assert [each.name for each in store.connect().search_experiments()] == ["Default"]  # no empty group
     with pytest.raises(UserError, match=r"train\.on must be 'train'"):
         seeds.seeds(checkout.settings(train={"on": "train+val"}), 1, 2)

@@ -343,6 +343,14 @@ def test_the_best_trial_is_shown_beside_params_yaml(scored, summed_up):
     assert shown.table["score in the study"] == ["not tried", "87.5 %"]
 
 
+def test_in_folds_the_images_of_train_and_val_are_validation_images(scored, summed_up):
+    alone, in_folds = (
+        int(summed_up(study, found_in(study)).line("Only ").split()[1])
+        for study in (scored(), scored(journal="folds.journal", tune={"folds": 3}))
+    )
+    assert in_folds > alone > 0
+
+
 def test_every_state_is_counted(begin, summed_up):
     study = begin()
     for end in (lambda trial: study.complete(trial, [0.5], 0), study.prune, lambda trial: study.fail(trial, "x")):

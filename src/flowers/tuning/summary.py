@@ -26,7 +26,9 @@ def show(study: Study, found: Verdict | None, importances: Mapping[str, float], 
         return
     out.print(_comparison(study, found))
     out.print(_judgement(found))
-    for line in measures.few(len(subsets.read("val")), "validation", paired.independent(found.best.value or 0.0)):
+    in_folds = study.space.settings.tune.folds > 1  # then each image of both is held out once
+    validated = subsets.read(*(["train", "val"] if in_folds else ["val"]))
+    for line in measures.few(len(validated), "validation", paired.independent(found.best.value or 0.0)):
         out.print(line)
     if importances:
         out.print(_importances(importances))
