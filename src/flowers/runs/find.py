@@ -221,5 +221,5 @@ def _output(revision: str, path: Path, named: str) -> bytes:
         return content
     except (DvcException, OSError):
         raise UserError(
-            f"{named}: {path} is in no DVC cache or remote any more; `git checkout` it and `dvc repro` make it again"
+            f"{named}: {path} is not in the DVC cache or a remote; `git checkout` it and `dvc repro` make it"
         ) from None
