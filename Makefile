@@ -9,6 +9,9 @@ VENV := .venv
 # What TensorFlow is for: GPU=1 or GPU=0 says so, once; later runs of make keep it.
 INSTALLED := $(shell cat $(VENV)/.installed 2>/dev/null)
 FLAVOUR := $(if $(filter 1,$(GPU)),gpu,$(if $(filter 0,$(GPU)),cpu,$(or $(INSTALLED),cpu)))
+# The scripts in .venv hold its path: after the checkout was moved or copied it is made again.
+MOVED := $(shell [ -e $(VENV)/bin/activate ] && ! grep -qF "$(CURDIR)/$(VENV)" $(VENV)/bin/activate && echo moved)
+ANEW := $(if $(MOVED)$(filter-out $(FLAVOUR),$(INSTALLED)),--clear)
 LOCK := $(if $(filter gpu,$(FLAVOUR)),requirements-gpu.lock,requirements.lock)
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
@@ -22,9 +25,9 @@ help:  ## this list
 
 install: $(VENV)/.installed  ## make .venv with the locked packages (for an NVIDIA GPU: make install GPU=1)
 
-$(VENV)/.installed: $(LOCK) pyproject.toml $(if $(filter $(FLAVOUR),$(INSTALLED)),,other-flavour)
+$(VENV)/.installed: $(LOCK) pyproject.toml $(if $(ANEW),make-anew)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 ..."; exit 1; }
-	@$(PYTHON) -m venv $(if $(filter-out $(FLAVOUR),$(INSTALLED)),--clear) $(VENV) || { echo "On Debian: apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(ANEW) $(VENV) || { echo "On Debian: apt install python3-venv"; exit 1; }
 	@echo "Installing the locked packages into $(VENV) ..."
 	@# uv is in the lock, too; pip fetches it, checks its hash, and uv does the rest three times as fast.
 	@awk '/^uv==/ {on=1} on {print; if ($$0 !~ /\\$$/) exit}' $(LOCK) > $(VENV)/uv.lock
@@ -33,7 +36,7 @@ $(VENV)/.installed: $(LOCK) pyproject.toml $(if $(filter $(FLAVOUR),$(INSTALLED)
 	@uv pip install --quiet --no-deps --no-build-isolation -e .
 	@echo $(FLAVOUR) > $@
 
-other-flavour:
+make-anew:
 
 extras: $(VENV)/.extras  ## add OpenVINO, PySpark and what the slow tests need to .venv
 
@@ -61,6 +64,7 @@ repro: git-commit $(VENV)/.installed  ## install, pull the data, run the pipelin
 	@echo "      dvc exp run -S head.dropout=0.3 && make experiments"
 	@echo "      open build/evaluation/report.html, the result on one page"
 	@echo "(with .venv active: source .venv/bin/activate)"
+	@echo "DVC's hint of \`dvc push\` needs no action: stage outputs go nowhere until you set up a remote (docs/data-quality.md)"
 	@echo
 	@flowers verify  # its status, 1 for another result than the committed one, is that of make repro
 

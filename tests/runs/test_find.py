@@ -265,5 +265,5 @@ def test_a_revision_without_a_result_and_one_that_dvc_lost_raise_an_error(in_rep
     in_repository.git("checkout", "--quiet", "first", "--", "params.yaml", "dvc.lock")
     in_repository.dvc("checkout", "--quiet")
     in_repository.dvc("gc", "--quiet", "--force", "--workspace")
-    with pytest.raises(UserError, match=r"'seven' .*predictions\.csv is in no DVC cache or remote any more"):
+    with pytest.raises(UserError, match=r"'seven' .*predictions\.csv is not in the DVC cache or a remote"):
         find.find(["seven"])

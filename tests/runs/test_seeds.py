@@ -6,8 +6,10 @@ import pytest
 from tracking_world import alone
 
 from flowers.common.errors import UserError
+from flowers.reporting import measures
 from flowers.runs import find, seeds
 from flowers.runs.compare import leaderboard
+from flowers.tracking import store
 
 FILES = {
     "pyproject.toml": '[tool.flowers.numerics]\ntensorflow = "1"\n',
@@ -84,7 +86,9 @@ train = seeds._train
 
 def test_folds_train_on_parts_of_train_and_val(checkout, capsys):
     seeds.seeds(checkout.settings(train={"epochs": 1}), 1, 3)
-    assert "3 trainings, each scored on the same 6 test images." in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "3 trainings, each scored on the same 6 test images." in out
+    assert "learns from 2 of 3 folds of train and val" in out and measures.FOLDS in out
     runs = seeds.GroupRuns(checkout.settings(train={"epochs": 1}), 3, "float32")
     assert list(runs.finished()) == [f"seed 0, fold {fold} of 3" for fold in (1, 2, 3)]
     assert seeds.GroupRuns(checkout.settings(train={"epochs": 1}), 1, "float32").finished() == {}
@@ -92,7 +96,9 @@ def test_folds_train_on_parts_of_train_and_val(checkout, capsys):
 
 
 def test_folds_that_are_impossible_raise_an_error(checkout):
-    with pytest.raises(UserError, match="7 folds need 7 images of each class"):
+    with pytest.raises(UserError, match=r"7 folds need 7 images of each class.*: take fewer folds, or add images"):
         seeds.seeds(checkout.settings(), 1, 7)
+    with store.lock():
+        assert [each.name for each in store.connect().search_experiments()] == ["Default"]  # no empty group
     with pytest.raises(UserError, match=r"train\.on must be 'train'"):
         seeds.seeds(checkout.settings(train={"on": "train+val"}), 1, 2)

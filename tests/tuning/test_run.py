@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from flowers import cli
-from flowers.common import paths
+from flowers.common import console, paths
 from flowers.tracking import live, store
 from flowers.training import fitting
 from flowers.tuning import screen, study_figures, worker
@@ -161,7 +161,8 @@ def test_a_study_trains_its_trials_and_prints_the_best_one(here):
     assert first.params == {"head.dropout": 0.1, "train.learning_rate": 0.003}  # those of params.yaml
     assert done.out.startswith("Study 'flowers photos', 3 of 3 trials: 3 completed, ")
     assert f"best: trial {best.number}" in done.out
-    assert f"│ score in the study  │ {first.value:>11.1%} │ {best.value:>13.1%} │" in done.out
+    before, after = (console.percent(trial.value) for trial in (first, best))
+    assert f"│ score in the study  │ {before:>11} │ {after:>13} │" in done.out
 
 
 def test_a_study_is_in_mlflow_with_its_trials_table_and_figures(here, monkeypatch):
@@ -177,7 +178,8 @@ def test_a_study_is_in_mlflow_with_its_trials_table_and_figures(here, monkeypatc
     assert parent.data.metrics["best_score"] == here.best().value
     note = parent.data.tags["mlflow.note.content"]
     assert note.startswith("Study 'flowers photos', 3 of 3 trials: 3 completed, ")
-    assert f"| score in the study | {here.trials()[0].value:.1%} | {here.best().value:.1%} |" in note
+    before, after = (console.percent(trial.value) for trial in (here.trials()[0], here.best()))
+    assert f"| score in the study | {before} | {after} |" in note
     assert "params.yaml already holds the best trial's values." in note or "Best trial vs params.yaml: " in note
     assert "`make ui`: compare the trials in MLflow" in note
     for trial in here.trials():

@@ -82,13 +82,13 @@ def test_the_table_shows_every_trial(told):
     names, *rows = shown_rows(lines_of(screen.trials_table(told, 20, 20)))
     assert names == ["trial", "dropout", "learning_rate", "units", "score", "best epoch", "state", "time"]
     assert rows == [
-        ["0", "0", "0.00123", "none", "50.0%", "1", "completed", "20 s"],
-        ["1", "0.1", "0.00123", "256-128", "87.5%", "2", "completed", "20 s"],
-        ["2", "0.2", "0.00123", "256-128", "43.8%", "", "pruned after epoch 1", "20 s"],
+        ["0", "0", "0.00123", "none", "50.0 %", "1", "completed", "20 s"],
+        ["1", "0.1", "0.00123", "256-128", "87.5 %", "2", "completed", "20 s"],
+        ["2", "0.2", "0.00123", "256-128", "43.8 %", "", "pruned after epoch 1", "20 s"],
         ["3", "0.3", "0.00123", "256-128", "", "", "failed", "20 s"],
-        ["4", "0.4", "0.00123", "256-128", "68.8%", "", "training epoch 3", "1 h 56 min"],
+        ["4", "0.4", "0.00123", "256-128", "68.8 %", "", "training epoch 3", "1 h 56 min"],
         ["5", "0.5", "0.00123", "256-128", "", "", "training", ""],
-        ["6", "0.6", "0.00123", "256-128", "50.0%", "", "interrupted", ""],
+        ["6", "0.6", "0.00123", "256-128", "50.0 %", "", "interrupted", ""],
         ["7", "0.7", "0.00123", "256-128", "", "", "waiting", ""],
     ]
 
@@ -99,7 +99,7 @@ def test_the_table_shows_every_trial(told):
 )
 def test_the_heading_shows_the_counts_the_best_score_and_the_time_left(told, n_trials, left):
     heading = lines_of(screen.trials_table(told, n_trials, 20))[0].strip()
-    parts = [f"flowers photos: 4 of {n_trials} trials", "best so far 87.5% (trial 1)", left]
+    parts = [f"flowers photos: 4 of {n_trials} trials", "best so far 87.5 % (trial 1)", left]
     assert heading == ", ".join(filter(None, parts))
 
 
@@ -149,8 +149,8 @@ def test_on_a_terminal_the_table_is_never_higher_than_it(terminal, capsys, heigh
         told.add("COMPLETE", 0.75, 1)
     said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\0", capsys.readouterr().err)
     final = said[said.rindex("flowers photos: ") :].replace("\0", "").strip().splitlines()
-    assert final[0].startswith("flowers photos: 21 of 30 trials, best so far 75.0% (trial 20)")
-    assert shown_rows(final)[-1][:5] == ["20", "0", "0.00123", "256-128", "75.0%"]
+    assert final[0].startswith("flowers photos: 21 of 30 trials, best so far 75.0 % (trial 20)")
+    assert shown_rows(final)[-1][:5] == ["20", "0", "0.00123", "256-128", "75.0 %"]
     assert len(final) < height
     assert (len(shown_rows(final)) == 22) == (height == 40)
 
@@ -197,12 +197,13 @@ def test_without_a_terminal_each_ended_trial_is_a_line(told, no_terminal, capsys
         for trial in told.trials():
             before._trials.append(trial)
     assert capsys.readouterr().err.splitlines() == [
-        "1/8  trial 0: completed, 50.0%, dropout 0, learning_rate 0.00123, units none, 20 s; best 87.5% (trial 1)",
-        "2/8  trial 1: completed, 87.5%, dropout 0.1, learning_rate 0.00123, units 256-128, 20 s; best 87.5% (trial 1)",
-        "3/8  trial 2: pruned after epoch 1, 43.8%, dropout 0.2, learning_rate 0.00123, units 256-128, 20 s; "
-        "best 87.5% (trial 1)",
+        "1/8  trial 0: completed, 50.0 %, dropout 0, learning_rate 0.00123, units none, 20 s; best 87.5 % (trial 1)",
+        "2/8  trial 1: completed, 87.5 %, dropout 0.1, learning_rate 0.00123, units 256-128, 20 s; "
+        "best 87.5 % (trial 1)",
+        "3/8  trial 2: pruned after epoch 1, 43.8 %, dropout 0.2, learning_rate 0.00123, units 256-128, 20 s; "
+        "best 87.5 % (trial 1)",
         "4/8  trial 3: failed ValueError: [no] memory, dropout 0.3, learning_rate 0.00123, units 256-128, 20 s; "
-        "best 87.5% (trial 1)",
+        "best 87.5 % (trial 1)",
     ]
 
 
@@ -334,12 +335,20 @@ def test_the_best_trial_is_shown_beside_params_yaml(scored, summed_up):
     assert shown.table[""] == ["params.yaml", "best: trial 2"]
     assert shown.table["head.dropout"] == ["0.1", f"{best['head.dropout']:.3g}"]
     assert shown.table["train.learning_rate"] == ["0.003", f"{best['train.learning_rate']:.3g}"]
-    assert shown.table["score in the study"] == ["50.0%", "87.5%"]
-    assert shown.table["mean of 3 fresh seeds"] == ["52.1%", "81.2%"]
+    assert shown.table["score in the study"] == ["50.0 %", "87.5 %"]
+    assert shown.table["mean of 3 fresh seeds"] == ["52.1 %", "81.2 %"]
     few = r"Only \d+ validation images?: a difference of accuracy below about \d+ points is likely missed"
     assert re.match(few, shown.line("Only "))
     shown = summed_up(study, found_in(study, current_score=None))
-    assert shown.table["score in the study"] == ["not tried", "87.5%"]
+    assert shown.table["score in the study"] == ["not tried", "87.5 %"]
+
+
+def test_in_folds_the_images_of_train_and_val_are_validation_images(scored, summed_up):
+    alone, in_folds = (
+        int(summed_up(study, found_in(study)).line("Only ").split()[1])
+        for study in (scored(), scored(journal="folds.journal", tune={"folds": 3}))
+    )
+    assert in_folds > alone > 0
 
 
 def test_every_state_is_counted(begin, summed_up):
@@ -401,7 +410,7 @@ def test_importances_are_printed_largest_first(begin, summed_up):
         trial = study.next_trial(12)
         study.complete(trial, [trial.params["head.dropout"]], 0)
     said = summed_up(study, found_in(study), n_trials=12).line("Parameter importances: ")
-    dropout, rate = re.fullmatch(r"Parameter importances: dropout (\d+)%, learning_rate (\d+)%", said).groups()
+    dropout, rate = re.fullmatch(r"Parameter importances: dropout (\d+) %, learning_rate (\d+) %", said).groups()
     assert int(dropout) > 80 > int(rate)
 
 

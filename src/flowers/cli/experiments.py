@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flowers.cli.app import EXPERIMENTS, Host, Overwrite, Port, Run, app
+from flowers.common import paths
 
 
 @app.command(rich_help_panel=EXPERIMENTS)
@@ -72,12 +73,15 @@ def compare(
         ),
     ],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Also write an HTML page with images.")] = None,
+    html: Annotated[Path, typer.Option(help="Where the page with all details goes.")] = paths.COMPARISON,
+    log: Annotated[
+        bool, typer.Option("--log", help="Also log the page to MLflow, to the run of each result but the first.")
+    ] = False,
 ) -> None:
     """Compare results on the same test images: what differs, by how much, and whether it is significant."""
     from flowers.runs.compare import run
 
-    run.compare(results, markdown, html)
+    run.compare(results, markdown, html, log)
 
 
 @app.command(rich_help_panel=EXPERIMENTS)

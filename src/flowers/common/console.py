@@ -36,6 +36,11 @@ def listed(names: Sequence[str], separator: str = ", ", shown: int = 10, where: 
     return separator.join([*names[:shown], *rest])
 
 
+def percent(share: float, digits: int = 1) -> str:
+    """A share of 1 in percent for a message: 0.852 is '85.2 %'."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def progress_bar(total: int | None, description: str, unit: str, done: int = 0) -> "tqdm.tqdm[Any]":
     """A progress bar on standard error, drawn only if that is a terminal; it begins at `done`."""
     import tqdm

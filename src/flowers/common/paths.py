@@ -44,6 +44,8 @@ NOVELTY = EVALUATION / "novelty.json"  # how well unknown images are told from k
 NOVELTY_PICTURE = EVALUATION / "novelty.png"
 REPORT = EVALUATION / "report.html"  # all of the above on one page, with images
 
+COMPARISON = BUILD / "compare.html"  # of `flowers compare`
+
 # check
 CHECK_PAGE = BUILD / "check.html"
 DOUBTFUL = BUILD / "doubtful.csv"  # path, label, subset, p_label, suggested, p_suggested

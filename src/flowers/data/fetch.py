@@ -97,6 +97,7 @@ def _fetch(ready: Path, addresses: Sequence[str], checksum: str | None, size: in
                 (staging / ready.name).chmod(0o644)
                 (staging / ready.name).replace(ready)
                 return
+            say(f"{ready.name}: {failure}")  # here, because another source may follow
             failures.append(f"  {address}: {failure}")
     finally:
         shutil.rmtree(staging, ignore_errors=True)

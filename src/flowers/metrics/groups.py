@@ -27,8 +27,9 @@ class Estimate:
     """A mean or a difference of means with its variance, by source.
 
     `between` is the part of trainings, summed over the groups: of each the variance between them over their number;
-    None if a group has one training, and then `variance` is that of images alone. `images` is the variance between
+    None if all groups have one training, and then `variance` is that of images alone. `images` is the variance between
     images, times their number, of what all trainings share; `rest` the part of the interaction, times that number.
+    `one_between` and `one_rest` are these parts with one training in each group.
     """
 
     value: float
@@ -37,7 +38,8 @@ class Estimate:
     between: float | None
     images: float
     rest: float
-    n_trainings: int  # of the smallest group
+    one_between: float
+    one_rest: float
     n_images: int
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
@@ -57,14 +59,14 @@ class Estimate:
         return float(2 * stats.t.sf(abs(self.value) / math.sqrt(self.variance), self.freedom))
 
     def needed_trainings(self) -> int | None:
-        """Trainings of the smallest group, others in proportion, that show this difference with probability POWER.
+        """Trainings in each group that show this difference with probability POWER.
 
         None if no number of them does, or the variance between trainings is unknown.
         """
         if self.between is None:
             return None
         room = self._needed_variance() - self.images / self.n_images
-        return _ratio(self.n_trainings * (self.between + self.rest / self.n_images), room)
+        return _ratio(self.one_between + self.one_rest / self.n_images, room)
 
     def needed_images(self) -> int | None:
         """Images that show a difference of this size with probability POWER, with as many trainings; else None."""
@@ -112,18 +114,22 @@ def difference(labels: Labels, one: Values, other: Values) -> Estimate:
 
 def _estimate(labels: Labels, groups: Sequence[Values], of_image: Values) -> Estimate:
     """The estimate for means or differences (images,) over the trainings of groups."""
-    n_images, sizes = len(labels), [len(group) for group in groups]
+    n_images, known = len(labels), [group for group in groups if len(group) > 1]
     images, images_freedom = _between_images(labels, of_image)
-    if min(sizes) == 1:
-        return Estimate(float(of_image.mean()), images / n_images, images_freedom, None, images, 0.0, 1, n_images)
-    spreads = [float(group.mean(axis=1).var(ddof=1)) for group in groups]
-    rests = [_interaction(group) for group in groups]
-    shared = sum(rest / size for rest, size in zip(rests, sizes, strict=True))
-    parts = [spread / size for spread, size in zip(spreads, sizes, strict=True)]
+    if not known:
+        return Estimate(float(of_image.mean()), images / n_images, images_freedom, None, images, 0, 0, 0, n_images)
+    # A single training is taken to vary with the seed as those of the other group do.
+    single = (len(groups) - len(known)) / len(known)
+    spreads = [float(group.mean(axis=1).var(ddof=1)) for group in known]
+    rests = [_interaction(group) for group in known]
+    shares = [1 / len(group) + single for group in known]
+    shared = sum(rest * share for rest, share in zip(rests, shares, strict=True))
+    parts = [spread * share for spread, share in zip(spreads, shares, strict=True)]
     # Both sums of squares hold the interaction; a variance is not below that of either source alone.
     variance = max(images / n_images, sum(parts), images / n_images + sum(parts) - shared / n_images)
-    weights = sum(part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True))
+    weights = sum(part**2 / (len(group) - 1) for part, group in zip(parts, known, strict=True))
     weights += (images / n_images) ** 2 / images_freedom
+    one_rest = (1 + single) * sum(rests)
     return Estimate(
         value=float(of_image.mean()),
         variance=variance,
@@ -131,7 +137,8 @@ def _estimate(labels: Labels, groups: Sequence[Values], of_image: Values) -> Est
         between=max(0.0, sum(parts) - shared / n_images),
         images=max(0.0, images - shared),
         rest=shared,
-        n_trainings=min(sizes),
+        one_between=max(0.0, (1 + single) * sum(spreads) - one_rest / n_images),
+        one_rest=one_rest,
         n_images=n_images,
     )
 

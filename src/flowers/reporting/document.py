@@ -70,10 +70,11 @@ Part = str | Table | Picture | Gallery  # a string is a paragraph
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and the parts under it."""
+    """A heading and the parts under it; a terminal leaves out what is `detail`."""
 
     title: str
     parts: Sequence[Part]
+    detail: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,14 @@ def show(document: Document) -> None:
     console.print(document.title, style="bold")
     for line in document.lead:
         console.print(line)
-    for section in document.sections:
+    for section in (section for section in document.sections if not section.detail):
         console.print()
         console.print(section.title, style="bold")
         for part in section.parts:
             if isinstance(part, str):
                 console.print(part)
             elif isinstance(part, Table):
-                console.print(grid(part, box=rich.box.SIMPLE_HEAD, pad_edge=False))
+                console.print(grid(part, box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)))
             elif isinstance(part, Gallery):
                 if part.title:
                     console.print(part.title)

@@ -13,6 +13,7 @@ NAMES = {  # every known measure, in the order of a table
     "log_loss": "log-loss",
 }
 PLAIN = {"log_loss"}  # not shares of 1
+FOLDS = "Folds count as independent trainings, but share images: the interval does not hold other images to train on."
 FEW = 100  # with fewer images, reports say how large a difference they can show
 
 
@@ -38,6 +39,17 @@ def few(images: int, kind: str, discordant: float, level: float = paired.LEVEL) 
     test = f"McNemar's test at {100 * level:.2g} %, power {100 * paired.POWER:.0f} %"
     only = f"Only {count(images, f'{kind} image')}"
     return [f"{only}: a difference of accuracy below about {points:.0f} points is likely missed ({test})."]
+
+
+def difference(
+    first: str, other: str, one: float, two: float, interval: tuple[float, float], level: float = paired.LEVEL
+) -> str:
+    """Two accuracies (shares of 1), of results by name, and the interval of their difference, two minus one."""
+    low, high = (100 * end for end in interval)
+    return (
+        f"'{other}' has {number('accuracy', two)} accuracy, '{first}' {number('accuracy', one)}: "
+        f"{100 * (two - one):+.1f} points, {100 * (1 - level):.3g} % interval {low:+.1f} to {high:+.1f}"
+    )
 
 
 def count(number: int, one: str, many: str = "") -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config import params
+from flowers.reporting import measures
 from flowers.runs import dvc_lock
 from flowers.runs.predictions import Predictions, read
 from flowers.tracking import groups, lookup, provenance, run_key, runs, store
@@ -90,8 +92,27 @@ def group(client: "MlflowClient", parent: "Run", name: str) -> Predictions:
     }
     versions = json.loads(parent.data.tags.get(groups.VERSIONS, "{}"))
     inputs |= {f"version of {package}": version for package, version in versions.items()}
-    place = f"group {parent.info.run_id[:8]} of {len(tables)} trainings in MLflow"
-    return Predictions(name, place, parent.data.params, inputs, tables[0], tables, _commit(parent))
+    place = f"group {parent.info.run_id[:8]}, {measures.count(len(tables), 'training')}"
+    return Predictions(name, place, parent.data.params, inputs, tables[0], tables, _commit(parent), parent.info.run_id)
+
+
+def run_of(result: Predictions) -> tuple["MlflowClient", "Run"]:
+    """The run that a result was read from, else the newest one with the same predictions.
+
+    Raises UserError where there is none, and StoreUnreachable.
+    """
+    with store.lock():
+        client = store.connect()
+    if result.run_id:
+        return client, client.get_run(result.run_id)
+    accuracy = float(result.right.mean())
+    for run in reversed(runs.search(client, f"tags.`{runs.RESULT}` != ''")):
+        # The score, which has four digits, spares reading the predictions of most runs.
+        if math.isclose(run.data.metrics.get("test_accuracy", -1), accuracy, abs_tol=1e-4):
+            content = lookup.artifact(client, run, _PREDICTIONS)
+            if content and read(content, run.info.run_id).equals(result.table):
+                return client, run
+    raise UserError(f"no run in MLflow has the predictions of '{result.name}' ({result.place})")
 
 
 def _commit(run: "Run") -> str:
@@ -124,7 +145,7 @@ def _in_store(name: str) -> Predictions:
     known = {_PRECISION: tags.get("flowers.precision", ""), "processor": tags.get(runs.PROCESSOR, "")}
     _, inputs = _origin(lock, content, known)
     place, table = f"run {run.info.run_id[:8]} in MLflow", read(content, name)
-    return Predictions(name, place, run.data.params, inputs, table, commit=_commit(run))
+    return Predictions(name, place, run.data.params, inputs, table, commit=_commit(run), run_id=run.info.run_id)
 
 
 def _in_git(name: str) -> Predictions | None:
@@ -200,5 +221,5 @@ def _output(revision: str, path: Path, named: str) -> bytes:
         return content
     except (DvcException, OSError):
         raise UserError(
-            f"{named}: {path} is in no DVC cache or remote any more; `git checkout` it and `dvc repro` make it again"
+            f"{named}: {path} is not in the DVC cache or a remote; `git checkout` it and `dvc repro` make it"
         ) from None

@@ -26,6 +26,7 @@ class Predictions:
     table: pd.DataFrame
     group: Sequence[pd.DataFrame] = ()
     commit: str = ""  # that holds the code that made it, if known
+    run_id: str = ""  # of the run it was read from, if it was
 
     @cached_property
     def classes(self) -> list[str]:

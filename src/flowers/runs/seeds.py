@@ -13,7 +13,7 @@ from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.metrics import classification, groups
 from flowers.model.backbone import best_precision
-from flowers.reporting import curves, document
+from flowers.reporting import curves, document, measures
 from flowers.reporting.document import Document, Section, Table
 from flowers.reporting.measures import NAMES, count, number
 from flowers.runs import find
@@ -31,9 +31,12 @@ def seeds(settings: Params, n_seeds: int, n_folds: int) -> None:
     Every training is scored on the test images. Raises UserError where folds are impossible, no training
     is finished, or the store cannot be used; the same command resumes.
     """
-    if n_folds > 1 and settings.train.on != "train":
-        raise UserError("params.yaml: train.on must be 'train': folds divide the images of train and val")
     first = settings.train.seed
+    if n_folds > 1:
+        if settings.train.on != "train":
+            raise UserError("params.yaml: train.on must be 'train': folds divide the images of train and val")
+        divided = subsets.read("train", "val")
+        folds.divide(divided, folds.groups_of(divided), n_folds, first)  # an error comes before there is a run
     wanted = [(seed, fold) for seed in range(first, first + n_seeds) for fold in range(n_folds)]
     precision = best_precision() if settings.model.precision == "auto" else settings.model.precision
     with store.explained("keeping trainings in"), store.patience(*store.LONG):
@@ -41,8 +44,9 @@ def seeds(settings: Params, n_seeds: int, n_folds: int) -> None:
         finished = runs.finished()
         missing = [each for each in wanted if _name(*each, n_folds) not in finished]
         if missing:
-            in_folds = f" in {n_folds} folds each" if n_folds > 1 else ""
-            seeds_of = f"seeds {first} to {first + n_seeds - 1}{in_folds}: {count(len(wanted), 'training')}"
+            in_folds = f", {n_folds} folds of train and val each" if n_folds > 1 else ""
+            numbers = f"seeds {first} to {first + n_seeds - 1}" if n_seeds > 1 else f"seed {first}"
+            seeds_of = f"{numbers}{in_folds}: {count(len(wanted), 'training')}"
             console.say(f"'{runs.parent.info.run_name}', {seeds_of}, {len(missing):,} to do")
             with runs.running():
                 _train(settings, missing, n_folds, runs)
@@ -106,15 +110,22 @@ def _document(group: Predictions, scores: Sequence[Mapping[str, float]], n_folds
         row.append(number(name, float(np.std(each, ddof=1))) if len(each) > 1 else "")
         row.append(f"{number(name, min(each))} to {number(name, max(each))}")
         ends = groups.mean(group.labels, values[name]).interval() if name in values else ()
-        rows.append([*row, " to ".join(number(name, end) for end in ends)])
+        possible = np.clip(ends, 0, None if name in measures.PLAIN else 1)  # that of few images is wide
+        rows.append([*row, " to ".join(number(name, end) for end in possible)])
     header = ["measure", "mean", "SD", "range", "95 % interval"]
     images = count(len(group.labels), "test image")
     lead = f"{count(len(scores), 'training')}, each scored on the same {images}."
-    explained = "The interval is for the mean of trainings from any seed, on new images (two-way analysis of variance)."
+    explained = (
+        "The interval is for the mean of trainings from any seed, on new images (two-way analysis of variance)."
+        if len(scores) > 1
+        else "One training: the interval holds other test images, and no other seeds."
+    )
+    explained += " Macro F1 is no mean over images and has none."
     if n_folds > 1:
-        explained += " Folds share most of their images, so it does not hold other images to train on."
-    if len(scores) == 1:
-        explained = "One training: the interval holds other test images, and no other seeds."
+        explained += (
+            f" Each training learns from {n_folds - 1} of {n_folds} folds of train and val, so from another number of "
+            f"images than without folds. {measures.FOLDS}"
+        )
     return Document(f"'{group.name}'", [lead], [Section("Test scores", [Table(header, rows), explained])])
 
 

@@ -80,7 +80,7 @@ def run(evaluate: EvaluateParams) -> None:
     )
     page = evaluation_page.document(tested, written, pixels, heat)
     paths.REPORT.write_text(document.html(page), encoding="utf-8")
-    console.say(f"Accuracy on {len(test)} test images: {scores['accuracy']:.1%}")
+    console.say(f"Accuracy on {len(test)} test images: {console.percent(scores['accuracy'])}")
 
 
 def rounded(scores: dict[str, float]) -> dict[str, float]:

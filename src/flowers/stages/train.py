@@ -77,7 +77,7 @@ def _examples(train: subsets.Subset, ratios: np.ndarray, size: int) -> list[byte
 def _report(progress: phases.Progress) -> None:
     epochs = sum(row["phase"] != "regression" for row in progress.rows)
     score = progress.best_score[0]
-    validation = f"validation {score:.1%} mean per class" if score >= 0 else "without validation images"
+    validation = f"validation {console.percent(score)} mean per class" if score >= 0 else "without validation images"
     if progress.phase == "regression":
         console.say(f"Logistic regression: {validation}")
     elif score >= 0:

@@ -59,7 +59,8 @@ class GroupRuns:
         try:
             yield
         except BaseException as error:
-            console.say(f"{len(self.finished())} trainings are kept; the same command goes on with the others")
+            if kept := len(self.finished()):
+                console.say(f"trainings kept: {kept}; the same command goes on with the others")
             runs.end(self.client, self.parent, "FAILED" if isinstance(error, Exception) else "KILLED")
             raise
 

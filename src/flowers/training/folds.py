@@ -26,7 +26,7 @@ def divide(images: Subset, groups: Sequence[str], count: int, seed: int) -> list
     if sizes[fewest] < count:
         raise UserError(
             f"{count} folds need {count} images of each class in train and val, near-duplicates counted once; "
-            f"'{images.classes[fewest]}' has {sizes[fewest]}"
+            f"'{images.classes[fewest]}' has {sizes[fewest]}: take fewer folds, or add images"
         )
     divided = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     return [Fold(*rows) for rows in divided.split(images.labels, images.labels, groups)]

@@ -71,7 +71,7 @@ def trials_table(study: Study, n_trials: int, rows: int) -> Table:
         table.add_row(
             str(trial.number),
             *(trial_table.shown(trial.params[name]) if name in trial.params else "" for name in names),
-            "" if score is None else f"{score:.1%}",
+            "" if score is None else console.percent(score),
             str(trial.user_attrs.get(BEST_EPOCH, "")),
             word if word == "failed" else f"{word} {detail}".strip(),
             trial_table.duration(trial_table.seconds(trial)) if word != "waiting" else "",
@@ -85,7 +85,7 @@ def _heading(trials: Sequence[FrozenTrial], n_trials: int) -> str:
     at_once = max(1, sum(trial.state.name == "RUNNING" for trial in trials))  # also by other processes
     parts = [f"{len(ended)} of {n_trials} trials"]
     if (best := trial_table.best(trials)) is not None:
-        parts.append(f"best so far {best.value:.1%} (trial {best.number})")
+        parts.append(f"best so far {console.percent(best.value)} (trial {best.number})")
     if ended and len(ended) < n_trials:
         mean = sum(trial_table.seconds(trial) or 0 for trial in ended) / len(ended)
         parts.append(f"about {trial_table.duration(mean * (n_trials - len(ended)) / at_once)} left")
@@ -97,7 +97,8 @@ def _line(trial: FrozenTrial, trials: Sequence[FrozenTrial], names: Sequence[str
     score, best = trial_table.score(trial), trial_table.best(trials)
     short = trial_table.short(names)
     parts = [f"trial {trial.number}: {state}"]
-    parts += [] if score is None else [f"{score:.1%}"]
+    parts += [] if score is None else [console.percent(score)]
     parts += [f"{short[name]} {trial_table.shown(trial.params[name])}" for name in names if name in trial.params]
     parts.append(trial_table.duration(trial_table.seconds(trial)))
-    return ", ".join(filter(None, parts)) + (f"; best {best.value:.1%} (trial {best.number})" if best else "")
+    best_so_far = f"; best {console.percent(best.value)} (trial {best.number})" if best else ""
+    return ", ".join(filter(None, parts)) + best_so_far

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from flowers.common import console
 from flowers.metrics import paired
 from flowers.reporting import measures
 from flowers.training import subsets
@@ -25,7 +26,9 @@ def show(study: Study, found: Verdict | None, importances: Mapping[str, float], 
         return
     out.print(_comparison(study, found))
     out.print(_judgement(found))
-    for line in measures.few(len(subsets.read("val")), "validation", paired.independent(found.best.value or 0.0)):
+    in_folds = study.space.settings.tune.folds > 1  # then each image of both is held out once
+    validated = subsets.read(*(["train", "val"] if in_folds else ["val"]))
+    for line in measures.few(len(validated), "validation", paired.independent(found.best.value or 0.0)):
         out.print(line)
     if importances:
         out.print(_importances(importances))
@@ -86,8 +89,8 @@ def _parameters(study: Study, found: Verdict) -> list[tuple[str, str, str]]:
 
 def _scores(found: Verdict) -> list[tuple[str, str, str]]:
     """Each score: its name, that of params.yaml, and that of the best trial."""
-    current = "not tried" if found.current_score is None else f"{found.current_score:.1%}"
-    rows = [("score in the study", current, f"{found.best.value:.1%}")]
+    current = "not tried" if found.current_score is None else console.percent(found.current_score)
+    rows = [("score in the study", current, console.percent(found.best.value))]
     if (
         found.current_scores
         and found.best_scores
@@ -95,7 +98,7 @@ def _scores(found: Verdict) -> list[tuple[str, str, str]]:
         and (found.fresh or found.margin is not None)
     ):
         seeds = f"{len(found.best_scores)} {'fresh ' if found.fresh else ''}seeds"
-        ours, theirs = (f"{sum(of) / len(of):.1%}" for of in (found.current_scores, found.best_scores))
+        ours, theirs = (console.percent(sum(of) / len(of)) for of in (found.current_scores, found.best_scores))
         rows.append((f"mean of {seeds}", ours, theirs))
     return rows
 
@@ -103,7 +106,7 @@ def _scores(found: Verdict) -> list[tuple[str, str, str]]:
 def _importances(shares: Mapping[str, float]) -> str:
     """Each parameter's share in the variance of the scores; "" with too few completed trials."""
     short = trial_table.short(list(shares))
-    words = ", ".join(f"{short[name]} {share:.0%}" for name, share in shares.items())
+    words = ", ".join(f"{short[name]} {console.percent(share, 0)}" for name, share in shares.items())
     return f"Parameter importances: {words}" if words else ""
 
 

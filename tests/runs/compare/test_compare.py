@@ -1,11 +1,16 @@
 """The commands `flowers compare` and `flowers report`, in a checkout with a result."""
 
+import json
+from pathlib import Path
+
 import pytest
 from results import table
+from tracking_world import SCORES
 from typer.testing import CliRunner
 
-from flowers import cli
+from flowers import cli, tracking
 from flowers.common.errors import UserError
+from flowers.tracking import StoreUnreachable, lookup
 
 
 @pytest.fixture
@@ -31,7 +36,16 @@ def test_compare_prints_tables(checkouts):
     assert done.exit_code == 0
     text = " ".join(done.stdout.split())
     assert "Scores on 60 images" in text and "96.7 %" in text
-    assert "too few images differ for a significant result" in text
+    assert "'workspace' has 96.7 % accuracy" in text and "too few images differ for a significant result" in text
+
+
+def test_details_are_on_the_page_and_not_on_the_terminal(checkouts):
+    world, other = checkouts
+    done = flowers("compare", other, "workspace")
+    page = (world.folder / "build/compare.html").read_text()
+    for detail in ("Classes", "Confusions that changed", "Images that flipped", "daisy/0.jpg"):
+        assert detail in page and detail not in done.stdout
+    assert done.stderr.splitlines()[-1].endswith("build/compare.html")
 
 
 def test_compare_prints_markdown_and_writes_a_page(checkouts, tmp_path):
@@ -40,6 +54,47 @@ def test_compare_prints_markdown_and_writes_a_page(checkouts, tmp_path):
     assert done.stdout.startswith("## 'workspace' against ") and "| accuracy | 100.0 % | 96.7 % | -3.3 |" in done.stdout
     page = (tmp_path / "new" / "page.html").read_text()
     assert page.startswith("<!doctype html>") and "daisy/0.jpg" in page
+
+
+@pytest.fixture
+def logged(checkouts):
+    """The checkouts, this one with its run in MLflow."""
+    world, other = checkouts
+    world.write("build/evaluation/metrics.json", json.dumps(SCORES | {"accuracy": 0.9667}))  # 58 of 60
+    tracking.publish(world.params)
+    return world, other
+
+
+def test_the_page_is_logged_once_to_the_run_of_the_result(logged):
+    world, other = logged
+    (run,) = world.runs(only=1)
+    name = f"{Path(other).name}.html"
+    seen = []
+    for _ in range(2):
+        done = flowers("compare", other, "workspace", "--log")
+        assert f"artifact compare/{name} of run {run.info.run_id[:8]} " in done.stderr
+        (found,) = world.runs(only=1)
+        seen.append((world.artifacts(found), world.points(found), found.data.tags, found.info.end_time))
+    assert seen[0] == seen[1] and f"compare/{name}" in seen[0][0]
+    page = lookup.artifact(world.client(), run, f"compare/{name}")
+    assert page == (world.folder / "build/compare.html").read_bytes()
+
+
+def test_the_page_goes_to_a_run_that_was_named_and_the_baseline_may_be_a_run(logged):
+    world, other = logged
+    (run,) = world.runs(only=1)
+    flowers("compare", other, run.info.run_id, "--log")
+    assert f"compare/{Path(other).name}.html" in world.artifacts(run)
+    with pytest.raises(UserError, match="no run in MLflow has the predictions of 'other'"):
+        flowers("compare", run.info.run_id, other, "--log")
+
+
+def test_a_store_that_cannot_be_reached_does_not_lose_the_page(checkouts, monkeypatch, closed_port):
+    world, other = checkouts
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
+    with pytest.raises(StoreUnreachable, match="cannot be reached"):
+        flowers("compare", other, "workspace", "--log")
+    assert "daisy/0.jpg" in (world.folder / "build/compare.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from results import predictions
 
-from flowers.reporting import document
+from flowers.reporting import document, measures
 from flowers.runs.compare import groups, report
 
 
@@ -23,8 +23,9 @@ def row(page: str, start: str) -> list[str]:
 def test_a_significant_difference():
     page = text(predictions("main", wrong=range(12)), predictions("mine", wrong=[0, 40]))
     assert page.startswith("## 'mine' against 'main'\n")
-    assert "'mine' gets 11 images right that 'main' gets wrong, and 1 the other way: significant" in page
-    assert "exact McNemar p = 0.0063" in page
+    assert "'mine' has 96.7 % accuracy, 'main' 80.0 %: +16.7 points, 95 % interval " in page
+    assert f"95 % interval {row(page, 'accuracy')[4]}, significant" in page
+    assert "(exact McNemar p = 0.0063: 11 images right in 'mine' only, 1 in 'main' only)." in page
     assert row(page, "accuracy")[1:4] == ["80.0 %", "96.7 %", "+16.7"]
     low, high = row(page, "accuracy")[4].split(" to ")
     assert 0 < float(low) < 16.7 < float(high) < 30
@@ -40,7 +41,7 @@ def test_a_significant_difference():
         ([], [], "is right on the same images as 'main'"),
         ([1, 2, 3], [3], "too few images differ for a significant result"),
         (range(0, 12), range(8, 20), "not significant"),
-        ([], range(12), "the other way: significant"),
+        ([], range(12), ", significant (exact"),
     ],
 )
 def test_the_verdict_depends_on_the_images_that_differ(one, other, verdict):
@@ -66,8 +67,8 @@ def test_groups_of_trainings_are_compared_by_their_means():
     first = group("main", range(60), range(1, 61), range(2, 62))
     other = group("mine", [*range(30), 100, 101], [*range(30), 102, 103], [*range(31), 104])
     page = text(first, other)
-    assert "'main' and 'mine' differ: +9.3 points of accuracy" in page
-    assert "over 3 trainings and 3 trainings" in page
+    assert "'mine' has 89.3 % accuracy, 'main' 80.0 %: +9.3 points, 95 % interval +6.2 to +12.4, significant" in page
+    assert "3 and 3 trainings)." in page
     assert row(page, "accuracy")[1:4] == ["80.0 % ± 0.0", "89.3 % ± 0.0", "+9.3"]
     assert row(page, "daisy")[1:] == ["100", "40", "69.7", "+30"]
     assert "macro F1" not in page and "One training each" not in page
@@ -109,15 +110,24 @@ def test_code_that_changed_between_the_commits_is_listed_with_links_to_its_lines
 def test_the_trainings_or_images_that_would_show_the_difference_are_named():
     first, other = group("main", [0, 1], [0, 2], [3, 100]), group("mine", [0], [0, 5], [150, 100])
     lead = report.document([first, other]).lead
-    assert lead[0].startswith("'main' and 'mine' cannot be told apart: +0.1 points of accuracy, 95 % interval -")
+    assert lead[0].startswith("'mine' has 99.4 % accuracy, 'main' 99.3 %: +0.1 points, 95 % interval -")
+    assert ", not significant (p = 0.66, 3 and 3 trainings)." in lead[0]
     assert re.fullmatch(
         r"A difference of 0.1 points would show with probability 80 % with about [\d,]+ .*images\.", lead[1]
     )
 
 
-def test_a_group_of_one_says_that_its_seeds_are_not_in_the_interval():
+def test_a_group_of_folds_says_what_its_interval_leaves_out():
+    first, other = group("main", range(60), range(1, 61)), group("mine", range(30), range(31))
+    assert measures.FOLDS not in text(first, other)
+    assert measures.FOLDS in text(first, replace(other, params={"folds": "2"}))
+
+
+def test_a_group_of_one_says_where_the_spread_between_seeds_comes_from():
     lead = report.document([predictions("main", range(60), per_class=100), group("mine", range(30), range(31))]).lead
-    assert lead[1] == "'main': one training, so the spread between seeds is not in the interval."
+    assert lead[1] == "'main' is one training; the interval takes the spread between seeds from the other group."
+    lead = report.document([predictions("main", per_class=100), group("mine", [0])]).lead
+    assert lead[1] == "'main' and 'mine': one training, so the spread between seeds is not in the interval."
 
 
 def test_only_parameters_and_inputs_that_differ_are_listed():
@@ -175,9 +185,9 @@ def test_several_comparisons_share_the_level_of_significance():
     worse = predictions("c", wrong=range(8))
     page = text(predictions("a", wrong=[50]), predictions("b"), worse)
     assert "With 2 comparisons, a p below 0.025 is significant." in page
-    assert "'c' gets 1 image right that 'a' gets wrong, and 8 the other way: not significant" in page
+    assert "not significant (exact McNemar p = 0.039: 1 image right in 'c' only, 8 in 'a' only)" in page
     alone = text(predictions("a", wrong=[50]), worse)
-    assert "and 8 the other way: significant (exact McNemar p = 0.039)" in alone
+    assert ", significant (exact McNemar p = 0.039: 1 image right in 'c' only, 8 in 'a' only)" in alone
 
 
 def test_a_page_shows_the_images_that_flipped():

@@ -21,13 +21,13 @@ def checked(validation=1000, lost=0, gained=0, compared=None, changed=None) -> C
     ("found", "reason"),
     [
         (checked(1000, lost=5, changed=20), None),  # the limits themselves
-        (checked(1000, lost=6), r"0.6% fewer validation images are right, more than 0.5% (6 lost, 0 gained)"),
+        (checked(1000, lost=6), r"0.6 % fewer validation images are right, more than 0.5 % (6 lost, 0 gained)"),
         (checked(1000, lost=12, gained=7), None),
-        (checked(1000, gained=9, changed=21), "2.1% of the images get another label"),
+        (checked(1000, gained=9, changed=21), "2.1 % of the images get another label"),
         (checked(45, lost=1, compared=300), None),  # 2.2 points, but a single image
         (checked(45, lost=2, compared=300), "2 lost, 0 gained"),
         (checked(6, compared=18, changed=1), None),
-        (checked(6, compared=18, changed=2), "11.1% of the images"),
+        (checked(6, compared=18, changed=2), "11.1 % of the images"),
     ],
 )
 def test_a_network_fails_the_check_when_it_loses_or_changes_too_much(found, reason):
@@ -69,7 +69,7 @@ def test_right_and_changed_labels_are_counted(grey):
     found, gain = check.compare(ByBrightness(35), ByBrightness(105), validation, labels, others)
     assert found == Checked(validation=10, right_before=9, lost=5, gained=1, compared=12, changed=7)
     assert str(found) == (
-        "90.0% of 10 validation images right before, 50.0% after; another label for 7 of 12 images (58.3%)"
+        "90.0 % of 10 validation images right before, 50.0 % after; another label for 7 of 12 images (58.3 %)"
     )
     assert gain is None  # too few images to tell
 

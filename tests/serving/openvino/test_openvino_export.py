@@ -80,7 +80,7 @@ def test_a_network_that_passes_is_written_with_the_figures_of_its_check(world, s
     }
     assert {item.path for item in calibrated_on} == {item.path for item in train.plain()}
     lines = capsys.readouterr().err.splitlines()
-    assert "100.0% of 6 validation images right before, 100.0% after" in lines[-2]
+    assert "100.0 % of 6 validation images right before, 100.0 % after" in lines[-2]
     assert "0 of 18 images" in lines[-2] and lines[-1].startswith("wrote new/int8: ")
 
 
@@ -92,7 +92,7 @@ def test_a_model_trained_on_the_validation_images_gives_a_warning(world, stand_i
 
 def test_a_network_that_fails_the_check_leaves_nothing_behind(world, stand_in):
     before = entries()
-    with pytest.raises(UserError, match=r"not written: in int8 100\.0% fewer validation images are right"):
+    with pytest.raises(UserError, match=r"not written: in int8 100\.0 % fewer validation images are right"):
         stand_in(Trained(world.classes), Contrary(world.classes), Path("int8"))
     assert entries() == before
 

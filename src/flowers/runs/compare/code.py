@@ -31,7 +31,7 @@ def section(first: Predictions, other: Predictions) -> Section | None:
     command = f"git diff {one[:8]} {two[:8]} -- {' '.join(_CODE)}"
     header = ["file", *(["lines"] if page else []), "added", "removed"]
     parts: list[Part] = [f"{len(lines)} files differ{more}. All lines: {command}", Table(header, rows, len(header) - 2)]
-    return Section(f"Code of '{other.name}' against '{first.name}'", parts)
+    return Section(f"Code of '{other.name}' against '{first.name}'", parts, detail=True)
 
 
 def _first_line(one: str, two: str, path: str) -> str:

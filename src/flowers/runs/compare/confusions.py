@@ -37,7 +37,7 @@ def section(first: Predictions, other: Predictions, drawn: bool) -> Section:
     if drawn:
         names = first.name, other.name
         parts.append(Picture(_beside(names, counted), f"Confusion matrices: {' and '.join(names)}"))
-    return Section("Confusions that changed", parts)
+    return Section("Confusions that changed", parts, detail=True)
 
 
 def _counts(result: Predictions) -> pd.DataFrame:

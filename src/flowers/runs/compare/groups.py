@@ -1,6 +1,7 @@
 """The parts of a comparison in which a result is a group of trainings from several seeds."""
 
 from flowers.metrics import groups, paired
+from flowers.reporting import measures
 from flowers.reporting.document import Section, Table
 from flowers.reporting.measures import NAMES, PLAIN, count, number
 from flowers.runs.predictions import Predictions
@@ -8,20 +9,26 @@ from flowers.runs.predictions import Predictions
 ONE_SEED = "One training each: the intervals do not hold what other seeds would change; `flowers seeds` measures it."
 
 
-def verdict(first: Predictions, other: Predictions, level: float) -> list[str]:
+def compared(first: Predictions, other: Predictions, level: float) -> tuple[list[str], Section]:
+    """The difference of the means, its interval at a level of significance and the verdict; and the table of scores."""
+    tables = [groups.values(each.labels, each.trainings) for each in (first, other)]
+    return _verdict(first, other, [table["accuracy"] for table in tables], level), _scores(first, other, tables)
+
+
+def _verdict(first: Predictions, other: Predictions, values: list[groups.Values], level: float) -> list[str]:
     """Whether the mean accuracies differ, and how many trainings or images would show such a difference."""
-    values = [groups.values(each.labels, each.trainings)["accuracy"] for each in (first, other)]
     found = groups.difference(first.labels, *values)
-    low, high = (100 * end for end in found.interval(level))
-    verb = "differ" if found.p < level else "cannot be told apart"
-    difference = (
-        f"{100 * found.value:+.1f} points of accuracy, {100 * (1 - level):.3g} % interval {low:+.1f} to {high:+.1f}"
-    )
-    seeds = " and ".join(count(len(each.trainings), "training") for each in (first, other))
-    lines = [f"'{first.name}' and '{other.name}' {verb}: {difference}, p = {found.p:.2g}, over {seeds}."]
+    one, two = (float(each.mean()) for each in values)
+    lead = measures.difference(first.name, other.name, one, two, found.interval(level), level)
+    verdict = "significant" if found.p < level else "not significant"
+    numbers = [len(each.trainings) for each in (first, other)]
+    trainings = f"{numbers[0]:,} and {count(numbers[1], 'training')}"
+    lines = [f"{lead}, {verdict} (p = {found.p:.2g}, {trainings})."]
     single = [f"'{each.name}'" for each in (first, other) if len(each.trainings) == 1]
-    if single:
+    if len(single) == 2:
         lines.append(f"{' and '.join(single)}: one training, so the spread between seeds is not in the interval.")
+    elif single:
+        lines.append(f"{single[0]} is one training; the interval takes the spread between seeds from the other group.")
     if found.p >= level and found.value:
         lines.append(_needed(found))
     return lines
@@ -37,9 +44,9 @@ def _needed(found: groups.Estimate) -> str:
     return f"A difference of {100 * abs(found.value):.1f} points would show {share} with {' or '.join(ways)}."
 
 
-def scores(first: Predictions, other: Predictions) -> Section:
+def _scores(first: Predictions, other: Predictions, tables: list[dict[str, groups.Values]]) -> Section:
     """Means and standard deviations of both, and the interval of the difference."""
-    tables, rows = [groups.values(each.labels, each.trainings) for each in (first, other)], []
+    rows = []
     for name in [name for name in NAMES if name in tables[0]]:
         found = groups.difference(first.labels, tables[0][name], tables[1][name])
         form = "{:+.3f}" if name in PLAIN else "{:+.1%}"
@@ -51,6 +58,8 @@ def scores(first: Predictions, other: Predictions) -> Section:
         f"Means and standard deviations of the trainings; differences are '{other.name}' minus '{first.name}', shares "
         "in percentage points. Intervals hold both other seeds and other images (two-way analysis of variance)."
     )
+    if any("folds" in each.params for each in (first, other)):
+        explained += f" {measures.FOLDS}"
     return Section(f"Scores on {count(len(first.labels), 'image')}", [Table(header, rows), explained])
 
 

@@ -91,8 +91,8 @@ def ranked(entries: Sequence[Entry], others: int = 0) -> Document:
     header = ["", "", "result", "run", "accuracy", "difference", "95 % interval"]
     explained = (
         "± is the standard deviation of the seeds of a group. Differences are from the best, in percentage points; an "
-        "interval holds other images, and between groups other seeds. = : no significant difference, after Holm's "
-        f"correction for {count(pairs, 'pair')}."
+        "interval holds other images, and where one of the two is a group, other seeds. = : no significant "
+        f"difference, after Holm's correction for {count(pairs, 'pair')}."
     )
     return Document("Leaderboard", lead, [Section("Test accuracy", [Table(header, rows, left=4), explained])])
 

@@ -25,7 +25,9 @@ def document(results: Sequence[Predictions], thumbnail: Thumbnail | None = None)
     first, others = results[0], results[1:]
     compared = sum(first.images() == other.images() and first.classes == other.classes for other in others)
     level = paired.LEVEL / max(compared, 1)  # Bonferroni: the probability of any false positive stays at LEVEL
-    lead, sections = [], [_what_differs(results)]
+    lead: list[str] = []
+    scores: list[Section] = []
+    details: list[Section] = []
     for other in others:
         if first.images() != other.images():
             common = len({*first.images()} & {*other.images()})
@@ -40,19 +42,20 @@ def document(results: Sequence[Predictions], thumbnail: Thumbnail | None = None)
             found = f"only one has {console.listed(only)}" if only else "they are in another order"
             lead.append(f"'{first.name}' and '{other.name}' have different classes ({found}): nothing is compared.")
         else:
-            several = bool(first.group or other.group)
-            lead += groups.verdict(first, other, level) if several else _verdict(first, other, level)
-            sections.append(groups.scores(first, other) if several else _scores(first, other))
-            sections += [_classes(first, other), confusions.section(first, other, drawn=thumbnail is not None)]
-            sections.append(_flips(first, other, thumbnail))
+            of_pair = groups.compared if first.group or other.group else _compared
+            verdict, section = of_pair(first, other, level)
+            lead += verdict
+            scores.append(section)
+            details += [_classes(first, other), confusions.section(first, other, drawn=thumbnail is not None)]
+            details.append(_flips(first, other, thumbnail))
         if changed := code.section(first, other):
-            sections.append(changed)
+            details.append(changed)
     if compared and not any(each.group for each in results):
         lead.append(groups.ONE_SEED)
     if compared > 1:
         lead.append(f"With {compared} comparisons, a p below {level:.3g} is significant.")
     named = ", ".join(f"'{each.name}'" for each in others)
-    return Document(f"{named} against '{first.name}'", lead, sections)
+    return Document(f"{named} against '{first.name}'", lead, [*scores, _what_differs(results), *details])
 
 
 def alone(result: Predictions, lead: str) -> Document:
@@ -65,7 +68,7 @@ def alone(result: Predictions, lead: str) -> Document:
 
 def _what_differs(results: Sequence[Predictions]) -> Section:
     names, width = [each.name for each in results], 1 + len(results)
-    parts: list[Part] = [Table(["", *names], [["found in", *(each.place for each in results)]], width)]
+    rows, parts = [["found in", *(each.place for each in results)]], list[Part]()
     inputs = [{name: _short(value) for name, value in each.inputs.items()} for each in results]
     if not all(_PROCESSOR in table for table in inputs):  # only runs record it
         inputs = [{name: value for name, value in table.items() if name != _PROCESSOR} for table in inputs]
@@ -79,10 +82,11 @@ def _what_differs(results: Sequence[Predictions]) -> Section:
             parts.append("Other inputs are not compared: a group records them by other names than a single result.")
         elif unknown:
             parts.append(f"The {kind}s of {' and '.join(unknown)} are unknown: dvc.lock is of another result.")
+        elif unlike := _unlike(tables):
+            rows += unlike
         else:
-            rows = _unlike(tables)
-            parts.append(Table([kind, *names], rows, width) if rows else same)
-    return Section("What differs", parts)
+            parts.append(same)
+    return Section("What differs", [Table(["", *names], rows, width), *parts])
 
 
 def _unlike(tables: Sequence[Mapping[str, str]]) -> list[list[str]]:
@@ -107,24 +111,22 @@ def _short(value: str) -> str:
     return plain[:8] if len(plain) in (32, 64) and set(plain) <= set("0123456789abcdef") else value
 
 
-def _verdict(first: Predictions, other: Predictions, level: float) -> list[str]:
+def _compared(first: Predictions, other: Predictions, level: float) -> tuple[list[str], Section]:
+    """The difference, its interval and McNemar's verdict at a level of significance; and the table of scores."""
+    found = paired.differences(first.labels, first.probabilities, other.probabilities)
     test = paired.mcnemar(first.labels, first.predicted, other.predicted)
     discordant = test.gained + test.lost
-    few = measures.few(len(first.labels), "test", discordant / len(first.labels), level)
-    if not discordant:
-        return [f"'{other.name}' is right on the same images as '{first.name}'.", *few]
-    counts = (
-        f"'{other.name}' gets {count(test.gained, 'image')} right that '{first.name}' gets wrong, "
-        f"and {test.lost} the other way"
-    )
-    found = "significant" if test.p < level else "not significant"
+    accuracy = found["accuracy"]
+    verdict = "significant" if test.p < level else "not significant"
     if not paired.can_show(discordant, level):
-        found = "too few images differ for a significant result"
-    return [f"{counts}: {found} (exact McNemar p = {test.p:.2g}).", *few]
-
-
-def _scores(first: Predictions, other: Predictions) -> Section:
-    found = paired.differences(first.labels, first.probabilities, other.probabilities)
+        verdict = "too few images differ for a significant result"
+    if discordant:
+        lead = measures.difference(first.name, other.name, accuracy.one, accuracy.other, (accuracy.low, accuracy.high))
+        right = f"{count(test.gained, 'image')} right in '{other.name}' only, {test.lost:,} in '{first.name}' only"
+        lines = [f"{lead}, {verdict} (exact McNemar p = {test.p:.2g}: {right})."]
+    else:
+        lines = [f"'{other.name}' is right on the same images as '{first.name}'."]
+    lines += measures.few(len(first.labels), "test", discordant / len(first.labels), level)
     rows = []
     for name in [name for name in NAMES if name in found]:
         score, form = found[name], "{:+.3f}" if name in PLAIN else "{:+.1%}"
@@ -135,13 +137,13 @@ def _scores(first: Predictions, other: Predictions) -> Section:
         f"Differences are '{other.name}' minus '{first.name}', shares in percentage points; intervals are from "
         f"{paired.SAMPLES:,} resamples of the images of each class, the same for both."
     )
-    return Section(f"Scores on {count(len(first.labels), 'image')}", [Table(header, rows), explained])
+    return lines, Section(f"Scores on {count(len(first.labels), 'image')}", [Table(header, rows), explained])
 
 
 def _classes(first: Predictions, other: Predictions) -> Section:
     changed = paired.per_class(first.labels, first.right, other.right, first.classes)
     if changed.empty:
-        return Section("Classes", ["No class has another number of right predictions."])
+        return Section("Classes", ["No class has another number of right predictions."], detail=True)
     gained = int((changed["change"] > 0).sum())
     shown = changed.drop(changed.index[CLASSES:-CLASSES])
     rows = [
@@ -151,7 +153,7 @@ def _classes(first: Predictions, other: Predictions) -> Section:
     more = f" (the first and last {CLASSES} are shown)" if len(shown) < len(changed) else ""
     counts = f"{gained} of {len(first.classes)} classes gained, {len(changed) - gained} lost{more}:"
     header = ["class", "images", f"{first.name}: right", f"{other.name}: right", "points"]
-    return Section("Classes", [counts, Table(header, rows)])
+    return Section("Classes", [counts, Table(header, rows)], detail=True)
 
 
 def _flips(first: Predictions, other: Predictions, thumbnail: Thumbnail | None) -> Section:
@@ -170,7 +172,7 @@ def _flips(first: Predictions, other: Predictions, thumbnail: Thumbnail | None) 
             more = f", {FLIPS} shown" if len(rows) > FLIPS else ""
             cards = [_card(first, other, row, thumbnail, tone) for row in rows[:FLIPS]]
             parts += [f"{title} ({count(len(rows), 'image')}{more}):", Gallery(cards)]
-    return Section("Images that flipped", parts or ["None."])
+    return Section("Images that flipped", parts or ["None."], detail=True)
 
 
 def _card(first: Predictions, other: Predictions, row: int, thumbnail: Thumbnail | None, tone: str) -> Card:

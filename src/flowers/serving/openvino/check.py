@@ -29,10 +29,10 @@ class Checked:
 
     def __str__(self) -> str:
         before, after = self.right_before, self.right_before - self.lost + self.gained
+        was, now = (console.percent(right / self.validation) for right in (before, after))
         return (
-            f"{before / self.validation:.1%} of {self.validation} validation images right before, "
-            f"{after / self.validation:.1%} after; "
-            f"another label for {self.changed} of {self.compared} images ({self.changed / self.compared:.1%})"
+            f"{was} of {self.validation} validation images right before, {now} after; another label for "
+            f"{self.changed} of {self.compared} images ({console.percent(self.changed / self.compared)})"
         )
 
 
@@ -41,11 +41,12 @@ def failure(found: Checked) -> str | None:
     net = found.lost - found.gained
     if net > max(1, LOST * found.validation):
         return (
-            f"{net / found.validation:.1%} fewer validation images are right, more than {LOST:.1%} "
-            f"({found.lost} lost, {found.gained} gained)"
+            f"{console.percent(net / found.validation)} fewer validation images are right, more than "
+            f"{console.percent(LOST)} ({found.lost} lost, {found.gained} gained)"
         )
     if found.changed > max(1, CHANGED * found.compared):
-        return f"{found.changed / found.compared:.1%} of the images get another label, more than {CHANGED:.0%}"
+        changed, most = console.percent(found.changed / found.compared), console.percent(CHANGED, 0)
+        return f"{changed} of the images get another label, more than {most}"
     return None
 
 
