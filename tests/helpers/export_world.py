@@ -50,7 +50,7 @@ def given(model: Small, name: str) -> Network:
         origin={"run": None, "commit": "0f" * 20},
         made_with={},
     )
-    return Network(model.export(), about, lambda: list(noise(20, model.size)))
+    return Network(model.export(), about, lambda count: list(noise(20, model.size)))
 
 
 def noise(count: int, size: int) -> np.ndarray:

@@ -25,9 +25,12 @@ FORMATS: dict[Name, Format] = {
     "keras": Format("Keras", "float32", keras_file.require, keras_file.write),
     "saved_model": Format("SavedModel", "float32", saved_model.require, saved_model.write),
     "onnx": Format("ONNX", "float32", onnx_file.require, onnx_file.write),
+    "onnx-int8": Format("ONNX int8", "int8", onnx_file.require_int8, onnx_file.write_int8),
     "litert": Format("LiteRT", "float32", litert.require, litert.write),
     "litert-float16": Format("LiteRT float16", "float16", litert.require, litert.write_float16),
+    "litert-int8": Format("LiteRT int8", "int8", litert.require, litert.write_int8),
     "openvino": Format("OpenVINO", "float32", openvino.require, openvino.write),
+    "openvino-int8": Format("OpenVINO int8", "int8", openvino.require_int8, openvino.write_int8),
 }
 
 # What opens a file, by the end of its name.

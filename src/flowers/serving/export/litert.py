@@ -1,6 +1,7 @@
 """LiteRT, formerly TensorFlow Lite: one `.tflite` file for phones and small machines, an image at a time."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from flowers.serving.export.network import Network
 from flowers.serving.export.seal import seal
 
 FILE = "model.tflite"
+CALIBRATION = 100  # training images that give the ranges of the activations, each of which takes up to a second
 
 
 def require() -> None:
@@ -20,33 +22,72 @@ def require() -> None:
     runtime.installed("This export", "ai_edge_litert")
 
 
-def write(network: Network, folder: Path, **settings: Any) -> None:
-    """Write `model.tflite`; `settings` are those of TensorFlow's converter."""
-    tf, file, size = backend.tensorflow(), folder / FILE, network.about.size
-    one = tf.TensorSpec((1, size, size, 3), tf.uint8, name="image")  # fixed, so that nothing is planned anew in use
-    with backend.quiet():
-        network.model.export(file, format="litert", verbose=False, input_signature=[one], **settings)
-    _describe(file, network.described("tensorflow-cpu", "keras").text)
-    seal(file)
+def write(network: Network, folder: Path) -> None:
+    """Write `model.tflite` in float32."""
+    _save(_converted(network), network, folder)
 
 
 def write_float16(network: Network, folder: Path) -> None:
     """Write `model.tflite` with its weights in float16; they are float32 again while it computes."""
     tf = backend.tensorflow()
-    write(
+    made = _converted(network, optimizations=[tf.lite.Optimize.DEFAULT], target_spec={"supported_types": [tf.float16]})
+    _save(made, network, folder)
+
+
+def write_int8(network: Network, folder: Path) -> None:
+    """Write `model.tflite` in int8; all before the second convolution and from the pooling on stays float32.
+
+    The converter first finds the ranges of the activations, and then puts 8 bits where they are allowed.
+    """
+    tf, images = backend.tensorflow(), network.calibration(CALIBRATION)
+    calibrated = _converted(
         network,
-        folder,
         optimizations=[tf.lite.Optimize.DEFAULT],
-        target_spec={"supported_types": [tf.float16]},
+        representative_dataset=lambda: ([image[None]] for image in images),
+        _experimental_calibrate_only=True,
     )
+    from tensorflow.lite.python import convert
+
+    with backend.quiet():
+        made = convert.mlir_quantize(calibrated, denylisted_nodes=in_float(calibrated), fully_quantize=False)
+    _save(made, network, folder, calibrated_on=len(images))
 
 
-def _describe(file: Path, text: str) -> None:
-    """Put the description into the model's metadata."""
+def in_float(content: bytes) -> list[str]:
+    """The names of what stays float32: the first convolution, all before it, the pooling and all after it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    (graph,) = model.subgraphs
+    kinds = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
+    names = [graph.tensors[operator.outputs[0]].name.decode() for operator in graph.operators]
+    first = kinds.index(schema.BuiltinOperator.CONV_2D)
+    pooling = kinds.index(schema.BuiltinOperator.MEAN)
+    return [*names[: first + 1], *names[pooling:]]
+
+
+def _converted(network: Network, **settings: Any) -> bytes:
+    """The network for LiteRT; `settings` are those of TensorFlow's converter."""
+    tf, size = backend.tensorflow(), network.about.size
+    one = tf.TensorSpec((1, size, size, 3), tf.uint8, name="image")  # fixed, so that nothing is planned anew in use
+    with backend.quiet(), tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / FILE
+        network.model.export(file, format="litert", verbose=False, input_signature=[one], **settings)
+        return file.read_bytes()
+
+
+def _save(made: bytes, network: Network, folder: Path, **changes: object) -> None:
+    file = folder / FILE
+    file.write_bytes(_with_description(made, network.described("tensorflow-cpu", "keras", **changes).text))
+    seal(file)
+
+
+def _with_description(content: bytes, text: str) -> bytes:
+    """The model with the description in its metadata."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(file.read_bytes(), 0)
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = np.frombuffer(text.encode("ascii"), np.uint8)
     model.buffers.append(buffer)
@@ -54,7 +95,7 @@ def _describe(file: Path, text: str) -> None:
     model.metadata = [*(model.metadata or []), entry]
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    file.write_bytes(builder.Output())
+    return bytes(builder.Output())
 
 
 class LiteRtFile(runtime.Exported):

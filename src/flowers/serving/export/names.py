@@ -2,4 +2,14 @@
 
 from typing import Literal
 
-Name = Literal["keras", "saved_model", "onnx", "litert", "litert-float16", "openvino"]
+Name = Literal[
+    "keras",
+    "saved_model",
+    "onnx",
+    "onnx-int8",
+    "litert",
+    "litert-float16",
+    "litert-int8",
+    "openvino",
+    "openvino-int8",
+]

@@ -20,7 +20,7 @@ class Network:
 
     model: "keras.Model"  # uint8 (n, size, size, 3) to probabilities (n, classes)
     about: Description
-    calibration: Callable[[], list[NDArray[np.uint8]]]  # training images (size, size, 3), for the ranges of int8
+    calibration: Callable[[int], list[NDArray[np.uint8]]]  # so many training images (size, size, 3), for int8
 
     def described(self, *packages: str, **changes: object) -> Description:
         """The description with the versions of these packages, and other changes."""

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from flowers.serving.export import runtime
 
+CALIBRATION = 300  # training images that give the ranges of the activations
+
 
 def require() -> Any:
     """The module `nncf`; raises UserError where it is not installed."""

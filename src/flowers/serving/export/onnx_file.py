@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowers.model import backend
-from flowers.serving.export import description, runtime
+from flowers.serving.export import description, nncf_int8, runtime
 from flowers.serving.export.network import Network
+from flowers.serving.export.nncf_int8 import CALIBRATION
 from flowers.serving.export.seal import seal
 
 FILE = "model.onnx"
@@ -25,6 +26,31 @@ def require() -> None:
 def write(network: Network, folder: Path) -> None:
     """Write `model.onnx` in float32."""
     save(converted(network, folder), network.described("tf2onnx", "onnx"), folder)
+
+
+def require_int8() -> None:
+    """Raise UserError where a package is missing."""
+    require()
+    nncf_int8.require()
+
+
+def write_int8(network: Network, folder: Path) -> None:
+    """Write `model.onnx` in int8; the first convolution and the head stay float32."""
+    float32, images = converted(network, folder), network.calibration(CALIBRATION)
+    first = next(node.name for node in float32.graph.node if node.op_type == "Conv")
+    made = nncf_int8.quantised(float32, images, [first, *head_operations(float32.graph)], INPUT)
+    save(made, network.described("tf2onnx", "onnx", "nncf", calibrated_on=len(images)), folder)
+
+
+def head_operations(graph: Any) -> list[str]:
+    """The names of the pooling over the places of feature maps, and of all operations after it."""
+    found: list[str] = []
+    outputs: set[str] = set()
+    for node in graph.node:
+        if node.op_type == "GlobalAveragePool" or outputs.intersection(node.input):
+            found.append(node.name)
+            outputs.update(node.output)
+    return found
 
 
 def converted(network: Network, folder: Path) -> Any:

@@ -38,7 +38,7 @@ def write(network: Network, folder: Path) -> None:
 
 def write_int8(network: Network, folder: Path) -> None:
     """Write `model.xml` and `model.bin` in int8; the first convolution and the head stay float32."""
-    float32, images = converted(network.model), network.calibration()
+    float32, images = converted(network.model), network.calibration(nncf_int8.CALIBRATION)
     operations = float32.get_ordered_ops()
     first = next(op.get_friendly_name() for op in operations if op.get_type_name() == "Convolution")
     made = nncf_int8.quantised(float32, images, [first, *head_operations(float32)])

@@ -22,7 +22,6 @@ from flowers.training import subsets
 from flowers.training.activation_cache import Item, pixels
 
 EXPORTS = paths.BUILD / "exports"
-CALIBRATION = 300  # training images that give the ranges of the activations of int8
 COMPARED = 300  # images whose predictions are compared in int8, at least, where there are as many
 PROOF = "proof.json"
 TABLE = "proof.md"
@@ -42,9 +41,7 @@ def export(name: Name, folder: Path | None, reference: str, settings: models.Set
         validation, ordered = _images(model, called)
         found_in = origin.of(place, settings)
     about = _description(name, model, found_in)
-    network = Network(
-        model.export(), about, lambda: list(ahead.computed(pixels, ordered[:CALIBRATION], 2 * CALIBRATION))
-    )
+    network = Network(model.export(), about, lambda count: list(ahead.computed(pixels, ordered[:count], 64)))
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as temporary:
@@ -109,7 +106,8 @@ def _prove(
     file = formats.find(made)
     assert file is not None
     exported = formats.load(file)
-    rest = [*ordered[CALIBRATION:], *ordered[:CALIBRATION]][: max(0, COMPARED - len(val))]
+    calibrated_on = exported.about.calibrated_on or 0
+    rest = [*ordered[calibrated_on:], *ordered[:calibrated_on]][: max(0, COMPARED - len(val))]
     found = proof.compare(model, exported, val.plain(model.size), val.labels, rest if form.precision == "int8" else ())
     size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
     text = table.markdown(form.title, found, size)
