@@ -29,7 +29,7 @@ def keras_network(size: int):
     """The parts that a converter has to take: uint8 pixels, convolutions, pooling, a head, a softmax."""
     keras = backend.keras()
     inputs = keras.Input((size, size, 3), dtype="uint8", name="image")
-    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
     for number in (1, 2):
         x = keras.layers.Conv2D(8, 3, strides=2, kernel_initializer=keras.initializers.GlorotUniform(number))(x)
         x = keras.layers.Activation("relu")(x)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowers.common.errors import UserError
-from flowers.serving.export import keras_file, litert, onnx_file, openvino, saved_model
+from flowers.serving.export import keras_file, litert, onnx_file, openvino, saved_model, web_page
 from flowers.serving.export.names import Name
 from flowers.serving.export.network import Network
 from flowers.serving.export.runtime import Exported
@@ -31,6 +31,7 @@ FORMATS: dict[Name, Format] = {
     "litert-int8": Format("LiteRT int8", "int8", litert.require, litert.write_int8),
     "openvino": Format("OpenVINO", "float32", openvino.require, openvino.write),
     "openvino-int8": Format("OpenVINO int8", "int8", openvino.require_int8, openvino.write_int8),
+    "web": Format("LiteRT int8", "int8", web_page.require, web_page.write),
 }
 
 # What opens a file, by the end of its name.

@@ -17,10 +17,10 @@ _ENTRY = "flowers.json"
 
 # The classes that an exported network consists of. Keras imports whatever a file names, so nothing else may be named.
 _CLASSES = {
-    *("Functional", "InputLayer", "DTypePolicy", "__keras_tensor__", "__numpy__"),
+    *("Functional", "InputLayer", "DTypePolicy", "__keras_tensor__"),
     *("Take", "Rescaling", "ZeroPadding2D", "Conv2D", "BatchNormalization", "Activation", "MaxPooling2D", "Add"),
     *("GlobalAveragePooling2D", "Concatenate", "Dense", "Dropout", "Softmax"),
-    *("Maximum", "Mean", "Sqrt", "Divide", "TrueDivide", "Split", "Reshape"),
+    *("Maximum", "Mean", "Sqrt", "TrueDivide", "Split", "Reshape"),
     *("GlorotUniform", "Zeros", "Ones"),
 }
 

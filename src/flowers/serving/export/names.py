@@ -12,4 +12,5 @@ Name = Literal[
     "litert-int8",
     "openvino",
     "openvino-int8",
+    "web",
 ]

@@ -16,25 +16,12 @@ _ABOUT = Path("assets.extra") / "flowers.json"  # TensorFlow's place for what us
 
 # The operations that an exported network consists of. A SavedModel is a program: others read and write files.
 _OPERATIONS = {
-    *("AddV2", "AvgPool", "BiasAdd", "Cast", "ConcatV2", "Const", "Conv2D", "FusedBatchNormV3", "GatherV2", "Identity"),
-    *(
-        "MatMul",
-        "MaxPool",
-        "Maximum",
-        "Mean",
-        "Mul",
-        "NoOp",
-        "Pack",
-        "Pad",
-        "PadV2",
-        "Placeholder",
-        "PlaceholderWithDefault",
-    ),
-    *("ReadVariableOp", "RealDiv", "Relu", "Reshape", "Rsqrt", "Shape", "Softmax", "Split", "SplitV", "Sqrt"),
-    *("StatefulPartitionedCall", "PartitionedCall", "StridedSlice", "Sub", "VarHandleOp", "VarIsInitializedOp"),
-    # Restoring the variables.
-    *("AssignVariableOp", "DisableCopyOnRead", "MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"),
-    *("StaticRegexFullMatch", "StringJoin", "Select", "Squeeze", "ResourceGather"),
+    *("AddV2", "BiasAdd", "Cast", "ConcatV2", "Const", "Conv2D", "GatherV2", "Identity", "Less", "MatMul", "MaxPool"),
+    *("Maximum", "Mean", "Mul", "NoOp", "Pack", "Pad", "Placeholder", "RealDiv", "Relu", "Reshape", "Rsqrt", "Select"),
+    *("SelectV2", "Shape", "Softmax", "SplitV", "Sqrt", "Squeeze", "StatefulPartitionedCall", "StridedSlice", "Sub"),
+    # Its variables, and where it restores them from.
+    *("AssignVariableOp", "DisableCopyOnRead", "MergeV2Checkpoints", "ReadVariableOp", "RestoreV2", "SaveV2"),
+    *("ShardedFilename", "StaticRegexFullMatch", "StringJoin", "VarHandleOp", "VarIsInitializedOp"),
 }
 
 
