@@ -41,7 +41,7 @@ make-anew:
 extras: $(VENV)/.extras  ## add OpenVINO, PySpark and what the slow tests need to .venv
 
 $(VENV)/.extras: requirements-extras.lock $(VENV)/.installed
-	@echo "Installing OpenVINO, PySpark and Playwright into $(VENV) ..."
+	@echo "Installing the export formats, PySpark and Playwright into $(VENV) ..."
 	@uv pip install --quiet --require-hashes --no-deps --compile-bytecode -r requirements-extras.lock
 	@touch $@
 

@@ -34,7 +34,7 @@ def train(int8: str | None) -> dict[str, Any]:
     schedule = settings.train.model_copy(update={"epochs": 10})
     stage.run(settings.model, settings.head, plain, schedule)
     if int8:
-        command = [sys.executable, "-m", "flowers", "export", "--openvino", int8, "--model", str(paths.MODEL)]
+        command = [sys.executable, "-m", "flowers", "export", "openvino-int8", int8, "--model", str(paths.MODEL)]
         subprocess.run(command, check=True, stdout=sys.stderr)
     return {}
 

@@ -174,7 +174,7 @@ def test_every_stage_reports_the_wrong_folder(flowers, checkout):
         (["evaluate"], "build/model/model.json"),
         (["check"], "build/split.csv"),
         (["scores"], "build/evaluation/metrics.json"),
-        (["export", "model.keras"], "build/model/model.json"),
+        (["export", "keras"], "build/model/model.json"),
         (["predict", "rose.jpg"], "build/model/model.json"),
     ],
 )
@@ -292,9 +292,10 @@ def test_cache_shows_its_size_and_clears_it(flowers, checkout, monkeypatch):
     assert not (archives / "photos.zip").exists()
 
 
-def test_export_to_another_type_of_file_is_an_error(flowers, checkout):
-    assert error_line(flowers("export", "model.h5")) == "model.h5: the name of an exported model ends in .keras"
-    assert not (checkout / "model.h5").exists()
+def test_an_unknown_format_lists_the_known_ones(flowers, checkout):
+    done = flowers("export", "pickle", "model")
+    assert done.status == 2 and "saved_model" in done.err and "litert-float16" in done.err
+    assert not (checkout / "model").exists()
 
 
 def test_the_ui_of_a_tracking_server_is_named_instead_of_served(flowers, monkeypatch):

@@ -55,6 +55,7 @@ DECIDES_NOTHING = {
 }
 FETCHES_ONLY = {
     "flowers.data.fetch": "model.weights imports it to provide the weights, which the download stage alone does",
+    "flowers.data.npm": "likewise",
 }
 PUBLISHES_ONLY = {
     "flowers.stages.track": "writes a marker; another way to publish does not change the result",

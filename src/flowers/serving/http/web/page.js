@@ -1,9 +1,7 @@
-// The page: sends a photo to its own server, shows the prediction, then the overlay of Grad-CAM.
+// The page: shows the prediction for a photo, then the overlay of Grad-CAM. `answers`, which another script sets, gives
+// both: server.js asks the page's own server; local.js of `flowers export web` has the network itself, and no overlays.
 "use strict";
 
-const LONGEST = 1024; // pixels; the network's input is smaller
-const QUALITY = 0.92;
-const LARGEST = 16e6; // bytes, the server's limit
 const threshold = parseFloat(document.documentElement.dataset.threshold); // NaN: the model has none
 
 const at = (id) => document.getElementById(id);
@@ -24,12 +22,11 @@ async function classify(source, caption, button) {
   let file;
   try {
     file = await source;
-    const { blob, shown } = await small(file);
+    const { blob, shown } = await answers.prepare(file);
     if (mine !== turn) return;
-    if (blob.size > LARGEST) throw new Error(`larger than ${LARGEST / 1e6} MB`);
     photo = blob;
     showPhoto(blob, caption, shown);
-    const prediction = await (await post("predict", blob)).json();
+    const prediction = await answers.predict(blob);
     if (mine === turn) show(prediction);
   } catch (error) {
     if (mine !== turn) return;
@@ -38,44 +35,6 @@ async function classify(source, caption, button) {
   } finally {
     if (mine === turn) at("prediction").ariaBusy = "false";
   }
-}
-
-// A phone's photo has some 5 MB, more than the network's input needs. The browser scales it down, so that it is sent in
-// no time. createImageBitmap applies the orientation of its EXIF; the copy has no EXIF, so no place and date either.
-// Smaller photos, and formats that this browser cannot read, are sent as they are.
-async function small(file) {
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
-  } catch {
-    return { blob: file, shown: false };
-  }
-  const scale = LONGEST / Math.max(bitmap.width, bitmap.height);
-  if (scale >= 1) return { blob: file, shown: true };
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
-  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.fillStyle = "white"; // under transparency, as on the server; JPEG's own would be black
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  bitmap.close();
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
-  return { blob: blob ?? file, shown: true };
-}
-
-async function post(address, blob) {
-  const type = blob.type.startsWith("image/") ? blob.type : "application/octet-stream";
-  let response;
-  try {
-    response = await fetch(address, { method: "POST", headers: { "Content-Type": type }, body: blob });
-  } catch {
-    throw new Error("no response from the server; is it still running?");
-  }
-  if (response.ok) return response;
-  const { error } = await response.json().catch(() => ({}));
-  throw Object.assign(new Error(error ?? `the server returned status ${response.status}`), { status: response.status });
 }
 
 function showPhoto(blob, caption, shown) {
@@ -121,7 +80,7 @@ async function explain(label) {
   at("reason").textContent = `Computing the regions that support ${label} …`;
   page.classList.add("waiting");
   try {
-    const overlay = await (await post(`explain?label=${encodeURIComponent(label)}`, photo)).blob();
+    const overlay = await answers.explain(photo, label);
     if (mine !== view) return;
     setImage(at("overlay"), overlay);
     at("overlay").alt = `The photo in grey, the regions that support ${label} in colour`;
@@ -192,7 +151,7 @@ function percent(share) {
 }
 
 async function listExamples() {
-  const listed = await fetch("examples").then((response) => (response.ok ? response.json() : [])).catch(() => []);
+  const listed = await answers.examples();
   at("examples").hidden = !listed.length;
   at("strip").replaceChildren(...listed.map(({ url, label }) => {
     const image = element("img", { src: url, alt: `Example: ${label}`, loading: "lazy", draggable: false });
@@ -204,7 +163,7 @@ async function listExamples() {
 
 async function example(url) {
   const response = await fetch(url).catch(() => null);
-  if (!response?.ok) throw new Error("the server does not have this example any more");
+  if (!response?.ok) throw new Error("this example is not there any more");
   return response.blob();
 }
 
@@ -233,4 +192,5 @@ addEventListener("paste", (event) => {
   if (file) classify(file);
 });
 
+if (!answers.explain) withoutOverlays();
 listExamples();

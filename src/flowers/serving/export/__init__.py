@@ -1,0 +1,1 @@
+"""Networks exported to other formats: written, proved against the trained model, and used for inference."""

@@ -1,1 +1,0 @@
-"""Networks exported to int8 for OpenVINO: export, check and inference."""
