@@ -7,7 +7,7 @@ distance (Ren et al., arXiv 2106.09022; Mueller and Hein, arXiv 2505.18032): a m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 Features = NDArray[np.float32]
 
 DIRECTIONS = 512  # principal components that are kept, at most
-# Share of the variance between classes that is equal in all directions: new classes may differ in any of them.
-ISOTROPIC = 0.8
+ISOTROPIC = 0.8  # share of the variance between classes that is equal in all directions: new classes may differ in any
+WITHIN = 0.99  # share of known images within the limit of the distance
+BEYOND = 100  # nats by which an image at twice this limit is lowered: more than ratios differ
 LEFT_OUT = 100  # classes that `leave_out` leaves out, at most
 KNOWN_IMAGES = 1000  # of the other classes that it compares each with, at most
 FOLDS, HELD_OUT_IMAGES = 5, 2000  # of the cross-validation
@@ -32,29 +33,49 @@ class Detector:
     """Log-likelihood ratios of the classes as a quadratic function of the features' coordinates; all arrays float32."""
 
     stages: NDArray[np.float32]  # number of pooled features of each stage of the network, in their order
-    directions: NDArray[np.float32]  # (features, d)
-    offset: NDArray[np.float32]  # (d,)
-    quadratic: NDArray[np.float32]  # (classes, d)
-    linear: NDArray[np.float32]  # (classes, d)
-    constant: NDArray[np.float32]  # (classes,); -inf for a class without training images
+    mean: Features  # (features,)
+    components: Features  # (features, d), orthonormal
+    axes: Features  # (d, d): from the components to the coordinates
+    offset: Features  # (d,)
+    quadratic: Features  # (classes, d)
+    linear: Features  # (classes, d)
+    constant: Features  # (classes,); -inf for a class without training images
+    limit: Features  # (): the squared distance from the components that known images keep
 
     def ratios(self, features: Features) -> Features:
         """Log-likelihood ratios (n, classes), in nats, of each class against a class never seen.
 
-        `features` are (n, features or more): only the last ones are read.
+        `features` are (n, features or more): only the last ones are read. The ratios do not depend on the distance from
+        the components, so those of an image beyond the limit are lowered.
         """
-        at = normalized(features, self.stages.astype(int)) @ self.directions - self.offset
-        return np.asarray((at * at) @ self.quadratic.T + at @ self.linear.T + self.constant, np.float32)
+        projected, distances = self._projected(features)
+        at = projected @ self.axes - self.offset
+        excess = np.maximum(distances / np.maximum(self.limit, _SMALLEST) - 1, 0)
+        found = (at * at) @ self.quadratic.T + at @ self.linear.T + self.constant - BEYOND * excess[:, None]
+        return np.asarray(found, np.float32)
+
+    def distances(self, features: Features) -> Features:
+        """The squared distances (n,) of the normalised features from the components."""
+        return self._projected(features)[1]
+
+    def limited(self, distances: Features) -> "Detector":
+        """The detector with the limit that 99 % of these known images keep."""
+        return replace(self, limit=np.array(np.quantile(distances, WITHIN), np.float32))
+
+    def _projected(self, features: Features) -> tuple[Features, Features]:
+        values = normalized(features, self.stages.astype(int)) - self.mean
+        projected = np.asarray(values @ self.components, np.float32)
+        outside = np.square(values).sum(axis=1) - np.square(projected).sum(axis=1)
+        return projected, np.maximum(outside, 0)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A detector, and what `leave_out` needs of the training images."""
+    """A detector, and what `leave_out` needs of the training images: coordinates (n, d) in the components, labels."""
 
     detector: Detector
-    projected: NDArray[np.float64]  # (n, components)
+    projected: NDArray[np.float64]
     labels: NDArray[np.int32]
-    projection: tuple[NDArray[np.float64], NDArray[np.float64]]  # mean (features,), components (features, components)
 
 
 def normalized(features: Features, stages: Sequence[int] | NDArray[np.int64]) -> Features:
@@ -66,7 +87,7 @@ def normalized(features: Features, stages: Sequence[int] | NDArray[np.int64]) ->
 
 
 def fit(features: Features, labels: NDArray[np.int32], classes: int, stages: Sequence[int]) -> Fit:
-    """Fit a detector to training images, `features` (n, sum(stages)) and `labels` (n,).
+    """Fit a detector without a limit to training images, `features` (n, sum(stages)) and `labels` (n,).
 
     Raises NoSpread if all images are equal, or no class has two different ones.
     """
@@ -78,31 +99,36 @@ def fit(features: Features, labels: NDArray[np.int32], classes: int, stages: Seq
         raise NoSpread("all training images are equal")
     analysis = PCA(count, svd_solver="randomized", random_state=0, copy=False)  # copy=False: may take a gigabyte
     projected = analysis.fit_transform(values).astype(np.float64)
-    projection = analysis.mean_.astype(np.float64), analysis.components_.T.astype(np.float64)
-    return Fit(_detector(projected, labels, classes, projection, stages), projected, labels, projection)
+    return Fit(
+        Detector(
+            stages=np.array(stages, np.float32),
+            mean=analysis.mean_,
+            components=np.ascontiguousarray(analysis.components_.T),
+            **_quadratic(projected, labels, classes),
+            limit=np.array(np.inf, np.float32),
+        ),
+        projected,
+        labels,
+    )
 
 
-def _detector(
-    projected: NDArray[np.float64],
-    labels: NDArray[np.int32],
-    classes: int,
-    projection: tuple[NDArray[np.float64], NDArray[np.float64]],
-    stages: Sequence[int],
-) -> Detector:
+def _quadratic(projected: NDArray[np.float64], labels: NDArray[np.int32], classes: int) -> dict[str, Features]:
+    """The arrays of a detector that depend on the labels, from coordinates (n, d) of training images."""
     from scipy.linalg import eigh
     from sklearn.covariance import ledoit_wolf
 
     images = np.bincount(labels, minlength=classes)
     centre = projected.mean(axis=0)
+    projected = projected - centre
     sums = np.zeros((classes, projected.shape[1]))
-    np.add.at(sums, labels, projected - centre)
+    np.add.at(sums, labels, projected)
     means = sums / np.maximum(images, 1)[:, None]
-    residuals = projected - centre - means[labels]
+    residuals = projected - means[labels]
     freedom = len(projected) - np.count_nonzero(images)
     if freedom < 1 or np.square(residuals).mean() < _SMALLEST:
         raise NoSpread("no class has two different training images")
     within = ledoit_wolf(residuals, assume_centered=True)[0] * len(projected) / freedom
-    total = ledoit_wolf(projected - centre, assume_centered=True)[0]
+    total = ledoit_wolf(projected, assume_centered=True)[0]
     # Coordinates in which the variance within classes is 1 everywhere, and that between classes is diagonal.
     between, axes = eigh(total - within, within)
     between = np.maximum(between, 0)
@@ -110,41 +136,41 @@ def _detector(
     # Of a new image of a class: the posterior of the class's mean, given its training images, and the variance within.
     seen = images[:, None] * between
     mean, variance = means @ axes * seen / (seen + 1), 1 + between / (seen + 1)
-    constant = -np.square(mean) / variance - np.log(variance) + np.log1p(between)
-    mean_of_all, components = projection
-    return Detector(
-        np.array(stages, np.float32),
-        (components @ axes).astype(np.float32),
-        ((mean_of_all @ components + centre) @ axes).astype(np.float32),
-        (0.5 / (1 + between) - 0.5 / variance).astype(np.float32),
-        (mean / variance).astype(np.float32),
-        np.where(images > 0, 0.5 * constant.sum(axis=1), -np.inf).astype(np.float32),
-    )
+    constant = 0.5 * (-np.square(mean) / variance - np.log(variance) + np.log1p(between)).sum(axis=1)
+    found = {
+        "axes": axes,
+        "offset": centre @ axes,
+        "quadratic": 0.5 / (1 + between) - 0.5 / variance,
+        "linear": mean / variance,
+        "constant": np.where(images > 0, constant, -np.inf),
+    }
+    return {name: values.astype(np.float32) for name, values in found.items()}
 
 
-def threshold(best: NDArray[np.float32], rate: float) -> float:
+def threshold(best: Features, rate: float) -> float:
     """The ratio that at least this share of images reaches; `best` are the largest ratios (n,) of known images."""
     return float(np.sort(best)[int(len(best) * (1 - rate) + 1e-9)])
 
 
-def held_out(features: Features, labels: NDArray[np.int32], classes: int, stages: Sequence[int]) -> NDArray[np.float32]:
-    """The largest ratios of training images, from detectors fitted without them: 5-fold cross-validation.
+def held_out(
+    features: Features, labels: NDArray[np.int32], classes: int, stages: Sequence[int]
+) -> tuple[Features, Features]:
+    """Largest ratios and distances of training images, from detectors fitted without them: 5-fold cross-validation.
 
     It ends with the fold that makes them 2,000. Arguments and errors are those of `fit`.
     """
     from sklearn.model_selection import KFold
 
-    best: list[float] = []
+    found: list[NDArray[np.float32]] = []
     for kept, out in KFold(min(FOLDS, len(features)), shuffle=True, random_state=0).split(features):
-        if len(best) < HELD_OUT_IMAGES:
+        if sum(part.shape[1] for part in found) < HELD_OUT_IMAGES:
             without = fit(features[kept], labels[kept], classes, stages).detector
-            best += without.ratios(features[out]).max(axis=1).tolist()
-    return np.array(best, np.float32)
+            found.append(np.stack([without.ratios(features[out]).max(axis=1), without.distances(features[out])]))
+    best, distances = np.concatenate(found, axis=1)
+    return best, distances
 
 
-def leave_out(
-    fitted: Fit, features: Features, labels: NDArray[np.int32]
-) -> tuple[dict[str, float], NDArray[np.float32]]:
+def leave_out(fitted: Fit, features: Features, labels: NDArray[np.int32]) -> tuple[dict[str, float], Features]:
     """How well images of each class are told from the others if it is left out of the detector.
 
     `features` (m, features) and `labels` (m,) are of images that are not in training. Returns the means over the
@@ -157,24 +183,20 @@ def leave_out(
     if len(present) < 3:  # two, of which one is left out, leave one: nothing is known of the variance between classes
         return {}, foreign[0]
     for left in np.sort(random.permutation(present)[:LEFT_OUT]):
-        others = np.flatnonzero(labels != left)
-        others = np.sort(random.permutation(others)[:KNOWN_IMAGES])
+        others = np.sort(random.permutation(np.flatnonzero(labels != left))[:KNOWN_IMAGES])
+        rows = fitted.labels != left
         try:
-            without = _refitted(fitted, np.flatnonzero(fitted.labels != left), len(fitted.detector.constant))
+            quadratic = _quadratic(fitted.projected[rows], fitted.labels[rows], len(fitted.detector.constant))
         except NoSpread:
             continue
+        without = replace(fitted.detector, **quadratic)
         foreign.append(without.ratios(features[labels == left]).max(axis=1))
         found.append(scores(without.ratios(features[others]).max(axis=1), foreign[-1]))
     means = {name: float(np.mean([each[name] for each in found])) for name in (found[0] if found else ())}
     return means, np.concatenate(foreign)
 
 
-def _refitted(fitted: Fit, rows: NDArray[np.int64], classes: int) -> Detector:
-    stages = fitted.detector.stages.astype(int).tolist()
-    return _detector(fitted.projected[rows], fitted.labels[rows], classes, fitted.projection, stages)
-
-
-def scores(known: NDArray[np.float32], foreign: NDArray[np.float32]) -> dict[str, float]:
+def scores(known: Features, foreign: Features) -> dict[str, float]:
     """AUROC, and the false positive rate at 95 %: the share of foreign images above what 95 % of known ones reach.
 
     `known` (n,) and `foreign` (m,) hold a number for each image that is larger for known ones.

@@ -20,8 +20,15 @@ class Predicted:
     def __len__(self) -> int:
         return len(self.novelty)
 
-    def __getitem__(self, rows: slice) -> "Predicted":
+    def __getitem__(self, rows: slice | NDArray[np.bool_]) -> "Predicted":
         return Predicted(self.probabilities[rows], self.novelty[rows], self.nearest[rows])
+
+    def spread(self, rows: Sequence[int], count: int) -> "Predicted":
+        """The same predictions in these rows of `count`; the others are NaN."""
+        probabilities = np.full((count, self.probabilities.shape[1]), np.nan, np.float32)
+        novelty, nearest = np.full(count, np.nan, np.float32), np.zeros((count, self.nearest.shape[1]), np.int32)
+        probabilities[rows], novelty[rows], nearest[rows] = self.probabilities, self.novelty, self.nearest
+        return Predicted(probabilities, novelty, nearest)
 
 
 def predicted(

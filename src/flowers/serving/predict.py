@@ -44,12 +44,13 @@ def predict(names: Sequence[str], options: Options, settings: models.Settings) -
         contextlib.closing(stream.batches(model, images, sources.read)) as batches,
     ):
         for batch in batches:
-            found = results.predictions(classes, batch.probabilities, threshold)
-            each = zip(batch.items, found, batch.probabilities, batch.errors, strict=True)
+            found = results.predictions(classes, batch.predicted, threshold)
+            probabilities = batch.predicted.probabilities
+            each = zip(batch.items, found, probabilities, batch.errors, strict=True)
             bar.clear()  # the rows are printed in its place
             write([rows.Row(image.path, *rest) for image, *rest in each])
             bar.update(len(batch.items))
-            for image, pixels, row in zip(batch.items, batch.pixels, batch.probabilities, strict=True):
+            for image, pixels, row in zip(batch.items, batch.pixels, probabilities, strict=True):
                 if options.explain and pixels is not None:
                     explanation = explain.overlay(model, pixels, int(np.argmax(row)))
                     explain.save(options.explain, image.place, explanation)

@@ -5,16 +5,18 @@ import io
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from typing import Any, Literal, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowers.model.predicted import NEAREST
 from flowers.serving.results import BEST, Prediction
 
 Format = Literal["table", "csv", "jsonl"]
+UNKNOWN = "unknown"  # in the table, in the place of a label
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ def writer(form: Format, classes: Sequence[str], every_class: bool) -> Write:
 
 
 def _csv(out: TextIO, classes: Sequence[str], every_class: bool) -> Callable[[Row], None]:
-    ranks = range(2, min(BEST, len(classes)) + 1)
-    header = ["path", "label", "probability", "unsure"]
+    ranks, near = range(2, min(BEST, len(classes)) + 1), range(1, min(NEAREST, len(classes)) + 1)
+    header = ["path", "label", "probability", "unsure", "known", "novelty", *(f"nearest_{rank}" for rank in near)]
     header += [name for rank in ranks for name in (f"label_{rank}", f"probability_{rank}")]
     header += [f"p({name})" for name in classes] if every_class else []
     lines = csv.writer(out, lineterminator="\n")
@@ -61,6 +63,8 @@ def _csv(out: TextIO, classes: Sequence[str], every_class: bool) -> Callable[[Ro
         values: list[str] = []
         if found := row.prediction:
             values = [found.label, f"{found.probability:.6g}", str(found.unsure).lower()]
+            values += ["", ""] if found.known is None else [str(found.known).lower(), f"{found.novelty:.6g}"]
+            values += found.nearest or [""] * len(near)
             for other in found.best[1:]:
                 values += [other["label"], f"{other['probability']:.6g}"]
             if every_class:
@@ -74,7 +78,7 @@ def _json_line(out: TextIO, classes: Sequence[str], every_class: bool) -> Callab
     def line(row: Row) -> None:
         found = row.prediction
         content: dict[str, Any] = {"path": row.path}
-        content |= asdict(found) if found else dict.fromkeys(("label", "probability", "unsure", "best"))
+        content |= asdict(found) if found else dict.fromkeys(each.name for each in fields(Prediction))
         if every_class:
             content["probabilities"] = dict(zip(classes, row.probabilities.tolist(), strict=True)) if found else None
         exact = json.dumps({**content, "error": row.error})
@@ -93,7 +97,7 @@ def _table(out: TextIO, classes: Sequence[str]) -> Write:
     from rich.text import Text
 
     terminal = Console(file=out, highlight=False, emoji=False)
-    widest = max(cell_len(name) for name in ("flower", *classes))
+    widest = max(cell_len(name) for name in ("flower", UNKNOWN, *classes))
     flower, probability, next_best = widest, len("low, > 99.9 %"), widest + len(" < 0.1 %")
     rest = max(terminal.width - flower - probability - next_best - 9, 16)  # 9: three gaps
     file = 0
@@ -107,7 +111,10 @@ def _table(out: TextIO, classes: Sequence[str]) -> Write:
         for path, row in predictions:
             other = "".join(f"{each['label']} {_percent(each['probability'])}" for each in row.best[1:2])
             share = Text(f"low, {_percent(row.probability)}", "yellow") if row.unsure else _percent(row.probability)
-            found.add_row(Text(path), Text(row.label), share, Text(other))
+            if row.known is False:
+                found.add_row(Text(path), Text(UNKNOWN, "yellow"), "", Text(f"like {row.nearest[0]}"))
+            else:
+                found.add_row(Text(path), Text(row.label), share, Text(other))
         return found
 
     def write(rows: Sequence[Row]) -> None:

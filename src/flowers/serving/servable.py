@@ -31,21 +31,22 @@ class FlowerClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         `model_input` has a column `image`, or is a list or an array, of encoded images: bytes, or base64 text, as in
         JSON. Raises MlflowException (a bad request) naming the row of an unreadable image.
         """
+        from flowers.model import predicted
         from flowers.serving import results, stream
 
         del context  # MLflow's signature
         given = params or {}
         images = model_input["image"] if isinstance(model_input, pd.DataFrame | dict) else model_input
-        found = [np.empty((0, len(self._model.classes)), np.float32)]
+        found: list[predicted.Predicted] = []
         for batch in stream.batches(self._model, list(images), _encoded):
             for row, error in enumerate(batch.errors, start=sum(map(len, found))):
                 if error is not None:
                     raise mlflow.MlflowException.invalid_parameter_value(f"image in row {row}: {error}")
-            found.append(batch.probabilities)
+            found.append(batch.predicted)
         threshold = given.get("threshold", -1.0)
         return results.table(
             self._model.classes,
-            np.concatenate(found),
+            predicted.joined(found or [self._model.predict(np.empty((0, *[self._model.size] * 2, 3), np.uint8))]),
             self._model.threshold if threshold < 0 else threshold,
             bool(given.get("every_class", False)),
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flowers.common import ahead
 from flowers.data import images
+from flowers.model.predicted import Predicted
 
 T = TypeVar("T")
 
@@ -25,20 +26,21 @@ class Model(Protocol):
     classes: list[str]
     threshold: float | None
     size: int  # of the images, on each side
+    examples: Path | None  # the folder with the most typical training image of each class, <its number>.jpg
 
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Calibrated probabilities (n, classes) of RGB images (n, size, size, 3)."""
+    def predict(self, images: NDArray[np.uint8]) -> Predicted:
+        """Predictions for RGB images (n, size, size, 3)."""
         ...
 
 
 @dataclass(frozen=True)
 class Batch(Generic[T]):
-    """Some of the items in their order, with their probabilities."""
+    """Some of the items in their order, with their predictions."""
 
     items: list[T]
     errors: list[str | None]  # why an item is not readable
     pixels: list[NDArray[np.uint8] | None]  # RGB (size, size, 3); None for an unreadable item
-    probabilities: NDArray[np.float32]  # (items, classes); NaN for an unreadable item
+    predicted: Predicted  # of the items; NaN for an unreadable one
 
 
 def batches(model: Model, items: Iterable[T], read: Callable[[T], Path | bytes]) -> Generator[Batch[T]]:
@@ -69,7 +71,8 @@ def _pixels(item: T, read: Callable[[T], Path | bytes], view: images.View) -> ND
 def _predicted(model: Model, decoded: list[tuple[T, NDArray[np.uint8] | str]]) -> Batch[T]:
     items, found = zip(*decoded, strict=True)
     pixels = [None if isinstance(one, str) else one for one in found]
-    probabilities = np.full((len(items), len(model.classes)), np.nan, np.float32)
-    if good := [row for row, one in enumerate(pixels) if one is not None]:
-        probabilities[good] = model.probabilities(np.stack([found[row] for row in good]))
-    return Batch(list(items), [one if isinstance(one, str) else None for one in found], pixels, probabilities)
+    good = [row for row, one in enumerate(pixels) if one is not None]
+    size = (0, model.size, model.size, 3)
+    some = model.predict(np.stack([found[row] for row in good]) if good else np.empty(size, np.uint8))
+    errors = [one if isinstance(one, str) else None for one in found]
+    return Batch(list(items), errors, pixels, some.spread(good, len(items)))

@@ -119,6 +119,7 @@ def _signature() -> Any:
 
     inputs = pd.DataFrame({"image": [b""]})
     best = [{"label": "rose", "probability": 0.9}]
-    outputs = pd.DataFrame({"label": ["rose"], "probability": [0.9], "unsure": [False], "best": [best]})
+    told = {"known": [True], "novelty": [-5.0], "nearest": [["rose"]]}
+    outputs = pd.DataFrame({"label": ["rose"], "probability": [0.9], "unsure": [False], **told, "best": [best]})
     # MLflow wants a default of the parameter's type: -1 stands for the model's own threshold.
     return infer_signature(inputs, outputs, {"every_class": False, "threshold": -1.0})

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -34,14 +34,16 @@ class Result:
     epochs: list[Point]
     phases: dict[str, int]  # the number of epochs of each
     scores: dict[str, float]  # of the test
+    novelty: dict[str, float]  # how well unknown images are told from known ones: novelty.json on one level
     intervals: dict[str, tuple[float, float]]  # 95 % intervals of the scores that have one
     counts: dict[str, int]  # of the images in each subset
     test_images: list[Path]
 
     @property
     def test_metrics(self) -> dict[str, float]:
-        """The scores under their names in the store, where they are step 0."""
-        return {f"test_{name}": value for name, value in self.scores.items()}
+        """Scores and novelty under their names in the store, where they are step 0."""
+        scores = {f"test_{name}": value for name, value in self.scores.items()}
+        return scores | {f"novelty/{name}": value for name, value in self.novelty.items()}
 
     def example_image(self) -> Path | None:
         """The smallest test image that exists: an input to try a served model on."""
@@ -58,6 +60,7 @@ def read(params: Params) -> Result:
     history, split = _read(paths.HISTORY, _rows), _read(paths.SPLIT, _rows)
     model, model_files = _read(paths.MODEL / "model.json", _object), _files(paths.MODEL)
     scores, intervals = _read(paths.METRICS, _object), _read(paths.INTERVALS, _object)
+    novelty = _read(paths.NOVELTY, _object)
     model_digest = f"{run_key.files_digest(model_files)} {key.weights}"
     try:
         return Result(
@@ -70,12 +73,13 @@ def read(params: Params) -> Result:
             epochs=[point(row) for row in history],
             phases=Counter(row.get("phase", "") for row in history),
             scores={name: float(value) for name, value in scores.items() if value is not None},
+            novelty=dict(_levelled(novelty)),
             intervals={name: (float(low), float(high)) for name, (low, high) in intervals.items()},
             counts=Counter(row["subset"] for row in split),
             test_images=[Path(row["path"]) for row in split if row["subset"] == "test"],
         )
     except (ValueError, TypeError, LookupError) as error:
-        files = f"{paths.HISTORY}, {paths.SPLIT}, {paths.METRICS} or {paths.INTERVALS}"
+        files = f"{paths.HISTORY}, {paths.SPLIT}, {paths.METRICS}, {paths.INTERVALS} or {paths.NOVELTY}"
         raise UserError(f"{files} is damaged ({error!r}); `dvc repro` makes it again") from None
 
 
@@ -118,6 +122,14 @@ def flattened(params: Params) -> dict[str, str]:
         for section, values in params.model_dump(mode="json", exclude={*DECIDE_NO_RESULT}).items()
         for name, value in values.items()
     }
+
+
+def _levelled(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _levelled(value, f"{prefix}{name}_")
+        else:
+            yield f"{prefix}{name}", float(value)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -55,11 +55,13 @@ def with_detector(
     """
     fitted, seen = fit_detector(model, train)
     if val is None:
-        best = novelty.held_out(seen, train.labels, len(model.classes), model.feature_layer.features)
+        best, distances = novelty.held_out(seen, train.labels, len(model.classes), model.feature_layer.features)
     else:
-        best = fitted.detector.ratios(features(model, val)).max(axis=1)
+        unseen = features(model, val)
+        best, distances = fitted.detector.ratios(unseen).max(axis=1), fitted.detector.distances(unseen)
+    detector = fitted.detector.limited(distances)
     description = replace(model.description, known_threshold=novelty.threshold(best, known_rate))
-    return Classifier(description, model.trained, model.pretrained, fitted.detector), fitted.detector.ratios(seen)
+    return Classifier(description, model.trained, model.pretrained, detector), detector.ratios(seen)
 
 
 def fit_detector(model: Classifier, train: Subset) -> tuple[novelty.Fit, np.ndarray]:

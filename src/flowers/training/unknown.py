@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def report(
     if model.detector is None or border is None:
         return {}, {}
     fitted, _ = trained.fit_detector(model, train)
+    fitted = replace(fitted, detector=replace(fitted.detector, limit=model.detector.limit))
     known = model.judged(probabilities, tested["test"][1]).novelty
     found: dict[str, Any] = {"kept": float(np.mean(known <= 0))}
     values = {"test images": known}

@@ -1,6 +1,7 @@
 """The checks that decide about a promotion, each on validation images alone; they touch no file and no store."""
 
 import difflib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from flowers.metrics import paired
 from flowers.runs.predictions import Predictions
 
 JUDGED, BETTER = "unseen validation images", "better than the champion"
+UNKNOWN = "unknown images are recognised"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,18 @@ def against(champion: Predictions, candidate: Predictions) -> Check:
     if not paired.can_show(test.gained + test.lost):
         return Check(BETTER, False, f"{counts}: too few images differ for a significant result; the champion stays")
     return Check(BETTER, False, f"{counts}: not significant")
+
+
+def unknown(content: bytes | None, minimum: float) -> Check:
+    """Whether validation images of a class that is left out are told from the others: promote.unknown_auroc.
+
+    `content` is the run's novelty.json, None if it has none.
+    """
+    left_out = json.loads(content).get("validation_class_left_out") if content else None
+    if not left_out:
+        return Check(UNKNOWN, False, "the run has no such measurement: no detector, or fewer than three classes")
+    found = f"AUROC {left_out['auroc']:.3f} of a class that is left out, minimum {minimum:g}"
+    return Check(UNKNOWN, left_out["auroc"] >= minimum, found)
 
 
 def minimum_recall(candidate: Predictions, wanted: Mapping[str, float]) -> list[Check]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_VALIDATION = f"evaluation/{paths.VALIDATION.name}"
+_VALIDATION, _NOVELTY = (f"evaluation/{path.name}" for path in (paths.VALIDATION, paths.NOVELTY))
 
 
 def promote(params: Params, name: str, force: str | None) -> int:
@@ -65,6 +65,8 @@ def _checks(client: "MlflowClient", run: "Run", champion: Champion | None, wante
             found.append(checks.against(theirs, candidate))
     if candidate is not None and not reason:
         found += checks.minimum_recall(candidate, wanted.floors)
+        if wanted.unknown_auroc is not None:
+            found.append(checks.unknown(lookup.artifact(client, run, _NOVELTY), wanted.unknown_auroc))
     if candidate is not None:
         found.append(prediction_check.check(client, run, candidate, wanted.probe_photos))
     return found
@@ -89,7 +91,7 @@ def _show(run: "Run", champion: Champion | None, found: Sequence[Check]) -> None
         name = f"{lookup.described(champion.run)}, " if champion.run else ""
         against = f"against the champion, {name}version {champion.version}"
     rows = [[check.name, "yes" if check.passed else "no", check.found] for check in found]
-    lead = [] if champion else ["No champion yet: only minimum recall and the prediction check apply."]
+    lead = [] if champion else ["No champion yet: no comparison applies."]
     table = Section("Checks on validation images", [Table(["", "passed", "found"], rows, left=3)])
     document.show(Document(f"{lookup.described(run)} {against}", lead, [table]))
 

@@ -98,4 +98,4 @@ def _batches(items: Sequence[Item]) -> Iterator[NDArray[np.uint8]]:
 
 def _predictions(model: Model, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
     start = time.perf_counter()
-    return model.probabilities(images), time.perf_counter() - start
+    return model.predict(images).probabilities, time.perf_counter() - start

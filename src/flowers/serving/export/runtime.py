@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowers.common.errors import UserError
+from flowers.model.predicted import Predicted, predicted
 from flowers.serving.export import description, seal
 from flowers.serving.export.description import Description
 from flowers.serving.stream import BATCH
@@ -21,13 +22,18 @@ REMEDY = "type `make extras`, or pip install 'flowers[export]'"
 
 
 class Exported(ABC):
-    """An exported network: `classes`, `threshold`, `size`, and `probabilities(images)`, from any number of threads."""
+    """An exported network: `classes`, `threshold`, `size`, and `predict(images)`, from any number of threads."""
 
     batch = BATCH
+    examples: Path | None = None
 
     def __init__(self, about: Description) -> None:
         self.about, self.classes, self.threshold, self.size = about, about.classes, about.threshold, about.size
         self._turn = threading.Lock()
+
+    def predict(self, images: NDArray[np.uint8]) -> Predicted:
+        """Predictions for RGB images (n, size, size, 3). The network cannot tell unknown images."""
+        return predicted(self.probabilities(images))
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Calibrated probabilities (n, classes) float32 of RGB images (n, size, size, 3), some at a time."""

@@ -45,11 +45,11 @@ def create(scorer: Scorer, explainer: Explainer, limits: Limits, examples: Path 
     )
     async def predict(request: Request, options: Annotated[schema.Options, Query()]) -> schema.Prediction:
         """The body is the encoded image itself."""
-        row = await scorer.probabilities(await request.body())
+        row = await scorer.predict(await request.body())
         threshold = model.threshold if options.threshold is None else options.threshold
-        (found,) = results.predictions(model.classes, row[None], threshold)
+        (found,) = results.predictions(model.classes, row, threshold)
         assert found is not None
-        every = dict(zip(model.classes, row.tolist(), strict=True)) if options.every_class else None
+        every = dict(zip(model.classes, row.probabilities[0].tolist(), strict=True)) if options.every_class else None
         return schema.Prediction(**asdict(found), probabilities=every)
 
     @app.post(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowers.data import images
+from flowers.model.predicted import Predicted
 from flowers.serving.http import memory
 from flowers.serving.http.limits import Limits, busy
 from flowers.serving.stream import BATCH, Model
@@ -20,7 +21,6 @@ _IDLE = 2.0  # seconds without an image, after which memory is given back
 _FRESH = 10.0  # seconds for which a prediction proves that the model works, and the longest wait for a new proof
 
 Pixels = NDArray[np.uint8]
-Row = NDArray[np.float32]
 
 
 class Scorer(AbstractContextManager["Scorer"]):
@@ -32,7 +32,7 @@ class Scorer(AbstractContextManager["Scorer"]):
     def __init__(self, model: Model, limits: Limits) -> None:
         self.model, self._limits = model, limits
         self._waiting = 0  # images that are not scored yet
-        self._ready: dict[asyncio.Future[Row], Pixels] = {}  # decoded images that the network has not taken yet
+        self._ready: dict[asyncio.Future[Predicted], Pixels] = {}  # decoded images that the network has not taken yet
         self._batches: asyncio.Task[None] | None = None
         self._scored_at = -_FRESH
         self._trim: asyncio.TimerHandle | None = None
@@ -47,10 +47,10 @@ class Scorer(AbstractContextManager["Scorer"]):
 
     def warm(self) -> None:
         """Score a blank image, so that the first client need not wait for the compilation. Raises what goes wrong."""
-        self._network.submit(self.model.probabilities, self.blank()[None]).result()
+        self._network.submit(self.model.predict, self.blank()[None]).result()
 
-    async def probabilities(self, content: bytes) -> Row:
-        """Probabilities (classes,) of an encoded image. Raises UnreadableImage; HTTPException (503) if many wait."""
+    async def predict(self, content: bytes) -> Predicted:
+        """The prediction, one row, for an encoded image. Raises UnreadableImage; HTTPException (503) if many wait."""
         if self._waiting >= self._limits.waiting:
             raise busy()
         self._waiting += 1
@@ -84,9 +84,9 @@ class Scorer(AbstractContextManager["Scorer"]):
                 self._trim.cancel()
             self._trim = loop.call_later(_IDLE, loop.run_in_executor, self._decoders, memory.trim)
 
-    async def score(self, pixels: Pixels) -> Row:
-        """Probabilities (classes,) of a decoded image."""
-        row: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+    async def score(self, pixels: Pixels) -> Predicted:
+        """The prediction, one row, for a decoded image."""
+        row: asyncio.Future[Predicted] = asyncio.get_running_loop().create_future()
         self._ready[row] = pixels
         if self._batches is None or self._batches.done():
             self._batches = asyncio.create_task(self._score_batches())
@@ -113,16 +113,16 @@ class Scorer(AbstractContextManager["Scorer"]):
                 del self._ready[row]
             stacked = np.stack(list(batch.values()))
             try:
-                found = await loop.run_in_executor(self._network, self.model.probabilities, stacked)
+                found = await loop.run_in_executor(self._network, self.model.predict, stacked)
             except Exception as error:  # only this batch fails
                 for row in batch:
                     if not row.done():
                         row.set_exception(error)
                 continue
             self._scored_at = time.monotonic()
-            for row, probabilities in zip(batch, found, strict=True):
+            for place, row in enumerate(batch):
                 if not row.done():
-                    row.set_result(probabilities)
+                    row.set_result(found[place : place + 1])
 
     def blank(self) -> Pixels:
         """A black image."""

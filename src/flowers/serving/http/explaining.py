@@ -42,7 +42,11 @@ class Explainer(AbstractContextManager["Explainer"]):
         self._waiting += 1
         try:
             pixels = await self._scorer.decode(content)
-            number = int((await self._scorer.score(pixels)).argmax()) if label is None else classes.index(label)
+            number = (
+                int((await self._scorer.score(pixels)).probabilities.argmax())
+                if label is None
+                else classes.index(label)
+            )
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._thread, self._explain, self._model, pixels, number)
         finally:

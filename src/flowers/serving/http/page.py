@@ -81,6 +81,15 @@ def router(model: Model, examples: Path | None, visited: Callable[[], None]) -> 
         except images.UnreadableImage as error:
             raise HTTPException(404, f"this example {error}") from None
 
+    @routes.get("/typical")
+    def typical(label: str) -> Response:
+        if model.examples is None or label not in model.classes:
+            raise HTTPException(404)
+        file = model.examples / f"{model.classes.index(label)}.jpg"
+        if not file.is_file():
+            raise HTTPException(404)
+        return Response(file.read_bytes(), media_type="image/jpeg", headers=_HEADERS)
+
     return routes
 
 

@@ -35,6 +35,11 @@ class Prediction(BaseModel):
     label: str = Field(description="The most probable class.")
     probability: float
     unsure: bool = Field(description="Low confidence: the probability is below the threshold.")
+    known: bool | None = Field(
+        default=None, description="Whether the image is of one of the classes; missing if the model cannot tell."
+    )
+    novelty: float | None = Field(default=None, description="Above 0 the image is of none of the classes.")
+    nearest: list[str] = Field(description="The three classes with the most similar training images.")
     best: list[Ranked] = Field(description="The five most probable classes, fewer where there are fewer.")
     probabilities: dict[str, float] | None = Field(default=None, description="Of each class, with every_class.")
 

@@ -28,7 +28,7 @@ _LOCK = ".lock"
 
 
 def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Counter[str]:
-    """Score the job's images into `output`; returns counts: photos, unreadable, unsure, new. Raises UserError."""
+    """Score the job's images into `output`; returns how many are unreadable, unsure, unknown, new. Raises UserError."""
     output.mkdir(parents=True, exist_ok=True)
     with locks.held(output / _LOCK, f"Another flowers score writes into {output}; waiting for it"):
         _begin(job, output, force)
@@ -49,7 +49,7 @@ def score(model: stream.Model, job: jobs.Job, output: Path, force: bool) -> Coun
                     raise UserError(f"{job.input} holds other images than when {output} was begun; {jobs.REMEDY}")
                 else:
                     bar.update(len(paths))
-                counts.update({name: done[name] for name in ("photos", "unreadable", "unsure")})
+                counts.update({name: done[name] for name in ("photos", "unreadable", "unsure", "unknown")})
         _write_text(output / jobs.DONE, "")
     return counts
 
@@ -119,6 +119,7 @@ def _score_shard(
         "photos": len(table),
         "unreadable": len(table) - table["error"].null_count,
         "unsure": pc.sum(table["unsure"]).as_py() or 0,
+        "unknown": pc.sum(pc.invert(table["known"])).as_py() or 0,
     }
 
 

@@ -15,6 +15,7 @@ from flowers.serving.scoring import job as jobs
 from flowers.serving.scoring import local
 
 Engine = Literal["local", "spark"]
+KINDS = {"unknown": "unknown", "unsure": "low confidence", "unreadable": "unreadable"}  # of images, in the report
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def _job(request: Request, source: str, count: int, folder: Path) -> jobs.Job:
 
 
 def _report(counts: Counter[str], start: float, output: str) -> None:
-    found = f"{counts['photos']:,} images, {counts['unsure']:,} low confidence, {counts['unreadable']:,} unreadable"
+    kinds = [f"{counts[kind]:,} {name}" for kind, name in KINDS.items()]
+    found = ", ".join([f"{counts['photos']:,} images", *kinds])
     if not counts["new"]:
         console.say(f"{output} is complete already: {found}; nothing was scored")
         return

@@ -1,8 +1,9 @@
 """The output of scoring: one row per image, in Parquet files that are partitioned by label as Hive does.
 
-Columns: path (relative to the input, with forward slashes), label, probability, unsure, best, error, and, if wanted,
-p(<class>) of each class; see `flowers.serving.results.table`. For an image that cannot be read all columns but path and
-error are null; for the others error is null. docs/inference.md shows how to read it, with the type of label.
+Columns: path (relative to the input, with forward slashes), label, probability, unsure, known, novelty, nearest, best,
+error, and, if wanted, p(<class>) of each class; see `flowers.serving.results.table`. For an image that cannot be read
+all columns but path and error are null; for the others error is null. docs/inference.md shows how to read it, with the
+type of label.
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ def columns(classes: Sequence[str], every_class: bool) -> "pa.Schema":
             ("label", pa.string()),
             ("probability", pa.float64()),
             ("unsure", pa.bool_()),
+            ("known", pa.bool_()),
+            ("novelty", pa.float64()),
+            ("nearest", pa.list_(pa.string())),
             ("best", best),
             ("error", pa.string()),
             *((f"p({name})", pa.float64()) for name in (classes if every_class else ())),
@@ -45,7 +49,7 @@ def rows(model: stream.Model, job: Job, paths: Sequence[str], batch: stream.Batc
     wanted = columns(model.classes, job.every_class)
     good = np.array([error is None for error in batch.errors], bool)
     threshold = model.threshold if job.threshold is None else job.threshold
-    found = results.table(model.classes, batch.probabilities[good], threshold, job.every_class)
+    found = results.table(model.classes, batch.predicted[good], threshold, job.every_class)
     known = [pa.Array.from_pandas(found[name], type=wanted.field(name).type) for name in found]
     # Taking the index null gives null: so the unreadable images get rows between the others.
     places = pa.array(np.cumsum(good) - 1, mask=~good)

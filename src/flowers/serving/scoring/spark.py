@@ -186,7 +186,8 @@ def _model() -> stream.Model:
 
 
 def _count(rows: DataFrame) -> Counter[str]:
-    found = rows.selectExpr("count(path) photos", "count(error) unreadable", "count_if(unsure) unsure").first()
+    kinds = ("count(path) photos", "count(error) unreadable", "count_if(unsure) unsure", "count_if(not known) unknown")
+    found = rows.selectExpr(*kinds).first()
     return Counter(found.asDict())
 
 

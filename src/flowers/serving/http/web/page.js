@@ -11,6 +11,7 @@ let turn = 0; // counts photos: a response for an earlier photo is dropped
 let view = 0; // counts overlays, likewise
 let photo = null; // the current one, as it was sent
 let unexplained = false; // the model has no explanations
+let unknown = false; // the photo is of none of the classes
 
 // `source` is a file, or the promise of one.
 async function classify(source, caption, button) {
@@ -48,14 +49,30 @@ function showPhoto(blob, caption, shown) {
   at("images").scrollIntoView({ block: "nearest", behavior: gentle });
 }
 
-function show({ label, probability, unsure, best }) {
-  const strong = element("strong", { textContent: label });
-  at("label").replaceChildren(strong, ` Probability ${percent(probability)}`);
-  at("low").hidden = !unsure;
-  at("prediction").classList.toggle("low-confidence", unsure);
-  at("best").replaceChildren(...best.map((row) => line(row)));
+function show({ label, probability, unsure, known, nearest, best }) {
+  unknown = known === false; // missing from a model that cannot tell
+  const strong = element("strong", { textContent: unknown ? "Not one of the flowers it knows" : label });
+  at("label").replaceChildren(strong, unknown ? "" : ` Probability ${percent(probability)}`);
+  at("low").hidden = !unsure || unknown;
+  at("foreign").hidden = at("nearest").hidden = !unknown;
+  at("prediction").classList.toggle("low-confidence", unsure || unknown);
+  at("prediction").classList.toggle("unknown", unknown);
+  at("best").replaceChildren(...(unknown ? [] : best.map((row) => line(row))));
+  at("nearest").replaceChildren(...(unknown ? nearest.map((name) => similar(name)) : []));
   note();
-  explain(label);
+  if (!unknown) explain(label);
+  else if (!unexplained) at("reason").textContent = "No regions: it is none of the classes";
+}
+
+// A class, with its most typical training image where there is one.
+function similar(label) {
+  const item = element("li", {});
+  if (answers.typical) {
+    const image = element("img", { src: answers.typical(label), alt: "", onerror: () => image.remove() });
+    item.append(image);
+  }
+  item.append(element("span", { textContent: label }));
+  return item;
 }
 
 function line({ label, probability }) {
@@ -107,8 +124,9 @@ function withoutOverlays() {
 
 function note() {
   const lines = [];
-  if (!isNaN(threshold)) lines.push(`Below ${percent(threshold)} a prediction has low confidence.`);
-  if (!unexplained) lines.push("Choose a class to see the regions that support it.");
+  if (unknown) lines.push("It may still be one of them, photographed in an unusual way.");
+  else if (!isNaN(threshold)) lines.push(`Below ${percent(threshold)} a prediction has low confidence.`);
+  if (!unexplained && !unknown) lines.push("Choose a class to see the regions that support it.");
   at("note").textContent = lines.join(" ");
   at("note").hidden = !lines.length;
 }
@@ -120,7 +138,7 @@ function clear() {
   press("#strip button");
   at("label").textContent = "No prediction.";
   at("best").replaceChildren();
-  at("low").hidden = at("note").hidden = true;
+  at("low").hidden = at("foreign").hidden = at("nearest").hidden = at("note").hidden = true;
 }
 
 function report(reason) {

@@ -13,6 +13,7 @@ const answers = {
   },
   predict: async (blob) => (await post("predict", blob)).json(),
   explain: async (blob, label) => (await post(`explain?label=${encodeURIComponent(label)}`, blob)).blob(),
+  typical: (label) => `typical?label=${encodeURIComponent(label)}`,
   examples: () => fetch("examples").then((response) => (response.ok ? response.json() : [])).catch(() => []),
 };
 
