@@ -62,7 +62,7 @@ def alone(model: str, count: int) -> dict[str, Any]:
 
     def in_batches() -> None:
         for start in range(0, whole, stream.BATCH):
-            chosen.probabilities(pixels[start : start + stream.BATCH])
+            chosen.predict(pixels[start : start + stream.BATCH])
 
     return {"seconds": single, "batches": whole / median(_seconds(in_batches) for _ in range(3))}
 
@@ -139,7 +139,7 @@ def _files(count: int) -> list[Path]:
 def _warm(model: stream.Model, files: list[Path]) -> None:
     pixels = np.stack([images.load(file) for file in files[: stream.BATCH]])
     for given in (pixels, pixels, pixels[:1], pixels[:1]):
-        model.probabilities(given)
+        model.predict(given)
 
 
 def _seconds(act: Callable[[], object]) -> float:

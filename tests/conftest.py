@@ -22,6 +22,7 @@ SMALL = {
         "mirror": False,
         "input_size": 224,
         "precision": "float32",
+        "known_rate": 0.95,
     },
     "head": {
         "units": [8],
@@ -48,8 +49,8 @@ SMALL = {
         "patience": 10,
         "seed": 0,
     },
-    "evaluate": {"bootstrap_samples": 100, "gallery": 3, "seed": 0},
-    "promote": {"floors": {}, "probe_photos": 2},
+    "evaluate": {"bootstrap_samples": 100, "gallery": 3, "unknown_path": None, "seed": 0},
+    "promote": {"floors": {}, "unknown_auroc": None, "probe_photos": 2},
     "tune": {
         "n_trials": 3,
         "repeats": 1,
@@ -176,6 +177,12 @@ def cheap_backbone(monkeypatch):
     from flowers.model import backbone, classifier
     from flowers.training import activation_cache
 
+    def cheap(row, layer):
+        """The activation of an image at a layer; the pooled features of each stage begin with the first colour."""
+        if layer.blocks:
+            return np.resize(row, layer.shape)
+        return np.concatenate([np.resize(row, width) for width in layer.features])
+
     class CheapBackbone(backbone.Backbone):
         computed = 0
 
@@ -187,10 +194,7 @@ def cheap_backbone(monkeypatch):
             cells = images.shape[1] // 32
             grid = images.reshape(-1, cells, 32, cells, 32, 3).mean(axis=(2, 4)).reshape(len(images), -1) / 255
             kind = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[self.precision]
-            return {
-                layer: np.stack([np.resize(row, layer.shape) for row in grid]).astype(kind)
-                for layer in self.feature_layers
-            }
+            return {layer: np.stack([cheap(row, layer) for row in grid]).astype(kind) for layer in self.feature_layers}
 
         def maps(self, images):
             layer = self.feature_layers[-1]

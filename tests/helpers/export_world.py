@@ -4,6 +4,7 @@ import numpy as np
 
 from flowers.model import backend
 from flowers.model.classifier import Classifier, Description
+from flowers.model.predicted import Predicted, predicted
 from flowers.serving.export.description import Description as About
 from flowers.serving.export.network import Network
 
@@ -20,6 +21,9 @@ class Small(Classifier):
 
     def export(self):
         return self.keras
+
+    def predict(self, images: np.ndarray) -> Predicted:
+        return predicted(self.probabilities(images))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self.keras(images, training=False))

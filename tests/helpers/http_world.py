@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
+from stand_in import StandIn
 
 from flowers.serving.http import app
 from flowers.serving.http.batching import Scorer
@@ -25,7 +26,7 @@ def image(colour: str, kind: str = "PNG", size: tuple[int, int] = (300, 250)) ->
 RED, GREEN, BLUE = image("#ff0000"), image("#00ff00", "JPEG"), image("#0000ff")
 
 
-class ByColour:
+class ByColour(StandIn):
     """The share of red, green and blue in an image. It waits while `open` is not set; `batches` are their sizes."""
 
     classes = ["rose", "leaf", "NA"]  # noqa: RUF012 - as the protocol has it

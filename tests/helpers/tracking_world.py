@@ -31,6 +31,9 @@ HISTORY = [
 ]
 
 
+NOVELTY = {"kept": 0.9, "test_class_left_out": {"auroc": 0.8, "fpr95": 0.5}}
+
+
 class World:
     """A checkout after `evaluate`: only the files that tracking reads."""
 
@@ -57,6 +60,7 @@ class World:
         write("build/model/trained.npz", "trained")
         self.history(HISTORY)
         write("build/evaluation/metrics.json", json.dumps(SCORES))
+        write("build/evaluation/novelty.json", json.dumps(NOVELTY))
         write("build/evaluation/intervals.json", json.dumps({"accuracy": [0.6, 0.9]}))
         write("build/evaluation/predictions.csv", "path,label,predicted\n")
         write("build/evaluation/per_class.csv", "label,recall\nNA,1.0\nrose,0.5\n")

@@ -13,7 +13,7 @@ from flowers.reporting.document import Gallery, Table
 from flowers.training.subsets import Subset
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (900).to_bytes(4) + bytes(8)
-FIGURES = dict.fromkeys(("curves", "confusion", "per_class", "reliability"), PNG)
+FIGURES = dict.fromkeys(("curves", "confusion", "per_class", "reliability", "novelty"), PNG)
 CALIBRATION = {
     "validation_held_out": True,
     "temperature": 1.4211,
@@ -22,6 +22,13 @@ CALIBRATION = {
     "threshold": 0.62,
     "sure": 0.875,
     "sure_accuracy": 0.953,
+}
+
+
+UNKNOWN = {
+    "kept": 0.95,
+    "test_class_left_out": {"auroc": 0.912, "fpr95": 0.3},
+    "unknown": {"images": 40, "refused": 0.8, "auroc": 0.953, "fpr95": 0.2, "auroc_of_probability": 0.871},
 }
 
 
@@ -42,10 +49,10 @@ def evaluated(n_classes=5, images=120, sharpness=2.0, right=False, **changes) ->
     return evaluation_page.Tested(test, values["probabilities"], brightness, training_images)
 
 
-def page_of(found: evaluation_page.Tested, gallery=3, **calibration) -> document.Document:
+def page_of(found: evaluation_page.Tested, gallery=3, unknown=UNKNOWN, **calibration) -> document.Document:
     scores = classification.scores(found.images.labels, found.probabilities)
     intervals = {name: (0.9 * value, 1.1 * value) for name, value in scores.items()}
-    written = evaluation_page.Written(scores, intervals, 1000, CALIBRATION | calibration, FIGURES)
+    written = evaluation_page.Written(scores, intervals, 1000, CALIBRATION | calibration, unknown, FIGURES)
     surest, shown = evaluation_page.shown(found.images.labels, found.probabilities, gallery)
     pixels = {row: np.full((224, 224, 3), row % 256, np.uint8) for row in shown}
     return evaluation_page.document(found, written, pixels, {row: np.eye(7, dtype=np.float32) for row in surest})

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import pytest
 from PIL import Image
+from stand_in import StandIn
 
 from flowers import cli
 from flowers.common.errors import UserError
@@ -36,7 +37,7 @@ def test_an_overlay_is_grey_with_the_supporting_regions_in_colour(model, monkeyp
     assert used is model and images[0] is pixels and numbers == [2]
 
 
-class Exported:
+class Exported(StandIn):
     classes, threshold, size = ("rose",), None, 224
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:

@@ -17,16 +17,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from stand_in import StandIn
 
 from flowers import cli
 from flowers.common.errors import UserError
+from flowers.model.predicted import Predicted, predicted
 from flowers.serving import explain, models
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
-HEADER = ["path", "label", "probability", "unsure", "label_2", "probability_2", "label_3", "probability_3", "error"]
+HEADER = [
+    *("path", "label", "probability", "unsure", "known", "novelty", "nearest_1", "nearest_2", "nearest_3"),
+    *("label_2", "probability_2", "label_3", "probability_3", "error"),
+]
+CANNOT_TELL = [""] * 5
 
 
-class ByColour:
+class ByColour(StandIn):
     """A stand-in model: the share of red, green and blue in an image."""
 
     classes = ("rose", "café au lait", "NA")
@@ -87,8 +93,8 @@ def test_in_a_pipe_the_output_is_csv_with_a_row_per_image(predict, loaded):
     done = predict("a.png", "b.png")
     header, first, second = csv.reader(io.StringIO(done.out))
     assert header == HEADER
-    assert first == ["a.png", "rose", "0.8", "false", "café au lait", "0.2", "NA", "0", ""]
-    assert second == ["b.png", "NA", "0.75", "false", "rose", "0.125", "café au lait", "0.125", ""]
+    assert first == ["a.png", "rose", "0.8", "false", *CANNOT_TELL, "café au lait", "0.2", "NA", "0", ""]
+    assert second == ["b.png", "NA", "0.75", "false", *CANNOT_TELL, "rose", "0.125", "café au lait", "0.125", ""]
     assert (done.status, done.err) == (0, "Model: build/model\n")
     assert loaded == [Path("build/model")]
 
@@ -109,6 +115,9 @@ def test_json_lines_have_the_same_values_and_null_for_an_unreadable_image(predic
         "label": "rose",
         "probability": 0.8,
         "unsure": False,
+        "known": None,
+        "novelty": None,
+        "nearest": [],
         "best": [
             {"label": "rose", "probability": 0.8},
             {"label": "café au lait", "probability": 0.2},
@@ -120,6 +129,28 @@ def test_json_lines_have_the_same_values_and_null_for_an_unreadable_image(predic
     assert bad == dict.fromkeys(good) | {"path": "lost.png", "error": "cannot be read: No such file or directory"}
     assert '"café au lait"' in done.out
     assert "probabilities" not in json.loads(predict("a.png", "--format", "jsonl").out)
+
+
+class Telling(ByColour):
+    """Finds images unknown that are more green than red and blue, and most like the second class."""
+
+    def predict(self, images: np.ndarray) -> Predicted:
+        means = images.mean(axis=(1, 2))
+        ratios = np.stack([0 * means[:, 0], 60 - means[:, 1], 0 * means[:, 0] - 1], axis=1).astype(np.float32)
+        return predicted(self.probabilities(images), np.minimum(ratios, ratios[:, 1:2] + [0, 0, -2]), -20.0)
+
+
+def test_an_unknown_image_has_its_novelty_and_the_nearest_classes(predict, monkeypatch):
+    image("known.png", "#cc3300"), image("unknown.png", "#20e020")
+    monkeypatch.setattr(models, "load", lambda folder: Telling())
+    first, second = rows(predict("known.png", "unknown.png"))
+    assert (first["known"], second["known"]) == ("true", "false")
+    assert float(first["novelty"]) < 0 < float(second["novelty"])
+    assert [second[f"nearest_{rank}"] for rank in (1, 2, 3)] == ["rose", "café au lait", "NA"]
+    found = json.loads(predict("unknown.png", "--format", "jsonl").out)
+    assert found["known"] is False and found["nearest"] == ["rose", "café au lait", "NA"] and found["novelty"] > 0
+    shown = predict("unknown.png", "--format", "table").out
+    assert "unknown" in shown and "like rose" in shown and "%" not in shown.splitlines()[-1]
 
 
 def test_unreadable_images_are_rows_with_an_error_and_are_counted(predict):
@@ -296,12 +327,12 @@ def test_rows_are_printed_batch_by_batch(predict, monkeypatch, capsysbinary):
         image(f"shots/{number:03}.png")
     printed = []
 
-    def probabilities(images):
-        printed.append(capsysbinary.readouterr().out.count(b"\n"))
-        return ByColour().probabilities(images)
+    class Watched(ByColour):
+        def probabilities(self, images):
+            printed.append(capsysbinary.readouterr().out.count(b"\n"))
+            return super().probabilities(images)
 
-    model = SimpleNamespace(classes=ByColour.classes, threshold=None, size=224, probabilities=probabilities)
-    monkeypatch.setattr(models, "load", lambda folder: model)
+    monkeypatch.setattr(models, "load", lambda folder: Watched())
     predict("shots")
     assert printed == [1, 32, 32]  # the header, and each batch before the next
 
@@ -372,15 +403,17 @@ import os, sys, time
 import numpy as np
 from types import SimpleNamespace
 from flowers import cli
+from flowers.model.predicted import predicted
 from flowers.serving import models
 
 naps = os.environ["NAPS"].split()
 
-def probabilities(images):
-    time.sleep(float(naps.pop(0)))
-    return np.full((len(images), 3), 1 / 3, np.float32)
+def predict(images):
+    if len(images):
+        time.sleep(float(naps.pop(0)))
+    return predicted(np.full((len(images), 3), 1 / 3, np.float32))
 
-model = SimpleNamespace(classes=["a", "b", "c"], threshold=0.5, size=224, probabilities=probabilities)
+model = SimpleNamespace(classes=["a", "b", "c"], threshold=0.5, size=224, predict=predict)
 models.load = lambda folder: model
 try:
     cli.main()

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from stand_in import StandIn
 
 from flowers.model import classifier
 
@@ -26,7 +27,7 @@ def encoded(colour: str, kind: str = "PNG") -> bytes:
     return stream.getvalue()
 
 
-class ByColour:
+class ByColour(StandIn):
     """A stand-in model: the share of red, green and blue in an image."""
 
     threshold = 0.4
@@ -65,7 +66,7 @@ def predict(monkeypatch, servable):
     return lambda images, params=None: model.predict(context, images, params)
 
 
-COLUMNS = ["label", "probability", "unsure", "best"]
+COLUMNS = ["label", "probability", "unsure", "known", "novelty", "nearest", "best"]
 MIXED = encoded("#ff8000")
 RED, GREEN, BLUE = encoded("#ff0000"), encoded("#00ff00", "JPEG"), encoded("#0000ff")
 

@@ -7,12 +7,13 @@ from itertools import count
 import numpy as np
 import pytest
 from PIL import Image
+from stand_in import StandIn
 
 from flowers.data import images
 from flowers.serving import stream
 
 
-class Brightness:
+class Brightness(StandIn):
     """A stand-in model: how bright an image is, and how dark."""
 
     classes = ("bright", "dark")
@@ -36,7 +37,7 @@ def encoded(level: int) -> bytes:
 
 
 def levels(batch: stream.Batch) -> list[int]:
-    return [round(255 * float(value)) for value in batch.probabilities[:, 0]]
+    return [round(255 * float(value)) for value in batch.predicted.probabilities[:, 0]]
 
 
 def test_items_keep_their_order_and_come_in_full_batches():
@@ -69,7 +70,7 @@ def test_unreadable_images_have_an_error_and_the_others_are_predicted():
     assert batch.errors == [*found, "a known reason"]
     assert batch.errors[2].startswith("not an image")
     for row, error in enumerate(batch.errors):
-        assert np.isnan(batch.probabilities[row]).all() == (error is not None)
+        assert np.isnan(batch.predicted.probabilities[row]).all() == (error is not None)
         assert (batch.pixels[row] is None) == (error is not None)
     assert [batch.pixels[row].mean() for row in (0, 3, 6)] == [5, 6, 7]
 
@@ -78,7 +79,7 @@ def test_without_a_readable_image_the_model_is_not_run():
     model = Brightness()
     assert list(stream.batches(model, [], read)) == []
     (batch,) = stream.batches(model, [b"", b""], read)
-    assert batch.errors == ["empty file"] * 2 and batch.probabilities.shape == (2, 2) and model.batches == []
+    assert batch.errors == ["empty file"] * 2 and batch.predicted.probabilities.shape == (2, 2) and model.batches == []
 
 
 def test_an_error_of_the_program_is_not_reported_as_an_unreadable_image():

@@ -27,6 +27,8 @@ FILES = [
     "intervals.json",
     "labels.csv",
     "metrics.json",
+    "novelty.json",
+    "novelty.png",
     "per_class.csv",
     "per_class.png",
     "predictions.csv",

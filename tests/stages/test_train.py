@@ -21,7 +21,8 @@ from flowers.stages.train import HISTORY_COLUMNS
 from flowers.training import activation_cache
 from flowers.training.checkpoint import Checkpoint
 
-OUTPUTS = ["history.csv", "model/model.json", "model/trained.npz"]
+OUTPUTS = ["history.csv", *(f"model/examples/{number}.jpg" for number in range(3))]
+OUTPUTS += [f"model/{name}" for name in ("model.json", "novelty.npz", "trained.npz")]
 
 
 def history(world) -> list[dict[str, str]]:

@@ -172,7 +172,9 @@ def test_the_model_is_logged_with_signature_example_and_pinned_requirements(publ
     folder = world.folder / "mlruns/flowers_local/models" / model.model_id / "artifacts"
     info = Model.load(str(folder))
     assert [(column.name, str(column.type)) for column in info.signature.inputs] == [("image", "DataType.binary")]
-    assert [column.name for column in info.signature.outputs] == ["label", "probability", "unsure", "best"]
+    assert [column.name for column in info.signature.outputs] == [
+        *("label", "probability", "unsure", "known", "novelty", "nearest", "best")
+    ]
     requirements = (folder / "requirements.txt").read_text().splitlines()
     assert all("==" in line for line in requirements)
     assert {line.split("==")[0] for line in requirements} >= {"mlflow", "keras", "numpy", "pillow"}

@@ -46,7 +46,7 @@ class FlowerClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         threshold = given.get("threshold", -1.0)
         return results.table(
             self._model.classes,
-            predicted.joined(found or [self._model.predict(np.empty((0, *[self._model.size] * 2, 3), np.uint8))]),
+            predicted.joined(found or [predicted.predicted(np.empty((0, len(self._model.classes)), np.float32))]),
             self._model.threshold if threshold < 0 else threshold,
             bool(given.get("every_class", False)),
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowers.common import ahead
 from flowers.data import images
-from flowers.model.predicted import Predicted
+from flowers.model.predicted import Predicted, predicted
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def _predicted(model: Model, decoded: list[tuple[T, NDArray[np.uint8] | str]]) -
     items, found = zip(*decoded, strict=True)
     pixels = [None if isinstance(one, str) else one for one in found]
     good = [row for row, one in enumerate(pixels) if one is not None]
-    size = (0, model.size, model.size, 3)
-    some = model.predict(np.stack([found[row] for row in good]) if good else np.empty(size, np.uint8))
+    none = np.empty((0, len(model.classes)), np.float32)
+    some = model.predict(np.stack([found[row] for row in good])) if good else predicted(none)
     errors = [one if isinstance(one, str) else None for one in found]
     return Batch(list(items), errors, pixels, some.spread(good, len(items)))

@@ -22,7 +22,7 @@ def test_without_a_champion_the_other_checks_decide(store, capsys):
     output = capsys.readouterr()
     assert (
         "with no champion yet" in output.out
-        and "No champion yet: only minimum recall and the prediction check apply." in output.out
+        and "No champion yet: only the minimums and the prediction check apply." in output.out
     )
     assert "Champion: flowers-local, version 1\nTest scores, read after the decision: accuracy 75.0 %" in output.err
 

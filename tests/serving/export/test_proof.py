@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 from PIL import Image
+from stand_in import StandIn
 
 from flowers.common.errors import UserError
 from flowers.serving.export import proof, table
@@ -51,7 +52,7 @@ def test_float_formats_fail_when_a_label_or_a_probability_differs(precision, cha
     assert failure is None if reason is None else reason in failure
 
 
-class ByBrightness:
+class ByBrightness(StandIn):
     """Predicts "dark" below a brightness, else "bright"."""
 
     classes = ("dark", "bright")

@@ -13,7 +13,7 @@ PNG = {"content-type": "image/png"}
 def test_a_prediction_has_the_class_its_probability_and_the_best(here):
     reply = here().predict(RED)
     assert reply.status == 200
-    assert reply.json.keys() == {"label", "probability", "unsure", "best"}
+    assert reply.json.keys() == {"label", "probability", "unsure", "nearest", "best"}
     assert reply.json["label"] == "rose" and reply.json["unsure"] is False
     assert [each["label"] for each in reply.json["best"]] == ["rose", "leaf", "NA"]
     assert reply.json["best"][0]["probability"] == reply.json["probability"] > 0.99

@@ -16,6 +16,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 from PIL import Image
+from stand_in import StandIn
 
 from flowers import cli
 from flowers.common.errors import UserError
@@ -27,7 +28,7 @@ from flowers.serving.scoring import local, run, schema
 LABELS = pyarrow.dataset.partitioning(pa.schema([("label", pa.string())]), flavor="hive")
 
 
-class ByColour:
+class ByColour(StandIn):
     """Stands in for the network: the shares of red, green and blue; `scored` counts the images."""
 
     classes = ("rosé: 1/2", "NA", "blue")
@@ -81,12 +82,14 @@ def test_every_image_is_a_row_in_the_folder_of_its_label(world, capsys):
     score()
     found = table()
     assert list(found["path"]) == sorted(sources.walk(Path("photos"))) and len(found) == 15
-    assert list(found.columns) == ["path", "probability", "unsure", "best", "error", "label"]
+    assert list(found.columns) == [
+        *("path", "probability", "unsure", "known", "novelty", "nearest", "best", "error", "label")
+    ]
     red = found.set_index("path").loc["b/ü c/reddish.png"]
     assert red["label"] == "rosé: 1/2" and 0.5 < red["probability"] < 0.9 and red["unsure"]
     assert [entry["label"] for entry in red["best"]] == ["rosé: 1/2", "NA", "blue"]
     assert red["best"][0]["probability"] == red["probability"] and pd.isna(red["error"])
-    assert "15 images, 3 low confidence, 3 unreadable" in capsys.readouterr().err
+    assert "15 images, 0 unknown, 3 low confidence, 3 unreadable" in capsys.readouterr().err
     assert {path.name for path in Path("out").iterdir() if path.name.startswith("label=")} == {
         "label=rosé%3A 1%2F2",
         "label=NA",
@@ -111,6 +114,9 @@ def test_types_are_those_of_spark_and_each_class_has_its_column(world):
             ("path", pa.string()),
             ("probability", pa.float64()),
             ("unsure", pa.bool_()),
+            ("known", pa.bool_()),
+            ("novelty", pa.float64()),
+            ("nearest", pa.list_(pa.string())),
             ("best", best),
             ("error", pa.string()),
             *((f"p({name})", pa.float64()) for name in ByColour.classes),
@@ -135,7 +141,7 @@ def test_a_finished_output_is_left_as_it_is(world, capsys):
     capsys.readouterr()
     score()
     assert content() == before and ByColour.scored == scored == 12
-    assert "complete already: 15 images, 3 low confidence, 3 unreadable" in capsys.readouterr().err
+    assert "complete already: 15 images, 0 unknown, 3 low confidence, 3 unreadable" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file", ["label=NA/part-00001.parquet", "_progress/00001.json"])
@@ -303,12 +309,12 @@ SLOWLY = """
 import sys, time
 from flowers.serving.scoring import local, run
 from flowers.serving import models
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[2:]
 from test_scoring_local import ByColour
 
 class Slow(ByColour):
     def probabilities(self, images):
-        time.sleep(float(sys.argv[2]))
+        time.sleep(float(sys.argv[1]))
         return super().probabilities(images)
 
 models.load, local.SHARD = lambda folder: Slow(), 4
@@ -319,7 +325,8 @@ run.score(None, run.Request("photos", "out", model="model"))
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_a_second_process_completes_the_work_of_a_killed_one(world):
     def start(pause: str) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-c", SLOWLY, str(Path(__file__).parent), pause])
+        folders = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "helpers")]
+        return subprocess.Popen([sys.executable, "-c", SLOWLY, pause, *folders])
 
     running = start("0.5")
     try:
@@ -346,7 +353,7 @@ def test_the_command_passes_its_options_on(world, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert not end.value.code
-    assert "15 images, 0 low confidence, 3 unreadable" in capsys.readouterr().err
+    assert "15 images, 0 unknown, 0 low confidence, 3 unreadable" in capsys.readouterr().err
     assert "p(NA)" in table().columns
 
 

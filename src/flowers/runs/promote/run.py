@@ -91,7 +91,7 @@ def _show(run: "Run", champion: Champion | None, found: Sequence[Check]) -> None
         name = f"{lookup.described(champion.run)}, " if champion.run else ""
         against = f"against the champion, {name}version {champion.version}"
     rows = [[check.name, "yes" if check.passed else "no", check.found] for check in found]
-    lead = [] if champion else ["No champion yet: no comparison applies."]
+    lead = [] if champion else ["No champion yet: only the minimums and the prediction check apply."]
     table = Section("Checks on validation images", [Table(["", "passed", "found"], rows, left=3)])
     document.show(Document(f"{lookup.described(run)} {against}", lead, [table]))
 
