@@ -46,7 +46,7 @@ def folder(model: str, count: int, repeats: int) -> dict[str, Any]:
     def predict() -> None:
         for batch in stream.batches(chosen, files, lambda file: file):
             assert not any(batch.errors)
-            results.table(chosen.classes, batch.probabilities, chosen.threshold)
+            results.table(chosen.classes, batch.predicted.probabilities, chosen.threshold)
 
     _warm(chosen, files)
     return {"photos": len(files), "seconds": [_seconds(predict) for _ in range(repeats)]}
@@ -57,7 +57,7 @@ def alone(model: str, count: int) -> dict[str, Any]:
     chosen, files = models.load(Path(model)), _files(max(count, 4 * stream.BATCH))
     pixels = np.stack([images.load(file) for file in files])
     _warm(chosen, files)
-    single = [_seconds(partial(chosen.probabilities, pixels[row][None])) for row in range(count)]
+    single = [_seconds(partial(chosen.predict, pixels[row][None])) for row in range(count)]
     whole = len(files) // stream.BATCH * stream.BATCH
 
     def in_batches() -> None:
