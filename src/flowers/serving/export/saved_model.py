@@ -69,7 +69,7 @@ def _read(folder: Path) -> tuple[Any, str]:
     graphs = [meta.graph_def for meta in found.meta_graphs]
     nodes = [node for graph in graphs for part in (graph, *graph.library.function) for node in _nodes(part)]
     if unknown := sorted({node.op for node in nodes} - _OPERATIONS):
-        raise ValueError(f"not a network that `flowers export` wrote: it holds the operation {unknown[0]}")
+        raise ValueError(f"not a network that `flowers export` wrote: it holds {', '.join(unknown[:5])}")
     loaded = tf.saved_model.load(str(folder))
     function = loaded.signatures["serving_default"]
     function._kept = loaded  # the variables live as long as what was loaded
