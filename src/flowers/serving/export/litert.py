@@ -82,7 +82,7 @@ def _converted(network: Network, **settings: Any) -> bytes:
 
 def _save(made: bytes, network: Network, folder: Path, **changes: object) -> None:
     file = folder / FILE
-    file.write_bytes(_with_description(made, network.described("tensorflow-cpu", "keras", **changes).text))
+    file.write_bytes(_with_description(made, network.described("tensorflow", "keras", **changes).text))
     seal(file)
 
 

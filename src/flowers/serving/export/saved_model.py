@@ -36,7 +36,7 @@ def write(network: Network, folder: Path) -> None:
     digests = {path.relative_to(folder).as_posix(): runtime.digest(path) for path in files}
     about = folder / _ABOUT
     about.parent.mkdir(exist_ok=True)
-    about.write_text(network.described("tensorflow-cpu", "keras", files=digests).text, encoding="ascii")
+    about.write_text(network.described("tensorflow", "keras", files=digests).text, encoding="ascii")
     seal.seal(about)
 
 
