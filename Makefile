@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install extras repro tune seeds dashboard ui experiments scores report serve demo lint test test-slow docs sample bench bench-sample bench-recipes lock gc clean
+.PHONY: help install extras repro tune seeds dashboard ui experiments scores report serve demo lint test test-slow docs sample bench bench-sample bench-recipes bench-export lock gc clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -130,6 +130,9 @@ bench-sample: git-commit $(VENV)/.installed  ## measure the drawn sample: a ladd
 bench-recipes: $(VENV)/.installed  ## measure recipes on real photos (make bench-recipes OXFORD=/photos/a FIVE=/photos/b RECIPES=fast,linear)
 	@python benchmarks/recipes.py $(if $(OXFORD),--oxford "$(OXFORD)") $(if $(FIVE),--five "$(FIVE)") $(if $(RECIPES),--recipes "$(RECIPES)")
 	@python benchmarks/results_page.py
+
+bench-export: $(VENV)/.extras  ## measure every export format of build/model (make bench-export TITLE="The sample")
+	@python benchmarks/export.py "$(or $(TITLE),build/model)" $(OPTIONS)
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 

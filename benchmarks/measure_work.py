@@ -46,7 +46,7 @@ def folder(model: str, count: int, repeats: int) -> dict[str, Any]:
     def predict() -> None:
         for batch in stream.batches(chosen, files, lambda file: file):
             assert not any(batch.errors)
-            results.table(chosen.classes, batch.predicted.probabilities, chosen.threshold)
+            results.table(chosen.classes, batch.predicted, chosen.threshold)
 
     _warm(chosen, files)
     return {"photos": len(files), "seconds": [_seconds(predict) for _ in range(repeats)]}

@@ -1,5 +1,6 @@
 """The model that a reference names, and the file of its weights."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from flowers.common import paths
 from flowers.common.errors import UserError
 from flowers.model import classifier
 from flowers.serving import models
+from flowers.serving.export import formats
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +105,21 @@ def test_an_unreachable_store_is_an_error_for_runs_only(world, closed_port, monk
     with pytest.raises(tracking.StoreUnreachable):
         models.choose("a run", lambda: world.params)
     assert loaded == [(paths.MODEL, paths.WEIGHTS)]
+
+
+@pytest.mark.usefixtures("world")
+def test_an_exported_file_alone_is_a_model_with_its_digest_and_its_weights(tmp_path, loaded, monkeypatch):
+    monkeypatch.setattr(formats, "load", lambda file: f"opened {file.name}")
+    network = tmp_path / "flowers.xml"
+    network.write_bytes(b"operations")
+    network.with_suffix(".bin").write_bytes(b"weights")
+    (tmp_path / "labels.txt").touch()
+    assert models.choose(str(network), pytest.fail) == ("opened flowers.xml", str(network))  # no run is looked for
+    assert models.choose(str(tmp_path), pytest.fail)[0] == "opened flowers.xml"
+    before = models.digest(network)
+    models.pack(network, tmp_path / "packed.zip")
+    with zipfile.ZipFile(tmp_path / "packed.zip") as archive:
+        assert archive.namelist() == ["model/flowers.xml", "model/flowers.bin"]
+    network.with_suffix(".bin").write_bytes(b"others")
+    assert models.digest(network) != before
+    assert loaded == []

@@ -187,7 +187,7 @@ def test_a_saved_model_that_reads_files_is_not_loaded(exports, tmp_path):
     sealed = tmp_path / "assets.extra/flowers.json"
     sealed.write_text(about.model_copy(update={"files": files, "seal": seal.BLANK}).text)
     seal.seal(sealed)
-    with pytest.raises(UserError, match="it holds the operation ReadFile"):
+    with pytest.raises(UserError, match=r"it holds .*ReadFile"):
         models.load(tmp_path)
 
 

@@ -19,19 +19,21 @@ class Format:
     precision: str
     require: Callable[[], None]  # raises UserError where a package is missing
     write: Callable[[Network, Path], None]  # into a folder
+    instead: Name | None = None  # what loses less
 
 
 FORMATS: dict[Name, Format] = {
     "keras": Format("Keras", "float32", keras_file.require, keras_file.write),
     "saved_model": Format("SavedModel", "float32", saved_model.require, saved_model.write),
     "onnx": Format("ONNX", "float32", onnx_file.require, onnx_file.write),
-    "onnx-int8": Format("ONNX int8", "int8", onnx_file.require_int8, onnx_file.write_int8),
+    "onnx-int8": Format("ONNX int8", "int8", onnx_file.require_int8, onnx_file.write_int8, "onnx"),
     "litert": Format("LiteRT", "float32", litert.require, litert.write),
     "litert-float16": Format("LiteRT float16", "float16", litert.require, litert.write_float16),
-    "litert-int8": Format("LiteRT int8", "int8", litert.require, litert.write_int8),
+    "litert-int8": Format("LiteRT int8", "int8", litert.require, litert.write_int8, "litert-float16"),
     "openvino": Format("OpenVINO", "float32", openvino.require, openvino.write),
-    "openvino-int8": Format("OpenVINO int8", "int8", openvino.require_int8, openvino.write_int8),
-    "web": Format("LiteRT int8", "int8", web_page.require, web_page.write),
+    "openvino-int8": Format("OpenVINO int8", "int8", openvino.require_int8, openvino.write_int8, "openvino"),
+    "web": Format("LiteRT int8", "int8", web_page.require, web_page.write, "web-float16"),
+    "web-float16": Format("LiteRT float16", "float16", web_page.require, web_page.write_float16),
 }
 
 # What opens a file, by the end of its name.

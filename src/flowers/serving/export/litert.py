@@ -35,7 +35,7 @@ def write_float16(network: Network, folder: Path) -> None:
 
 
 def write_int8(network: Network, folder: Path) -> None:
-    """Write `model.tflite` in int8; all before the second convolution and from the pooling on stays float32.
+    """Write `model.tflite` in int8, with parts that stay float32 (see `in_float`).
 
     The converter first finds the ranges of the activations, and then puts 8 bits where they are allowed.
     """
@@ -54,7 +54,10 @@ def write_int8(network: Network, folder: Path) -> None:
 
 
 def in_float(content: bytes) -> list[str]:
-    """The names of what stays float32: the first convolution, all before it, the pooling and all after it."""
+    """The names of what stays float32: conv1 and all before it, conv2, and the pooling and all after it.
+
+    LiteRT corrects no biases. With conv2 in float32, which takes 0.6 MB more, a third fewer labels change.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
@@ -63,7 +66,8 @@ def in_float(content: bytes) -> list[str]:
     names = [graph.tensors[operator.outputs[0]].name.decode() for operator in graph.operators]
     first = kinds.index(schema.BuiltinOperator.CONV_2D)
     pooling = kinds.index(schema.BuiltinOperator.MEAN)
-    return [*names[: first + 1], *names[pooling:]]
+    conv2 = [name for name in names[first:pooling] if "/conv2_" in name]
+    return [*names[: first + 1], *conv2, *names[pooling:]]
 
 
 def _converted(network: Network, **settings: Any) -> bytes:
@@ -78,7 +82,7 @@ def _converted(network: Network, **settings: Any) -> bytes:
 
 def _save(made: bytes, network: Network, folder: Path, **changes: object) -> None:
     file = folder / FILE
-    file.write_bytes(_with_description(made, network.described("tensorflow-cpu", "keras", **changes).text))
+    file.write_bytes(_with_description(made, network.described("tensorflow", "keras", **changes).text))
     seal(file)
 
 

@@ -13,4 +13,5 @@ Name = Literal[
     "openvino",
     "openvino-int8",
     "web",
+    "web-float16",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from flowers.model import backend
 from flowers.serving.export.description import Description
 
 if TYPE_CHECKING:
@@ -24,5 +25,7 @@ class Network:
 
     def described(self, *packages: str, **changes: object) -> Description:
         """The description with the versions of these packages, and other changes."""
-        made_with = self.about.made_with | {name: version(name) for name in packages}
+        # TensorFlow's own version, because its package has several names.
+        versions = {name: backend.version() if name == "tensorflow" else version(name) for name in packages}
+        made_with = self.about.made_with | versions
         return self.about.model_copy(update={"made_with": made_with, **changes})

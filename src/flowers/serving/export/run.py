@@ -115,7 +115,8 @@ def _prove(
     if model.threshold is None:
         console.warn("the model was trained on the validation images, too: their accuracy is too high")
     if reason := proof.failure(found, form.precision):
-        raise UserError(f"not written: as {form.title} {reason}")
+        hint = f"; `flowers export {form.instead}` loses less" if form.instead else ""
+        raise UserError(f"not written: as {form.title} {reason}{hint}")
     content: dict[str, Any] = {**exported.about.model_dump(exclude={"seal"}), "proof": asdict(found), "bytes": size}
     (made / PROOF).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (made / TABLE).write_text(text + "\n", encoding="utf-8")

@@ -36,7 +36,7 @@ def write(network: Network, folder: Path) -> None:
     digests = {path.relative_to(folder).as_posix(): runtime.digest(path) for path in files}
     about = folder / _ABOUT
     about.parent.mkdir(exist_ok=True)
-    about.write_text(network.described("tensorflow-cpu", "keras", files=digests).text, encoding="ascii")
+    about.write_text(network.described("tensorflow", "keras", files=digests).text, encoding="ascii")
     seal.seal(about)
 
 
@@ -69,7 +69,7 @@ def _read(folder: Path) -> tuple[Any, str]:
     graphs = [meta.graph_def for meta in found.meta_graphs]
     nodes = [node for graph in graphs for part in (graph, *graph.library.function) for node in _nodes(part)]
     if unknown := sorted({node.op for node in nodes} - _OPERATIONS):
-        raise ValueError(f"not a network that `flowers export` wrote: it holds the operation {unknown[0]}")
+        raise ValueError(f"not a network that `flowers export` wrote: it holds {', '.join(unknown[:5])}")
     loaded = tf.saved_model.load(str(folder))
     function = loaded.signatures["serving_default"]
     function._kept = loaded  # the variables live as long as what was loaded

@@ -68,8 +68,14 @@ def require() -> None:
 
 
 def write(network: Network, folder: Path) -> None:
-    """Write the page with its network, `model.tflite`, into the folder."""
+    """Write the page with its network, `model.tflite` in int8, into the folder."""
     litert.write_int8(network, folder)
+    write_page(network, folder)
+
+
+def write_float16(network: Network, folder: Path) -> None:
+    """The same with weights in float16: twice as large, and slower."""
+    litert.write_float16(network, folder)
     write_page(network, folder)
 
 
