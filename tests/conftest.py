@@ -105,7 +105,7 @@ class World:
         settings = self.settings(**changes)
         train.run(settings.model, settings.head, settings.augmentation, settings.train, on_epoch, checkpoint)
 
-    def evaluate(self, **changes: int) -> None:
+    def evaluate(self, **changes: object) -> None:
         from flowers.stages import evaluate
 
         evaluate.run(self.settings(evaluate=changes).evaluate)

@@ -140,7 +140,8 @@ def test_the_outputs_are_complete(first):
     made = set(first.outputs())
     images = {f"build/images/{name}/{number}.png" for name in CLASSES for number in range(PER_CLASS)}
     lists = {f"build/{name}" for name in ("images.csv", "skipped.csv", "split.csv", "split.json", "history.csv")}
-    model = {"build/model/model.json", "build/model/trained.npz", "build/weights/resnet50.npz"}
+    model = {f"build/model/{name}" for name in ("model.json", "trained.npz", "novelty.npz")}
+    model |= {f"build/model/examples/{number}.jpg" for number in range(len(CLASSES))} | {"build/weights/resnet50.npz"}
     assert made == images | lists | model | {f"build/evaluation/{name}" for name in EVALUATION}
 
 
@@ -160,7 +161,7 @@ def test_no_output_holds_an_absolute_path_or_a_run_id(first):
     run = first.runs()[0].info.run_id
     words = [str(first.folder), run]
     for path, content in first.outputs().items():
-        if not path.endswith((".npz", ".png")):
+        if not path.endswith((".npz", ".png", ".jpg")):
             assert [word for word in words if word in content.decode()] == [], path
     text = first.read("tracking/published.json") + first.read("dvc.lock")
     assert [word for word in words if word in text] == []

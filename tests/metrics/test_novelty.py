@@ -7,6 +7,7 @@ from flowers.metrics import novelty
 
 WIDTHS = (6, 10)
 CLASSES = 8
+ALONE = [str(number) for number in range(160)]  # no near-duplicates
 
 
 def images(means: np.ndarray, labels: np.ndarray, seed: int, spread: float = 0.25) -> np.ndarray:
@@ -71,7 +72,7 @@ def test_an_image_outside_of_what_training_images_span_is_unknown_though_its_rat
     detector = novelty.fit(features.astype(np.float32), labels, 3, (200,)).detector
     new = np.exp(np.log(features) + random.normal(0, 0.1, features.shape)).astype(np.float32)
     far = np.exp(np.log(features) + random.normal(0, 0.8, features.shape)).astype(np.float32)
-    limited = detector.limited(detector.distances(new))
+    limited = detector.limited(detector.best(new)[1])
     border = novelty.threshold(limited.ratios(new).max(axis=1), 0.9)
     assert (limited.ratios(far).max(axis=1) < border).all()
     np.testing.assert_array_equal(limited.ratios(new)[:5].argmax(axis=1), labels[:5])
@@ -85,7 +86,7 @@ def test_the_threshold_keeps_at_least_the_wanted_share(rate, kept):
 
 def test_cross_validation_gives_a_threshold_that_keeps_new_images(world, fitted):
     means, features, labels = world
-    best, distances = novelty.held_out(features, labels, CLASSES, WIDTHS)
+    best, distances = novelty.held_out(features, labels, ALONE, CLASSES, WIDTHS)
     assert len(best) == len(distances) == len(features)
     new = fitted.detector.ratios(images(means, np.repeat(np.arange(CLASSES), 100), 4)).max(axis=1)
     assert 0.88 < (new >= novelty.threshold(best, 0.95)).mean() < 0.99
@@ -95,17 +96,18 @@ def test_cross_validation_gives_a_threshold_that_keeps_new_images(world, fitted)
 
 def test_a_class_that_is_left_out_is_told_from_the_others(world, fitted):
     means, _, labels = world
-    found, foreign = novelty.leave_out(fitted, images(means, labels, 5), labels)
+    tested = {"test": (labels, images(means, labels, 5)), "few": (labels[:3], images(means, labels[:3], 6))}
+    found, foreign = novelty.leave_out(fitted, tested)["test"]
     assert found["auroc"] > 0.95 and found["fpr95"] < 0.3 and foreign.shape == (len(labels),)
-    again, _ = novelty.leave_out(fitted, images(means, labels, 5), labels)
-    assert again == found
+    assert novelty.leave_out(fitted, {"test": tested["test"]})["test"][0] == pytest.approx(found, abs=0.02)
+    assert novelty.leave_out(fitted, tested)["few"][0] == {}  # all of one class: there are no others
 
 
 def test_with_two_classes_none_can_be_left_out(world):
     _, features, labels = world
     rows = labels < 2
     fitted = novelty.fit(features[rows], labels[rows], 2, WIDTHS)
-    found, foreign = novelty.leave_out(fitted, features[rows], labels[rows])
+    found, foreign = novelty.leave_out(fitted, {"test": (labels[rows], features[rows])})["test"]
     assert found == {} and len(foreign) == 0
 
 
@@ -116,6 +118,30 @@ def test_a_class_of_one_image_and_one_of_equal_images_are_no_obstacle(world):
     rows = (labels != 2) | (np.arange(len(labels)) == 40)
     ratios = novelty.fit(features[rows], labels[rows], CLASSES, WIDTHS).detector.ratios(features[rows])
     assert np.isfinite(ratios).all() and (ratios.argmax(axis=1) == labels[rows]).mean() > 0.95
+
+
+def test_near_duplicates_are_on_one_side_of_the_cross_validation(world):
+    """An image and its copy: together they are unseen, apart the one would vouch for the other."""
+    _, features, labels = world
+    twice, numbers = np.repeat(features[::2], 2, axis=0), np.repeat(labels[::2], 2)
+    together = [str(number // 2) for number in range(len(twice))]
+    apart = novelty.held_out(twice, numbers, [str(number) for number in range(len(twice))], CLASSES, WIDTHS)[0]
+    assert np.median(novelty.held_out(twice, numbers, together, CLASSES, WIDTHS)[0]) < np.median(apart)
+
+
+def test_too_few_images_for_a_cross_validation_are_an_error(world):
+    _, features, _ = world
+    labels = np.array([0, 0, 1], np.int32)
+    with pytest.raises(novelty.NoSpread, match="too few training images for a cross-validation"):
+        novelty.held_out(features[:3], labels, ["a", "a", "b"], 2, WIDTHS)
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+def test_classes_of_the_same_few_images_have_finite_ratios(world, copies):
+    _, features, _ = world
+    labels = np.repeat(np.arange(4, dtype=np.int32), copies)
+    ratios = novelty.fit(np.tile(features[:copies], (4, 1)), labels, 4, WIDTHS).detector.ratios(features)
+    assert np.isfinite(ratios).all()
 
 
 @pytest.mark.parametrize(

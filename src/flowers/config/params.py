@@ -80,7 +80,9 @@ class ModelParams(Section):
         description="number format of the convolutions: `auto` is bfloat16 if the GPU or processor multiplies in it"
     )
     known_rate: float = Field(
-        gt=0, lt=1, description="share of validation images that count as known; all less similar images are unknown"
+        gt=0,
+        lt=1,
+        description="share of validation images that count as known; less similar images are unknown",
     )
 
 
@@ -256,6 +258,9 @@ def load(path: Path = paths.PARAMS) -> Params:
     folder = params.dataset.path
     if params.dataset.name == "local" and folder != "data.yaml" and not Path(folder).is_absolute():
         raise UserError(f"{path}: dataset.path: '{folder}' must be data.yaml or an absolute path")
+    foreign = params.evaluate.unknown_path
+    if foreign is not None and not Path(foreign).is_absolute():
+        raise UserError(f"{path}: evaluate.unknown_path: '{foreign}' must be an absolute path, or null")
     return params
 
 

@@ -6,7 +6,9 @@ scatter around it with one covariance. For few images a class it is the principl
 distance (Ren et al., arXiv 2106.09022; Mueller and Hein, arXiv 2505.18032): a mean of few images counts less.
 """
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,9 +21,12 @@ ISOTROPIC = 0.8  # share of the variance between classes that is equal in all di
 WITHIN = 0.99  # share of known images within the limit of the distance
 BEYOND = 100  # nats by which an image at twice this limit is lowered: more than ratios differ
 LEFT_OUT = 100  # classes that `leave_out` leaves out, at most
-KNOWN_IMAGES = 1000  # of the other classes that it compares each with, at most
+KNOWN_IMAGES, LEFT_OUT_IMAGES = 1000, 10_000  # of other classes that it compares each with; training images; at most
 FOLDS, HELD_OUT_IMAGES = 5, 2000  # of the cross-validation
 _SMALLEST = 1e-12
+_SMALLEST_LIMIT = 1e-5  # rounding alone makes a distance of 1e-7
+_RIDGE = 1e-6  # of the mean variance: without it a covariance of few images may be singular
+_BLOCK = 4096  # images
 
 
 class NoSpread(ValueError):
@@ -48,19 +53,28 @@ class Detector:
         `features` are (n, features or more): only the last ones are read. The ratios do not depend on the distance from
         the components, so those of an image beyond the limit are lowered.
         """
-        projected, distances = self._projected(features)
-        at = projected @ self.axes - self.offset
-        excess = np.maximum(distances / np.maximum(self.limit, _SMALLEST) - 1, 0)
-        found = (at * at) @ self.quadratic.T + at @ self.linear.T + self.constant - BEYOND * excess[:, None]
-        return np.asarray(found, np.float32)
+        blocks = [slice(start, start + _BLOCK) for start in range(0, max(len(features), 1), _BLOCK)]
+        return np.concatenate([self._ratios(features[block]) for block in blocks])
 
-    def distances(self, features: Features) -> Features:
-        """The squared distances (n,) of the normalised features from the components."""
-        return self._projected(features)[1]
+    def best(self, features: Features) -> tuple[Features, Features]:
+        """The largest ratios (n,), and the squared distances (n,) of the normalised features from the components."""
+        blocks = [features[start : start + _BLOCK] for start in range(0, len(features), _BLOCK)]
+        best = np.concatenate([self._ratios(block).max(axis=1) for block in blocks])
+        return best, np.concatenate([self._projected(block)[1] for block in blocks])
 
     def limited(self, distances: Features) -> "Detector":
         """The detector with the limit that 99 % of these known images keep."""
-        return replace(self, limit=np.array(np.quantile(distances, WITHIN), np.float32))
+        return replace(self, limit=np.array(max(np.quantile(distances, WITHIN), _SMALLEST_LIMIT), np.float32))
+
+    def beyond(self, distances: Features) -> Features:
+        """The nats (n,) by which ratios are lowered at these distances."""
+        return np.asarray(BEYOND * np.maximum(distances / self.limit - 1, 0), np.float32)
+
+    def _ratios(self, features: Features) -> Features:
+        projected, distances = self._projected(features)
+        at = projected @ self.axes - self.offset
+        found = (at * at) @ self.quadratic.T + at @ self.linear.T + self.constant
+        return np.asarray(found - self.beyond(distances)[:, None], np.float32)
 
     def _projected(self, features: Features) -> tuple[Features, Features]:
         values = normalized(features, self.stages.astype(int)) - self.mean
@@ -99,6 +113,7 @@ def fit(features: Features, labels: NDArray[np.int32], classes: int, stages: Seq
         raise NoSpread("all training images are equal")
     analysis = PCA(count, svd_solver="randomized", random_state=0, copy=False)  # copy=False: may take a gigabyte
     projected = analysis.fit_transform(values).astype(np.float64)
+    del values
     return Fit(
         Detector(
             stages=np.array(stages, np.float32),
@@ -121,7 +136,8 @@ def _quadratic(projected: NDArray[np.float64], labels: NDArray[np.int32], classe
     centre = projected.mean(axis=0)
     projected = projected - centre
     sums = np.zeros((classes, projected.shape[1]))
-    np.add.at(sums, labels, projected)
+    present, starts = np.unique(np.sort(labels), return_index=True)
+    sums[present] = np.add.reduceat(projected[np.argsort(labels, kind="stable")], starts)
     means = sums / np.maximum(images, 1)[:, None]
     residuals = projected - means[labels]
     freedom = len(projected) - np.count_nonzero(images)
@@ -129,6 +145,7 @@ def _quadratic(projected: NDArray[np.float64], labels: NDArray[np.int32], classe
         raise NoSpread("no class has two different training images")
     within = ledoit_wolf(residuals, assume_centered=True)[0] * len(projected) / freedom
     total = ledoit_wolf(projected, assume_centered=True)[0]
+    within += _RIDGE * np.trace(total) / len(total) * np.eye(len(total))
     # Coordinates in which the variance within classes is 1 everywhere, and that between classes is diagonal.
     between, axes = eigh(total - within, within)
     between = np.maximum(between, 0)
@@ -153,47 +170,71 @@ def threshold(best: Features, rate: float) -> float:
 
 
 def held_out(
-    features: Features, labels: NDArray[np.int32], classes: int, stages: Sequence[int]
+    features: Features, labels: NDArray[np.int32], groups: Sequence[str], classes: int, stages: Sequence[int]
 ) -> tuple[Features, Features]:
-    """Largest ratios and distances of training images, from detectors fitted without them: 5-fold cross-validation.
+    """What `Detector.best` gives for training images, by detectors fitted without them: stratified cross-validation.
 
-    It ends with the fold that makes them 2,000. Arguments and errors are those of `fit`.
+    It has five folds, with groups of near-duplicates on one side, and ends with the fold that makes 2,000 images. Those
+    whose class has no image in the rest do not count. Other arguments and errors are those of `fit`.
     """
-    from sklearn.model_selection import KFold
+    from sklearn.model_selection import StratifiedGroupKFold
 
     found: list[NDArray[np.float32]] = []
-    for kept, out in KFold(min(FOLDS, len(features)), shuffle=True, random_state=0).split(features):
-        if sum(part.shape[1] for part in found) < HELD_OUT_IMAGES:
-            without = fit(features[kept], labels[kept], classes, stages).detector
-            found.append(np.stack([without.ratios(features[out]).max(axis=1), without.distances(features[out])]))
+    count = min(FOLDS, int(np.bincount(labels).max()))
+    if count < 2:
+        raise NoSpread("no class has two different training images")
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
+        divided = list(folds.split(features, labels, groups))
+    for kept, out in divided:
+        out = out[np.isin(labels[out], labels[kept])]
+        if len(out) and sum(part.shape[1] for part in found) < HELD_OUT_IMAGES:
+            with contextlib.suppress(NoSpread):
+                without = fit(features[kept], labels[kept], classes, stages).detector
+                found.append(np.stack(without.best(features[out])))
+    if not found:
+        raise NoSpread("too few training images for a cross-validation, which train.on: train+val needs")
     best, distances = np.concatenate(found, axis=1)
     return best, distances
 
 
-def leave_out(fitted: Fit, features: Features, labels: NDArray[np.int32]) -> tuple[dict[str, float], Features]:
+def leave_out(
+    fitted: Fit, tested: Mapping[str, tuple[NDArray[np.int32], Features]]
+) -> dict[str, tuple[dict[str, float], Features]]:
     """How well images of each class are told from the others if it is left out of the detector.
 
-    `features` (m, features) and `labels` (m,) are of images that are not in training. Returns the means over the
-    classes of `scores`, empty with fewer than three classes, and the largest ratio of each image while its class is
-    left out. 100 classes are left out at most, each compared with 1,000 images of other classes at most, both drawn at
-    random. The network may have been trained on all classes.
+    `tested` are groups of images that are not in training: labels (m,) and features (m, features). For each group it
+    returns the means over the classes of `scores`, and the largest ratio of each image while its class is left out. 100
+    classes are left out at most, each compared with 1,000 images of other classes at most, by detectors of 10,000
+    training images at most, all drawn at random. With fewer than three classes there are no scores. The components, and
+    the network, are those of all classes.
     """
-    random, found, foreign = np.random.default_rng(0), [], [np.empty(0, np.float32)]
-    present = np.intersect1d(labels, fitted.labels)
-    if len(present) < 3:  # two, of which one is left out, leave one: nothing is known of the variance between classes
-        return {}, foreign[0]
-    for left in np.sort(random.permutation(present)[:LEFT_OUT]):
-        others = np.sort(random.permutation(np.flatnonzero(labels != left))[:KNOWN_IMAGES])
-        rows = fitted.labels != left
+    random, present = np.random.default_rng(0), np.unique(fitted.labels)
+    chosen = np.sort(random.permutation(len(fitted.labels))[:LEFT_OUT_IMAGES])
+    projected, labels = fitted.projected[chosen], fitted.labels[chosen]
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in tested}
+    foreign: dict[str, list[Features]] = {name: [np.empty(0, np.float32)] for name in tested}
+    # Of two classes one would be left: nothing is known of the variance between classes.
+    for left in np.sort(random.permutation(present)[:LEFT_OUT]) if len(present) > 2 else ():
+        rows = labels != left
         try:
-            quadratic = _quadratic(fitted.projected[rows], fitted.labels[rows], len(fitted.detector.constant))
+            quadratic = _quadratic(projected[rows], labels[rows], len(fitted.detector.constant))
         except NoSpread:
             continue
         without = replace(fitted.detector, **quadratic)
-        foreign.append(without.ratios(features[labels == left]).max(axis=1))
-        found.append(scores(without.ratios(features[others]).max(axis=1), foreign[-1]))
-    means = {name: float(np.mean([each[name] for each in found])) for name in (found[0] if found else ())}
-    return means, np.concatenate(foreign)
+        for name, (numbers, features) in tested.items():
+            others = np.sort(random.permutation(np.flatnonzero(numbers != left))[:KNOWN_IMAGES])
+            if len(others) and (numbers == left).any():
+                foreign[name].append(without.best(features[numbers == left])[0])
+                found[name].append(scores(without.best(features[others])[0], foreign[name][-1]))
+    return {
+        name: (
+            {score: float(np.mean([each[score] for each in of_group])) for score in (of_group[0] if of_group else ())},
+            np.concatenate(foreign[name]),
+        )
+        for name, of_group in found.items()
+    }
 
 
 def scores(known: Features, foreign: Features) -> dict[str, float]:

@@ -48,18 +48,19 @@ class TrainablePart:
 
     def __call__(self, activations: Any, training: bool = False) -> Any:
         """Logits (n, classes), float32."""
-        return self._logits(self.features(activations), training)
+        conv4 = self.head.input_shape[1] > resnet.FEATURES  # else it would be pooled for nothing
+        return self._logits(self.features(activations, conv4), training)
 
     def _logits(self, features: Any, training: bool = False) -> Any:
         return self.head(features[:, -self.head.input_shape[1] :], training=training)  # conv5's features come last
 
-    def features(self, activations: Any) -> Any:
-        """Pooled features (n, sum(feature_layer.features)), float32."""
+    def features(self, activations: Any, conv4: bool = True) -> Any:
+        """Pooled features (n, sum(feature_layer.features)), float32; those of conv4, if any, only if wanted."""
         if not self.feature_layer.blocks:
             return activations
-        return backend.tensorflow().reduce_mean(self.maps(activations), axis=[1, 2])
+        return backend.tensorflow().reduce_mean(self.maps(activations, conv4), axis=[1, 2])
 
-    def maps(self, activations: Any) -> Any:
+    def maps(self, activations: Any, conv4: bool = True) -> Any:
         """Feature maps before pooling, (n, size/32, size/32, sum(features)) float32; needs an unfrozen block."""
         tf, tensors = backend.tensorflow(), {**self._unfrozen, **self._fixed}
 
@@ -72,7 +73,7 @@ class TrainablePart:
         for number, block in enumerate(self.feature_layer.blocks):
             # A subsampled activation already includes the first block's stride.
             stride = 1 if number == 0 and self.feature_layer.subsampled else block.stride
-            if self.feature_layer.conv4 and block == resnet.BLOCKS[-CONV5_BLOCKS]:
+            if conv4 and self.feature_layer.conv4 and block == resnet.BLOCKS[-CONV5_BLOCKS]:
                 stages.append(x[:, ::stride, ::stride, :])
             x = batchnorm_folding.residual_block(x, block, stride, weights)
         return tf.cast(tf.concat([*stages, x], axis=-1), tf.float32)

@@ -57,7 +57,7 @@ def table(
             "probability": np.array([row.probability if row else np.nan for row in rows], np.float64),
             "unsure": np.array([row is not None and row.unsure for row in rows], bool),
             "known": pd.array([row.known if row else None for row in rows], "boolean"),
-            "novelty": predicted.novelty.astype(np.float64),
+            "novelty": pd.array([row.novelty if row else None for row in rows], "Float64"),  # NaN is no JSON
             "nearest": pd.Series([row.nearest if row else [] for row in rows], dtype=object),
             "best": pd.Series([row.best if row else [] for row in rows], dtype=object),
         }

@@ -27,6 +27,9 @@ def run(evaluate: EvaluateParams) -> None:
     """Run the stage. Raises UserError if predictions from image files and from cached activations differ."""
     backend.make_deterministic(evaluate.seed)
     model = classifier.load(paths.MODEL, paths.WEIGHTS)
+    shape, foreign = model.description, []
+    if evaluate.unknown_path is not None:
+        foreign = unknown.items(Path(evaluate.unknown_path), shape.size, shape.mirror)
     history = _history()
     checkpoint.remove(paths.CHECKPOINT)  # DVC has the trained model before it runs this stage
     test, val = subsets.read("test"), subsets.read("val")
@@ -68,7 +71,7 @@ def run(evaluate: EvaluateParams) -> None:
         trained_on,
         {"test": (test.labels, features)} | ({"validation": (val.labels, val_features)} if held_out else {}),
         probabilities,
-        evaluate.unknown_path,
+        foreign,
     )
     _write_json(paths.NOVELTY, unknown_report)
     histogram.draw(novelty, paths.NOVELTY_PICTURE)

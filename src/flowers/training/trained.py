@@ -12,7 +12,7 @@ from flowers.config.params import HeadParams, ModelParams
 from flowers.metrics import calibration, novelty
 from flowers.model import resnet, weights
 from flowers.model.classifier import Classifier, Description, input_words
-from flowers.training import activation_cache, fitting, phases
+from flowers.training import activation_cache, fitting, folds, phases
 from flowers.training.subsets import Subset
 
 
@@ -55,12 +55,13 @@ def with_detector(
     """
     fitted, seen = fit_detector(model, train)
     if val is None:
-        best, distances = novelty.held_out(seen, train.labels, len(model.classes), model.feature_layer.features)
+        groups, widths = folds.groups_of(train), model.feature_layer.features
+        best, distances = novelty.held_out(seen, train.labels, groups, len(model.classes), widths)
     else:
-        unseen = features(model, val)
-        best, distances = fitted.detector.ratios(unseen).max(axis=1), fitted.detector.distances(unseen)
+        best, distances = fitted.detector.best(features(model, val))
     detector = fitted.detector.limited(distances)
-    description = replace(model.description, known_threshold=novelty.threshold(best, known_rate))
+    threshold = novelty.threshold(best - detector.beyond(distances), known_rate)
+    description = replace(model.description, known_threshold=threshold)
     return Classifier(description, model.trained, model.pretrained, detector), detector.ratios(seen)
 
 

@@ -1,7 +1,7 @@
 """How well a model tells images of unknown classes from known ones."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,29 +24,28 @@ def report(
     train: Subset,
     tested: Mapping[str, tuple[np.ndarray, np.ndarray]],
     probabilities: np.ndarray,
-    folder: str | None,
+    foreign_items: Sequence[Item],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The content of novelty.json, and the novelty of groups of images; both empty for a model without a detector.
 
     `tested` has labels and features of test images, and of validation images unless they were trained on; each class is
     left out of the detector in turn to see whether its images would be found unknown. `probabilities` are those of the
-    test images, `folder` is `evaluate.unknown_path`. Raises UserError if that holds no image.
+    test images; the foreign items are those of `evaluate.unknown_path`, see `items`.
     """
     border = model.description.known_threshold
     if model.detector is None or border is None:
         return {}, {}
-    fitted, _ = trained.fit_detector(model, train)
+    fitted = trained.fit_detector(model, train)[0]
     fitted = replace(fitted, detector=replace(fitted.detector, limit=model.detector.limit))
     known = model.judged(probabilities, tested["test"][1]).novelty
     found: dict[str, Any] = {"kept": float(np.mean(known <= 0))}
     values = {"test images": known}
-    for name, (labels, features) in tested.items():
-        found[f"{name}_class_left_out"], left_out = novelty.leave_out(fitted, features, labels)
+    for name, (scores, left_out) in novelty.leave_out(fitted, tested).items():
+        found[f"{name}_class_left_out"] = scores
         if name == "test" and len(left_out):
             values["test images while their class is left out"] = border - left_out
-    if folder is not None:
-        items = _items(Path(folder), model.size, model.description.mirror)
-        foreign_probabilities, features = trained.predicted(model, items)
+    if foreign_items:
+        foreign_probabilities, features = trained.predicted(model, foreign_items)
         foreign = model.judged(foreign_probabilities, features).novelty
         values["unknown images"] = foreign
         confidence = novelty.scores(probabilities.max(axis=1), foreign_probabilities.max(axis=1))
@@ -59,8 +58,11 @@ def report(
     return found, values
 
 
-def _items(folder: Path, size: int, mirror: bool) -> list[Item]:
-    """The readable images below a folder, followed by their mirror images with `mirror`."""
+def items(folder: Path, size: int, mirror: bool) -> list[Item]:
+    """The readable images below a folder, followed by their mirror images with `mirror`.
+
+    Raises UserError if it is no folder, or holds no such image.
+    """
     if not folder.is_dir():
         raise UserError(f"params.yaml: evaluate.unknown_path: no folder '{folder}'")
     found, unreadable = [], 0

@@ -23,6 +23,7 @@ class Job:
     model: str  # a digest
     every_class: bool
     threshold: float | None  # the user's; None is the model's own
+    columns: str = "label, probability, unsure, known, novelty, nearest, best"  # another version may have others
 
     def text(self) -> str:
         """The content of `FILE`."""
