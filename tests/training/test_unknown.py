@@ -1,5 +1,7 @@
 """The detector of a trained model, and how well it tells unknown images from known ones."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,7 +67,7 @@ def test_a_folder_of_unknown_images_is_measured(world, cheap_backbone, tmp_path)
     (tmp_path / "foreign" / "broken.jpg").write_bytes(b"no image")
     world.train()
     world.evaluate(unknown_path=str(tmp_path / "foreign"))
-    found = world.json("build/evaluation/novelty.json")
+    found = json.loads(paths.NOVELTY.read_text())
     assert found["unknown"]["images"] == 5 and 0 <= found["unknown"]["refused"] <= 1
     assert {"auroc", "fpr95", "auroc_of_probability"} < found["unknown"].keys()
     assert found["test_class_left_out"].keys() == found["validation_class_left_out"].keys() == {"auroc", "fpr95"}
