@@ -11,9 +11,9 @@ features. Writes benchmarks/results/novelty.json, and prints it as Markdown.
 """
 
 import argparse
+import contextlib
 import json
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +25,9 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_sample_images
 
 from flowers.common import paths
+from flowers.config import params
 from flowers.metrics import novelty
+from flowers.stages import download, evaluate, split, train
 
 RESULTS = scratch.ROOT / "benchmarks/results/novelty.json"
 DRAWS, KNOWN = 3, 60
@@ -111,13 +113,16 @@ def measured(folder: Path, known: dict[str, Path], unknown: list[Path], blocks: 
         "model.unfreeze_blocks": blocks,
     }
     scratch.write_params(folder, LINEAR | (FINE_TUNED if blocks else {}) | changes)
-    for stage in ("download", "split", "train", "evaluate"):
-        scratch.run([sys.executable, "-m", "flowers", stage], folder, scratch.environment(paths.cache_folder()))
-    found = json.loads((folder / paths.NOVELTY).read_text())
-    accuracy = json.loads((folder / paths.METRICS).read_text())["accuracy"]
-    return {**found["unknown"], "kept": found["kept"], "class_left_out": found["test_class_left_out"]} | {
-        "accuracy": accuracy
-    }
+    with contextlib.chdir(folder):
+        settings = params.load()
+        download.run(settings.dataset, settings.model.weights)
+        split.run(settings.split)
+        train.run(settings.model, settings.head, settings.augmentation, settings.train)
+        evaluate.run(settings.evaluate)
+        found = json.loads(paths.NOVELTY.read_text())
+        accuracy = json.loads(paths.METRICS.read_text())["accuracy"]
+    kept, left_out = found["kept"], found["test_class_left_out"]
+    return {"accuracy": accuracy, **found["unknown"], "kept": kept, "class_left_out": left_out}
 
 
 def draw_far(folder: Path) -> None:

@@ -206,7 +206,9 @@ def _unknown(written: Written) -> Section:
     if rows:
         parts.append(Table(["unknown images", "AUROC", "accepted if 95 % of known ones are"], rows))
     if found["test_class_left_out"]:
-        parts.append("Unfrozen blocks were trained on all classes, so a class that is left out is easier to tell.")
+        parts.append(
+            "The principal components are those of all classes, so new classes are harder to recognise than these."
+        )
     return Section("Unknown images", [*parts, Picture(written.pictures["novelty"], "novelty", "novelty.png")])
 
 

@@ -71,6 +71,25 @@ def test_a_class_below_its_minimum_recall_prevents_a_promotion(store, capsys):
     assert store.promote(run_id) == 0
 
 
+def test_a_detector_below_the_minimum_prevents_a_promotion(store, capsys):
+    store.world.write("build/evaluation/novelty.json", '{"validation_class_left_out": {"auroc": 0.85, "fpr95": 0.5}}')
+    run_id = store.publish()
+    store.world.set("promote.unknown_auroc", 0.9)
+    assert store.promote(run_id) == 1 and store.champion is None
+    assert "AUROC 0.850 of a class that is left out, minimum 0.9" in " ".join(capsys.readouterr().out.split())
+    store.world.set("promote.unknown_auroc", 0.8)
+    assert store.promote(run_id) == 0
+
+
+@pytest.mark.parametrize("content", ["{}", '{"kept": 0.9, "validation_class_left_out": {}}'])
+def test_a_run_without_a_measured_detector_does_not_reach_the_minimum(store, capsys, content):
+    store.world.write("build/evaluation/novelty.json", content)
+    run_id = store.publish()
+    store.world.set("promote.unknown_auroc", 0.5)
+    assert store.promote(run_id) == 1
+    assert "no such measurement" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_minimum_recall_of_an_unknown_class_raises_an_error(store):
     store.world.set("promote.floors", {"daffodil": 0.9})
     run_id = store.publish()

@@ -18,6 +18,7 @@ import pytest
 from page_world import COLOURS, ByColour, image, not_explained, served
 from PIL import Image
 
+from flowers.model.predicted import Predicted, predicted
 from flowers.serving.http import page
 
 FLAGS = (
@@ -444,6 +445,53 @@ def test_the_page_of_an_exported_network_has_no_overlays(browser, folder):
         assert visit.tab.is_hidden("#switch") and visit.tab.is_hidden("#overlay")
         assert visit.tab.is_visible("#original")
         assert visit.tab.is_disabled("#best button >> nth=0")
+
+
+@pytest.fixture
+def telling(tmp_path) -> ByColour:
+    """A model that finds leaves unknown, and most like irises, with an image of irises and of no other class."""
+
+    class Telling(ByColour):
+        def predict(self, images: np.ndarray) -> Predicted:
+            probabilities = self.probabilities(images)
+            known = probabilities.argmax(axis=1) != list(COLOURS).index("leaves")
+            order = np.array([0, 1, 5, 2, 3, 4], np.float32)  # irises, then <b>café, then NA... from the end
+            return predicted(probabilities, np.where(known[:, None], 9, order - 10), 0.0)
+
+    model = Telling()
+    model.examples = tmp_path
+    (tmp_path / f"{list(COLOURS).index('irises')}.jpg").write_bytes(image("irises"))
+    return model
+
+
+def test_the_typical_image_of_a_class_is_served(telling):
+    with served(model=telling) as url:
+        found = ask(url, "/typical?label=irises")
+        assert (found.status, found.headers["content-type"]) == (200, "image/jpeg") and colour(
+            found.content
+        ) == "irises"
+        assert [ask(url, f"/typical?label={name}").status for name in ("roses", "lost", "../irises", "")] == [404] * 4
+        assert ask(url, "/typical").status == 400
+        prediction = json.loads(ask(url, "/predict", image("leaves")).content)
+        assert prediction["known"] is False and prediction["novelty"] > 0 and prediction["nearest"][0] == "irises"
+    with served() as url:
+        assert ask(url, "/typical?label=irises").status == 404
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_an_unknown_photo_is_shown_with_the_nearest_classes(browser, telling, size):
+    with served(model=telling) as url:
+        visit = Visit(browser, url, **size)
+        visit.give(DROP, "a.jpg", image("leaves"))
+        visit.tab.wait_for_selector("#nearest img")
+        assert visit.tab.inner_text("#label").strip() == "Not one of the flowers it knows"
+        assert visit.tab.locator("#nearest li").all_inner_texts()[0] == "irises"
+        assert visit.tab.is_visible("#foreign") and visit.tab.is_hidden("#low") and visit.tab.is_hidden("#best")
+        assert visit.tab.evaluate("document.documentElement.scrollWidth") == size["viewport"]["width"]
+        visit.give(DROP, "b.jpg", image("roses"))
+        visit.prediction("roses")
+        assert visit.tab.is_hidden("#foreign") and visit.tab.is_hidden("#nearest") and visit.tab.is_visible("#best")
 
 
 @pytest.mark.slow
