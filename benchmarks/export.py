@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import scratch
 
-from flowers.common import paths
+from flowers.common import console, paths
 from flowers.common.errors import UserError
 from flowers.config import params
 from flowers.model import weights
@@ -89,7 +89,7 @@ def _line(row: dict[str, Any]) -> str:
         return f"| `{row['format']}` | refused: {row['refused'].partition(' as ')[2]} | | | | | | |\n"
     model, export = row["speed"] or ("", "")
     test = row.get("test")
-    scores = [f"{test[key] / test['images']:.1%}" for key in ("before", "after")] if test else ["", ""]
+    scores = [console.percent(test[key] / test["images"]) for key in ("before", "after")] if test else ["", ""]
     cells = [
         f"`{row['format']}`",
         f"{row['bytes'] / 1e6:.1f} MB",

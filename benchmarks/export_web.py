@@ -32,7 +32,7 @@ ASK = """async ([content, size]) => {
   const { pixels } = await import("./page/pixels.js");
   const blob = new Blob([Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0))]);
   const start = performance.now();
-  const found = await answers.predict(blob);
+  const found = await predictor.predict(blob);
   const seconds = (performance.now() - start) / 1000;
   return { ...found, seconds, pixels: Array.from(await pixels(blob, size)) };
 }"""

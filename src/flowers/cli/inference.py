@@ -84,7 +84,7 @@ def export(
     dest: Annotated[Path | None, typer.Argument(help="A new folder (build/exports/FORMAT).")] = None,
     model: Annotated[str, typer.Option(help="A run's name, id or alias, or a model's folder.")] = "build/model",
 ) -> None:
-    """Write the trained model in another format, if that answers like the model on the validation images."""
+    """Write the trained model in another format, if it predicts as the model does on the validation images."""
     from flowers.config import params
     from flowers.serving.export import run
 

@@ -22,13 +22,13 @@ def proved(validation=1000, lost=0, gained=0, compared=None, changed=None, diffe
     ("found", "reason"),
     [
         (proved(1000, lost=5, changed=20), None),  # the limits themselves
-        (proved(1000, lost=6), r"0.6% fewer validation images are right, more than 0.5% (6 lost, 0 gained)"),
+        (proved(1000, lost=6), r"0.6 % fewer validation images are right, more than 0.5 % (6 lost, 0 gained)"),
         (proved(1000, lost=12, gained=7), None),
-        (proved(1000, gained=9, changed=21), "2.1% of the images get another label"),
+        (proved(1000, gained=9, changed=21), "2.1 % of the images get another label"),
         (proved(45, lost=1, compared=300), None),  # 2.2 points, but a single image
         (proved(45, lost=2, compared=300), "2 lost, 0 gained"),
         (proved(6, compared=18, changed=1), None),
-        (proved(6, compared=18, changed=2), "11.1% of the images"),
+        (proved(6, compared=18, changed=2), "11.1 % of the images"),
     ],
 )
 def test_int8_fails_when_it_loses_or_changes_too_much(found, reason):
@@ -95,7 +95,7 @@ def test_the_table_has_the_figures_of_both(grey):
     ]
     assert rows[0] == ["10 validation images", "model, float32", "It"]
     assert rows[2:] == [
-        ["right", "90.0%", "50.0%"],
+        ["right", "90.0 %", "50.0 %"],
         ["other labels, of 12", "", "7"],
         ["largest difference of a probability", "", "2.5e-01"],
         ["images/s", "10.0", "21.3"],

@@ -1,4 +1,4 @@
-"""The page without a server: its files, and what it answers in a browser."""
+"""The page without a server: its files, and its predictions in a browser."""
 
 import base64
 import functools
@@ -102,7 +102,7 @@ def photos() -> list[bytes]:
 
 PREDICT = """async (content) => {
   const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-  return await answers.predict(new Blob([bytes]));
+  return await predictor.predict(new Blob([bytes]));
 }"""
 PIXELS = """async ([content, size]) => {
   const { pixels } = await import("./page/pixels.js");

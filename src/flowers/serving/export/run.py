@@ -1,4 +1,4 @@
-"""`flowers export`: write the trained model in a format, and prove that it answers like the model."""
+"""`flowers export`: write the trained model in a format, and prove that it predicts as the model does."""
 
 import json
 import tempfile

@@ -1,5 +1,6 @@
 """The table of a proof, as Markdown that also reads well on a terminal."""
 
+from flowers.common import console
 from flowers.serving.export.proof import Proof
 
 
@@ -8,7 +9,7 @@ def markdown(title: str, found: Proof, size: int) -> str:
     speeds = [f"{value:.1f}" for value in found.speed] if found.speed else ["too few images", "too few images"]
     rows = [
         (f"{found.validation:,} validation images", "model, float32", title),
-        ("right", f"{found.right_before / found.validation:.1%}", f"{found.right_after / found.validation:.1%}"),
+        ("right", *(console.percent(right / found.validation) for right in (found.right_before, found.right_after))),
         (f"other labels, of {found.compared:,}", "", f"{found.changed:,}"),
         ("largest difference of a probability", "", f"{found.difference:.1e}"),
         ("images/s", *speeds),

@@ -21,7 +21,7 @@ async function load() {
   return { ...about, network };
 }
 
-globalThis.answers = {
+globalThis.predictor = {
   explain: null,
   examples: async () => [],
 

@@ -1,4 +1,4 @@
-// The page: shows the prediction for a photo, then the overlay of Grad-CAM. `answers`, which another script sets, gives
+// The page: shows the prediction for a photo, then the overlay of Grad-CAM. `predictor`, which another script sets, gives
 // both: server.js asks the page's own server; local.js of `flowers export web` has the network itself, and no overlays.
 "use strict";
 
@@ -23,11 +23,11 @@ async function classify(source, caption, button) {
   let file;
   try {
     file = await source;
-    const { blob, shown } = await answers.prepare(file);
+    const { blob, shown } = await predictor.prepare(file);
     if (mine !== turn) return;
     photo = blob;
     showPhoto(blob, caption, shown);
-    const prediction = await answers.predict(blob);
+    const prediction = await predictor.predict(blob);
     if (mine === turn) show(prediction);
   } catch (error) {
     if (mine !== turn) return;
@@ -67,8 +67,8 @@ function show({ label, probability, unsure, known, nearest, best }) {
 // A class, with its most typical training image where there is one.
 function similar(label) {
   const item = element("li", {});
-  if (answers.typical) {
-    const image = element("img", { src: answers.typical(label), alt: "", onerror: () => image.remove() });
+  if (predictor.typical) {
+    const image = element("img", { src: predictor.typical(label), alt: "", onerror: () => image.remove() });
     item.append(image);
   }
   item.append(element("span", { textContent: label }));
@@ -97,7 +97,7 @@ async function explain(label) {
   at("reason").textContent = `Computing the regions that support ${label} …`;
   page.classList.add("waiting");
   try {
-    const overlay = await answers.explain(photo, label);
+    const overlay = await predictor.explain(photo, label);
     if (mine !== view) return;
     setImage(at("overlay"), overlay);
     at("overlay").alt = `The photo in grey, the regions that support ${label} in colour`;
@@ -169,7 +169,7 @@ function percent(share) {
 }
 
 async function listExamples() {
-  const listed = await answers.examples();
+  const listed = await predictor.examples();
   at("examples").hidden = !listed.length;
   at("strip").replaceChildren(...listed.map(({ url, label }) => {
     const image = element("img", { src: url, alt: `Example: ${label}`, loading: "lazy", draggable: false });
@@ -210,5 +210,5 @@ addEventListener("paste", (event) => {
   if (file) classify(file);
 });
 
-if (!answers.explain) withoutOverlays();
+if (!predictor.explain) withoutOverlays();
 listExamples();

@@ -5,7 +5,7 @@ const LONGEST = 1024; // pixels; the network's input is smaller
 const QUALITY = 0.92;
 const LARGEST = 16e6; // bytes, the server's limit
 
-const answers = {
+const predictor = {
   prepare: async (file) => {
     const found = await small(file);
     if (found.blob.size > LARGEST) throw new Error(`larger than ${LARGEST / 1e6} MB`);
