@@ -49,13 +49,13 @@ def failure(found: Proof, precision: str) -> str | None:
         return None
     net = found.lost - found.gained
     if net > max(1, LOST * found.validation):
-        fewer, limit = console.percent(net / found.validation), console.percent(LOST)
+        fewer, allowed = console.percent(net / found.validation), console.percent(LOST)
         return (
-            f"{fewer} fewer validation images are right, more than {limit} ({found.lost} lost, {found.gained} gained)"
+            f"{fewer} fewer validation images are right, more than {allowed} ({found.lost} lost, {found.gained} gained)"
         )
     if found.changed > max(1, CHANGED * found.compared):
-        changed, limit = console.percent(found.changed / found.compared), console.percent(CHANGED)
-        return f"{changed} of the images get another label, more than {limit}"
+        changed, allowed = console.percent(found.changed / found.compared), console.percent(CHANGED)
+        return f"{changed} of the images get another label, more than {allowed}"
     return None
 
 
