@@ -37,6 +37,7 @@ EVALUATION = (
     *("metrics.json", "intervals.json", "calibration.json"),
     *("predictions.csv", "validation.csv", "per_class.csv", "confusion.csv", "labels.csv", "curves.csv"),
     *("confusion.png", "curves.png", "per_class.png", "reliability.png", "report.html"),
+    *("novelty.json", "novelty.png"),
 )
 
 

@@ -11,7 +11,7 @@ from flowers.config.params import AugmentationParams, HeadParams, ModelParams, T
 from flowers.data import images
 from flowers.metrics import novelty
 from flowers.model import backend, classifier
-from flowers.training import activation_cache, fitting, phases, subsets, trained
+from flowers.training import activation_cache, fitting, folds, phases, subsets, trained
 from flowers.training.checkpoint import Checkpoint
 
 HISTORY_COLUMNS = (
@@ -59,7 +59,8 @@ def run(
     made = trained.classifier(model, head, data, progress, data.val)
     chosen: list[bytes] = []
     try:
-        made, ratios = trained.with_detector(made, data.train, data.val, model.known_rate)
+        groups = folds.groups_of(data.train) if data.val is None else []
+        made, ratios = trained.with_detector(made, data.train, data.val, model.known_rate, groups)
         chosen = _examples(data.train, ratios, model.input_size)
     except novelty.NoSpread as error:
         console.warn(f"The model cannot tell unknown images: {error}")

@@ -12,7 +12,7 @@ from flowers.config.params import HeadParams, ModelParams
 from flowers.metrics import calibration, novelty
 from flowers.model import resnet, weights
 from flowers.model.classifier import Classifier, Description, input_words
-from flowers.training import activation_cache, fitting, folds, phases
+from flowers.training import activation_cache, fitting, phases
 from flowers.training.subsets import Subset
 
 
@@ -46,16 +46,16 @@ def classifier(
 
 
 def with_detector(
-    model: Classifier, train: Subset, val: Subset | None, known_rate: float
+    model: Classifier, train: Subset, val: Subset | None, known_rate: float, groups: Sequence[str] = ()
 ) -> tuple[Classifier, np.ndarray]:
     """The classifier with a detector of unknown images, and the ratios (images, classes) of the training images.
 
     It keeps `known_rate` of the validation images. Without these, cross-validation of the training images stands for
-    them. Raises novelty.NoSpread.
+    them, which `groups` divides into near-duplicates. Raises novelty.NoSpread.
     """
     fitted, seen = fit_detector(model, train)
     if val is None:
-        groups, widths = folds.groups_of(train), model.feature_layer.features
+        widths = model.feature_layer.features
         best, distances = novelty.held_out(seen, train.labels, groups, len(model.classes), widths)
     else:
         best, distances = fitted.detector.best(features(model, val))
