@@ -18,7 +18,7 @@ from flowers.serving.export import description, seal
 from flowers.serving.export.description import Description
 from flowers.serving.stream import BATCH
 
-REMEDY = "type `make extras`, or pip install 'flowers[export]'"
+REMEDY = "type `make extras`, or pip install -e '.[export]'"
 
 
 class Exported(ABC):

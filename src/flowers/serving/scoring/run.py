@@ -61,7 +61,7 @@ def _spark(request: Request, folder: Path, name: str) -> None:
     try:
         from flowers.serving.scoring import spark
     except ModuleNotFoundError:
-        raise UserError("--engine spark needs PySpark: `make extras`, or pip install 'flowers[spark]'") from None
+        raise UserError("--engine spark needs PySpark: `make extras`, or pip install -e '.[spark]'") from None
 
     model = models.load(folder)
     with spark.session(request.master) as session:
