@@ -196,11 +196,11 @@ def test_a_format_without_its_package_names_what_to_install(monkeypatch, tmp_pat
     monkeypatch.setitem(sys.modules, needed.replace("-", "_"), None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     form = formats.FORMATS[name]
-    with pytest.raises(UserError, match=rf"needs the package {needed}; .*make extras.*pip install 'flowers\[export\]'"):
+    with pytest.raises(UserError, match=rf"needs the package {needed}; .*make extras.*pip install -e '.\[export\]'"):
         form.require()
     file = tmp_path / {"onnx": "a.onnx", "litert": "a.tflite", "openvino": "a.xml"}[name]
     file.write_bytes(b"x")
-    with pytest.raises(UserError, match=r"This model needs the package .*pip install 'flowers\[export\]'"):
+    with pytest.raises(UserError, match=r"This model needs the package .*pip install -e '.\[export\]'"):
         models.load(file)
 
 

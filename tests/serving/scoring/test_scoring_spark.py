@@ -26,7 +26,7 @@ CLASSES = ["NA", "café au lait", "rose: 1/2"]
 def test_without_pyspark_the_error_names_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pyspark", None)
     monkeypatch.delitem(sys.modules, "flowers.serving.scoring.spark", raising=False)
-    with pytest.raises(UserError, match=r"needs PySpark: `make extras`, or pip install 'flowers\[spark\]'$"):
+    with pytest.raises(UserError, match=r"needs PySpark: `make extras`, or pip install -e '.\[spark\]'$"):
         run.score(None, run.Request("photos", "out", "spark", str(tmp_path)))
 
 
