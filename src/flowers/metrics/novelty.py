@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 Features = NDArray[np.float32]
 
@@ -112,19 +113,18 @@ def fit(features: Features, labels: NDArray[np.int32], classes: int, stages: Seq
     if count < 1 or np.ptp(values, axis=0).max() < 1e-6:
         raise NoSpread("all training images are equal")
     analysis = PCA(count, svd_solver="randomized", random_state=0, copy=False)  # copy=False: may take a gigabyte
-    projected = analysis.fit_transform(values).astype(np.float64)
-    del values
-    return Fit(
-        Detector(
-            stages=np.array(stages, np.float32),
-            mean=analysis.mean_,
-            components=np.ascontiguousarray(analysis.components_.T),
-            **_quadratic(projected, labels, classes),
-            limit=np.array(np.inf, np.float32),
-        ),
-        projected,
-        labels,
+    with threadpool_limits(limits=1, user_api="blas"):  # the bits do not depend on the number of threads
+        projected = analysis.fit_transform(values).astype(np.float64)
+        del values
+        quadratic = _quadratic(projected, labels, classes)
+    detector = Detector(
+        stages=np.array(stages, np.float32),
+        mean=analysis.mean_,
+        components=np.ascontiguousarray(analysis.components_.T),
+        **quadratic,
+        limit=np.array(np.inf, np.float32),
     )
+    return Fit(detector, projected, labels)
 
 
 def _quadratic(projected: NDArray[np.float64], labels: NDArray[np.int32], classes: int) -> dict[str, Features]:
