@@ -54,14 +54,17 @@ class Detector:
         `features` are (n, features or more): only the last ones are read. The ratios do not depend on the distance from
         the components, so those of an image beyond the limit are lowered.
         """
-        blocks = [slice(start, start + _BLOCK) for start in range(0, max(len(features), 1), _BLOCK)]
-        return np.concatenate([self._ratios(features[block]) for block in blocks])
+        starts = range(0, max(len(features), 1), _BLOCK)
+        return np.concatenate([self._measured(features[start : start + _BLOCK])[0] for start in starts])
 
     def best(self, features: Features) -> tuple[Features, Features]:
         """The largest ratios (n,), and the squared distances (n,) of the normalised features from the components."""
-        blocks = [features[start : start + _BLOCK] for start in range(0, len(features), _BLOCK)]
-        best = np.concatenate([self._ratios(block).max(axis=1) for block in blocks])
-        return best, np.concatenate([self._projected(block)[1] for block in blocks])
+        blocks = []
+        for start in range(0, len(features), _BLOCK):
+            ratios, distances = self._measured(features[start : start + _BLOCK])
+            blocks.append(np.stack([ratios.max(axis=1), distances]))
+        best, distances = np.concatenate(blocks, axis=1)
+        return best, distances
 
     def limited(self, distances: Features) -> "Detector":
         """The detector with the limit that 99 % of these known images keep."""
@@ -71,17 +74,14 @@ class Detector:
         """The nats (n,) by which ratios are lowered at these distances."""
         return np.asarray(BEYOND * np.maximum(distances / self.limit - 1, 0), np.float32)
 
-    def _ratios(self, features: Features) -> Features:
-        projected, distances = self._projected(features)
+    def _measured(self, features: Features) -> tuple[Features, Features]:
+        """Ratios (n, classes) and squared distances (n,)."""
+        values = normalized(features, self.stages.astype(int)) - self.mean
+        projected = values @ self.components
+        distances = np.maximum(np.square(values).sum(axis=1) - np.square(projected).sum(axis=1), 0)
         at = projected @ self.axes - self.offset
         found = (at * at) @ self.quadratic.T + at @ self.linear.T + self.constant
-        return np.asarray(found - self.beyond(distances)[:, None], np.float32)
-
-    def _projected(self, features: Features) -> tuple[Features, Features]:
-        values = normalized(features, self.stages.astype(int)) - self.mean
-        projected = np.asarray(values @ self.components, np.float32)
-        outside = np.square(values).sum(axis=1) - np.square(projected).sum(axis=1)
-        return projected, np.maximum(outside, 0)
+        return np.asarray(found - self.beyond(distances)[:, None], np.float32), np.asarray(distances, np.float32)
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,8 @@ def leave_out(
     for left in np.sort(random.permutation(present)[:LEFT_OUT]) if len(present) > 2 else ():
         rows = labels != left
         try:
-            quadratic = _quadratic(projected[rows], labels[rows], len(fitted.detector.constant))
+            with threadpool_limits(limits=1, user_api="blas"):
+                quadratic = _quadratic(projected[rows], labels[rows], len(fitted.detector.constant))
         except NoSpread:
             continue
         without = replace(fitted.detector, **quadratic)
