@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 Features = NDArray[np.float32]
 
@@ -107,6 +106,7 @@ def fit(features: Features, labels: NDArray[np.int32], classes: int, stages: Seq
     Raises NoSpread if all images are equal, or no class has two different ones.
     """
     from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits
 
     values = normalized(features, stages)
     count = min(DIRECTIONS, len(values) - 1, values.shape[1])
@@ -210,6 +210,8 @@ def leave_out(
     training images at most, all drawn at random. With fewer than three classes there are no scores. The components, and
     the network, are those of all classes.
     """
+    from threadpoolctl import threadpool_limits
+
     random, present = np.random.default_rng(0), np.unique(fitted.labels)
     chosen = np.sort(random.permutation(len(fitted.labels))[:LEFT_OUT_IMAGES])
     projected, labels = fitted.projected[chosen], fitted.labels[chosen]
