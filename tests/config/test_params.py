@@ -179,16 +179,17 @@ def test_a_rate_is_read_in_every_common_notation(tmp_path, written, value):
     assert params.load(path).train.learning_rate == value
 
 
-def test_a_regression_needs_a_linear_head(file):
-    file.set("head.initialization", "regression")
-    assert file.error() == "head: initialization: regression makes a linear head; it needs units: []"
+@pytest.mark.parametrize("initialization", ["regression", "lda"])
+def test_a_fitted_head_is_linear(file, initialization):
+    file.set("head.initialization", initialization)
+    assert file.error() == f"head: initialization: {initialization} makes a linear head; it needs units: []"
     file.set("head.units", [])
-    assert file.load().head.initialization == "regression"
+    assert file.load().head.initialization == initialization
 
 
-def test_a_head_without_epochs_needs_a_regression(file):
+def test_a_head_without_epochs_needs_an_initialization(file):
     file.set("train.epochs", 0)
-    assert file.error() == "train.epochs: 0 trains no head; it needs head.initialization: regression"
+    assert file.error() == "train.epochs: 0 trains no head; it needs head.initialization: regression or lda"
     file.set("head.units", [])
     file.set("head.initialization", "regression")
     assert file.load().train.epochs == 0

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from flowers.config.params import HeadParams
 from flowers.metrics.classification import softmax
 from flowers.model import backend, keras_model
-from flowers.training import regression
+from flowers.training import discriminant, linear_head, regression
 from flowers.training.epochs import TrainingSet
 
 PENALTY = 0.02
@@ -39,19 +40,22 @@ def test_penalised_weighted_log_loss_is_at_its_minimum(sample):
     assert_minimum(*sample, kernel, bias)
 
 
+@pytest.mark.parametrize("initialization", ["regression", "lda"])
 @pytest.mark.parametrize("normalization", ["none", "root"])
-def test_a_head_is_initialized_from_all_views(sample, normalization):
+def test_a_head_is_initialized_from_all_views(sample, normalization, initialization):
     features, labels, weights = sample
     views = np.arange(90).reshape(45, 2)[::-1]  # two rows of features per image, in another order
     data = TrainingSet(features, views, labels[views[:, 0]], weights[:45])
     head = keras_model.head(3, (), 0.0, 0, normalization)
-    regression.initialize(head, data, PENALTY)
+    shape = {"units": (), "dropout": 0.0, "features": "conv5", "normalization": normalization, "penalty": PENALTY}
+    linear_head.initialize(head, data, HeadParams(**shape, initialization=initialization))
 
     normalized = features if normalization == "none" else np.sqrt(features / features.mean(axis=1, keepdims=True))
     rows = views.ravel()
     kernel, bias = (np.asarray(variable) for variable in head.get_layer("head_logits").weights)
-    wanted, _ = regression.fit(normalized[rows], labels[rows], np.repeat(weights[:45], 2), 3, PENALTY)
-    np.testing.assert_allclose(kernel, wanted, atol=0.01 * np.abs(wanted).max())
+    examples = normalized[rows], labels[rows], np.repeat(weights[:45], 2), 3
+    fitted = regression.fit(*examples, PENALTY) if initialization == "regression" else discriminant.fit(*examples, 2)
+    np.testing.assert_allclose(kernel, fitted[0], atol=0.01 * np.abs(fitted[0]).max())
     found = np.asarray(head(features, training=False))
     np.testing.assert_allclose(found, normalized @ kernel + bias, atol=1e-4)
 

@@ -89,7 +89,7 @@ class ModelParams(Section):
 class HeadParams(Section):
     """The classifier on the pooled features: hidden Dense layers with ReLU, each followed by dropout, then softmax.
 
-    Features may be normalised first; the last kernel starts at random values, or from a regression with a penalty.
+    Features may be normalised first; the last kernel starts at random values, or are fitted in one go to the frozen features.
     """
 
     units: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)] = Field(
@@ -103,17 +103,18 @@ class HeadParams(Section):
     normalization: Literal["none", "root"] = Field(
         description="of each stage's features: `root` divides them by their mean and takes the square root"
     )
-    initialization: Literal["random", "regression"] = Field(
-        description="`random`, or `regression`: a linear head starts from a logistic regression on all augmented views"
+    initialization: Literal["random", "regression", "lda"] = Field(
+        description="`random`; or a linear head starts from a logistic `regression` on all augmented views, or from a "
+        "linear discriminant analysis (`lda`) of them, which is more accurate with few images of many classes"
     )
     penalty: Positive = Field(
-        description="L2 penalty of that regression: the factor of half the sum of the kernel's squares"
+        description="L2 penalty of the regression: the factor of half the sum of the kernel's squares"
     )
 
     @model_validator(mode="after")
-    def _regression_is_linear(self) -> "HeadParams":
-        if self.initialization == "regression" and self.units:
-            raise ValueError("initialization: regression makes a linear head; it needs units: []")
+    def _fitted_is_linear(self) -> "HeadParams":
+        if self.initialization != "random" and self.units:
+            raise ValueError(f"initialization: {self.initialization} makes a linear head; it needs units: []")
         return self
 
 
@@ -135,7 +136,7 @@ class TrainParams(Section):
     on: Literal["train", "train+val"] = Field(
         description="`train`, or `train+val`: then a fixed number of epochs, without early stopping"
     )
-    epochs: int = Field(ge=0, description="most epochs of the head alone; 0 keeps the head of a regression")
+    epochs: int = Field(ge=0, description="most epochs of the head alone; 0 keeps the head as it is initialized")
     fine_tune_epochs: int = Field(ge=0, description="most epochs of head and unfrozen blocks together")
     batch_size: int = Field(ge=1, le=4096, description="images per step")
     learning_rate: Positive = Field(description="learning rate of the head alone")
@@ -219,7 +220,7 @@ class PromoteParams(Section):
 def check_together(sections: Any) -> Any:
     """Check values of different sections against each other. Raises ValueError."""
     if sections.train.epochs == 0 and sections.head.initialization == "random":
-        raise ValueError("train.epochs: 0 trains no head; it needs head.initialization: regression")
+        raise ValueError("train.epochs: 0 trains no head; it needs head.initialization: regression or lda")
     if sections.head.features == "conv4+conv5" and 0 < sections.model.unfreeze_blocks < CONV5_BLOCKS:
         raise ValueError(f"head.features: conv4+conv5 needs model.unfreeze_blocks: 0, or {CONV5_BLOCKS} and more")
     return sections

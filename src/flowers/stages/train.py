@@ -14,6 +14,8 @@ from flowers.model import backend, classifier
 from flowers.training import activation_cache, fitting, folds, phases, subsets, trained
 from flowers.training.checkpoint import Checkpoint
 
+FITTED = {"regression": "Logistic regression", "lda": "Linear discriminant analysis"}  # phases without epochs
+
 HISTORY_COLUMNS = (
     "epoch",
     "phase",
@@ -76,11 +78,11 @@ def _examples(train: subsets.Subset, ratios: np.ndarray, size: int) -> list[byte
 
 
 def _report(progress: phases.Progress) -> None:
-    epochs = sum(row["phase"] != "regression" for row in progress.rows)
+    epochs = sum(row["phase"] not in FITTED for row in progress.rows)
     score = progress.best_score[0]
     validation = f"validation {console.percent(score)} mean per class" if score >= 0 else "without validation images"
-    if progress.phase == "regression":
-        console.say(f"Logistic regression: {validation}")
+    if progress.phase in FITTED:
+        console.say(f"{FITTED[progress.phase]}: {validation}")
     elif score >= 0:
         console.say(f"Best of {epochs} epochs: number {progress.best_epoch}, {validation}")
     else:

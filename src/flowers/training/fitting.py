@@ -16,7 +16,7 @@ from flowers.model import backend, keras_model, weights
 from flowers.model.backbone import best_precision
 from flowers.model.feature_layer import HEAD_FEATURES, FeatureLayer
 from flowers.model.trainable import TrainablePart
-from flowers.training import activation_cache, epochs, phases, regression, subsets
+from flowers.training import activation_cache, epochs, linear_head, phases, subsets
 from flowers.training.schedule import Schedule
 
 
@@ -130,9 +130,9 @@ def fit(
     if progress.phase != "fine_tune":
         training, validation = data.at(0, train.class_weights, fold)
         trainable = TrainablePart(FeatureLayer.below(0, data.size), data.tensors, head_model)
-        if head.initialization == "regression" and not progress.rows:
-            regression.initialize(head_model, training, head.penalty)
-            phases.record_baseline(trainable, "regression", training, validation, progress, after_epoch)
+        if head.initialization != "random" and not progress.rows:
+            linear_head.initialize(head_model, training, head)
+            phases.record_baseline(trainable, head.initialization, training, validation, progress, after_epoch)
         if train.epochs:
             schedule = Schedule("head", train.epochs, train.learning_rate, train)
             phases.train(trainable, training, validation, schedule, progress, after_epoch)

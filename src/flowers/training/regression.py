@@ -1,32 +1,12 @@
-"""A linear head by logistic regression on cached features, which takes seconds where epochs take minutes."""
+"""A linear head by logistic regression."""
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from flowers.model import backend
-from flowers.training.epochs import TrainingSet
-
-if TYPE_CHECKING:
-    import keras
-
 _ITERATIONS = 300  # more of them change no prediction
 _NEVER = -30.0  # bias of a class without examples
-
-
-def initialize(head: "keras.Model", training: TrainingSet, penalty: float) -> None:
-    """Set kernel and bias of a head without hidden layers by a regression on all views of the training images."""
-    views = training.views.shape[1]
-    features = np.asarray(training.examples[training.views.ravel()], np.float32)[:, -head.input_shape[1] :]
-    logits = head.get_layer("head_logits")
-    if logits.input is not head.input:  # apply the normalization before the kernel
-        features = backend.keras().Model(head.input, logits.input).predict_on_batch(features)
-    labels, weights = np.repeat(training.labels, views), np.repeat(training.weights, views)
-    kernel, bias = fit(features, labels, weights, logits.units, penalty)
-    logits.kernel.assign(kernel)
-    logits.bias.assign(bias)
 
 
 def fit(

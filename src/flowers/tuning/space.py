@@ -82,7 +82,7 @@ class Space:
     def most_epochs(self) -> int:
         """The largest number of epochs that a training of any trial can have, those of its phases together."""
         searched_head = "head.initialization" in self.names
-        most = int(searched_head or self.settings.head.initialization == "regression")  # its scores are an epoch, too
+        most = int(searched_head or self.settings.head.initialization != "random")  # its scores are an epoch, too
         for name in ("epochs", "fine_tune_epochs"):
             searched: Any = self.distributions.get(f"train.{name}")
             current = getattr(self.settings.train, name)
