@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--formats", help="names with commas between them, instead of all")
     options = parser.parse_args()
     names = [name for name in get_args(Name) if name in (options.formats or ",".join(get_args(Name))).split(",")]
-    model = run.trained(models.load(paths.MODEL), str(paths.MODEL))
+    model = run.trained(models.load(paths.MODEL), str(paths.MODEL), "openvino")
     digest = weights.digest({**model.pretrained, **model.trained})
     for name in names:
         row = {"model": options.title, "format": name, **measured(name, digest)}

@@ -305,6 +305,7 @@ def small_batches(monkeypatch):
             "head": {"features": "conv4+conv5", "normalization": "root"},
             "augmentation": {"views": 1, "size": 96},
         },
+        {"model": {"unfreeze_blocks": 1, "precision": "int8"}, "augmentation": {"views": 1}},
     ],
 )
 def test_the_real_network_agrees_from_images_to_scores(real_world, small_batches, settings):

@@ -10,7 +10,7 @@ from flowers.training import discriminant
 
 @pytest.fixture
 def sample():
-    """240 examples of four classes that overlap, two views of an image in a row: features (240, 30), labels, weights."""
+    """Four classes that overlap, two views of an image in a row: features (240, 30), labels, weights."""
     random = np.random.default_rng(0)
     labels = np.repeat(random.permutation(np.repeat(np.arange(4, dtype=np.int32), [60, 30, 20, 10])), 2)
     scales = random.uniform(0.5, 2, (30, 30))
@@ -18,9 +18,8 @@ def sample():
     return features.astype(np.float32), labels, np.ones(240, np.float32)
 
 
-
 def test_the_directions_are_those_of_a_shrunk_analysis(sample):
-    features, labels, weights = sample
+    features, labels, _ = sample
     kernel, bias = discriminant.fit(*sample, 4, views=2)
     assert kernel.dtype == bias.dtype == np.float32 and kernel.shape == (30, 4) and bias.shape == (4,)
     reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=discriminant.SHRINKAGE).fit(features, labels)

@@ -44,6 +44,13 @@ def folded_weights(tensors: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray]]
     return {layer: (kernel.astype(np.float32), bias.astype(np.float32)) for layer, (kernel, bias) in both.items()}
 
 
+def batched(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """A stream of single images as arrays of `BATCH` of them, the last one smaller."""
+    source = iter(images)
+    while batch := list(islice(source, BATCH)):
+        yield np.stack(batch)
+
+
 class Backbone:
     """The frozen network up to one or more feature layers; one pass returns the activations at all of them."""
 
@@ -92,9 +99,7 @@ class Backbone:
 
     def batches(self, images: Iterable[np.ndarray]) -> Iterator[dict[FeatureLayer, np.ndarray]]:
         """Like `__call__`, for a stream of single images; yields one batch at a time."""
-        source = iter(images)
-        while batch := list(islice(source, BATCH)):
-            yield self(np.stack(batch))
+        return map(self, batched(images))
 
     def _forward(self, tf: Any, weights: dict[str, tuple[Any, Any]], pooled: bool, images: Any) -> list[Any]:
         def constants(layer: str) -> tuple[Any, Any]:

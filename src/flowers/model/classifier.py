@@ -6,7 +6,7 @@ image of each class). The backbone's tensors are read from the file of the downl
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from flowers.common.errors import UserError
 from flowers.config.architecture import INPUT_SIZE
 from flowers.metrics.classification import softmax
 from flowers.metrics.novelty import Detector
-from flowers.model import backend, keras_model, weights
+from flowers.model import backend, int8, keras_model, weights
 from flowers.model.backbone import BATCH, Backbone
 from flowers.model.feature_layer import HEAD_FEATURES, FeatureLayer
 from flowers.model.predicted import Predicted, predicted
@@ -96,9 +96,11 @@ class Classifier:
         return model
 
     @cached_property
-    def _to_features(self) -> Backbone:
+    def _to_features(self) -> Backbone | int8.Int8Backbone:
         """The whole network up to pooling, with the trained blocks folded like the frozen ones."""
         tensors = {**self.pretrained, **self.trained}
+        if self.description.precision == "int8":
+            return int8.Int8Backbone(tensors, [self._pooled], self.description.unfreeze_blocks)
         return Backbone(tensors, [self._pooled], self.description.precision, padded=False)
 
     @cached_property
@@ -169,6 +171,13 @@ class Classifier:
         tensors, shape = {**self.pretrained, **self.trained}, self.description
         conv4 = shape.features == "conv4+conv5"
         return keras_model.whole(tensors, self._head, shape.temperature, shape.mirror, shape.size, conv4)
+
+    def export_int8(self) -> tuple[Any, "keras.Model"]:
+        """The network of a model in int8 in two parts: an `openvino.Model` of images to features, and the rest."""
+        tensors, shape = {**self.pretrained, **self.trained}, self.description
+        layer = replace(self._pooled, conv4=shape.features == "conv4+conv5")
+        features = int8.network(tensors, [layer], shape.unfreeze_blocks, mirror=shape.mirror)
+        return features, keras_model.from_features(self._head, shape.temperature, shape.mirror)
 
 
 def save(

@@ -73,11 +73,23 @@ def whole(
     x = keras.layers.Rescaling(1.0, offset=(-BGR_MEANS).tolist())(keras.ops.take(inputs, [2, 1, 0], axis=-1))
     if mirror:
         x = keras.ops.concatenate([x, keras.ops.take(x, list(range(size))[::-1], axis=2)], axis=0)
-    logits = head_model(base(x))
+    return keras.Model(inputs, _probabilities(base(x), head_model, temperature, mirror), name="flowers")
+
+
+def from_features(head_model: "keras.Model", temperature: float = 1.0, mirror: bool = False) -> "keras.Model":
+    """The end of `whole`: pooled features (n, ...) float32 to probabilities; with `mirror` (2n, ...) to n of them."""
+    keras = backend.keras()
+    inputs = keras.Input(head_model.input_shape[1:], name="features")
+    return keras.Model(inputs, _probabilities(inputs, head_model, temperature, mirror), name="flowers")
+
+
+def _probabilities(features: Any, head_model: "keras.Model", temperature: float, mirror: bool) -> Any:
+    keras = backend.keras()
+    logits = head_model(features)
     if mirror:
         logits = keras.ops.mean(keras.ops.reshape(logits, (2, -1, logits.shape[1])), axis=0)
     logits = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
-    return keras.Model(inputs, keras.layers.Softmax(name="probability")(logits), name="flowers")
+    return keras.layers.Softmax(name="probability")(logits)
 
 
 def set_tensors(model: "keras.Model", tensors: Tensors) -> None:

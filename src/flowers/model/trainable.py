@@ -39,7 +39,7 @@ class TrainablePart:
     ) -> None:
         """Blocks start from `tensors` and compute in `precision`; variables are float32, BatchNorm statistics fixed."""
         self.feature_layer, self.head = feature_layer, head
-        self._precision = precision
+        self._precision = "float32" if precision == "int8" else precision  # only frozen blocks are in 8 bits
         names = resnet.block_tensors(feature_layer.blocks)
         trained = ("kernel", "bias", "gamma", "beta") if train_batch_norm else ("kernel", "bias")
         variable = backend.tensorflow().Variable

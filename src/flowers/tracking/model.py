@@ -3,6 +3,7 @@
 import contextlib
 import filecmp
 import importlib.metadata
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -90,6 +91,7 @@ def save(folder: Path, example: Path | None, logged: Any = None, run_id: str | N
     import pandas as pd
     from mlflow.models import Model
 
+    described = json.loads((paths.MODEL / "model.json").read_bytes())
     identity = {"model_id": logged.model_id, "artifact_path": logged.artifact_location} if logged else {}
     code = Path(flowers.__file__).parent
     mlflow.pyfunc.save_model(
@@ -99,15 +101,15 @@ def save(folder: Path, example: Path | None, logged: Any = None, run_id: str | N
         artifacts={"model": str(paths.MODEL.resolve()), "weights": str(paths.WEIGHTS.resolve())},
         signature=_signature(),
         input_example=pd.DataFrame({"image": [example.read_bytes()]}) if example else None,
-        pip_requirements=requirements(),
+        pip_requirements=requirements(in_int8=described["precision"] == "int8"),
         mlflow_model=Model(run_id=run_id, **identity),
     )
 
 
-def requirements() -> list[str]:
+def requirements(in_int8: bool = False) -> list[str]:
     """The packages that serving needs, each pinned to its installed version."""
     pinned = []
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, "openvino") if in_int8 else _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # TensorFlow has one of two names
             pinned.append(f"{name}=={importlib.metadata.version(name)}")
     return pinned

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from flowers.common import ahead, cache, console, paths
+from flowers.common import ahead, cache, console, extras, paths
 from flowers.common.errors import UserError
 from flowers.data import images
 from flowers.model import backend, weights
 from flowers.model.backbone import BATCH, Backbone
 from flowers.model.feature_layer import FeatureLayer
+from flowers.model.int8 import Int8Backbone
 
 # Raise this if a change of images.py or backbone.py changes the numbers; a golden test checks them.
 VERSION = 1
@@ -76,8 +77,11 @@ class Store:
     def __init__(self, folder: Path, weights_digest: str, precision: str) -> None:
         self.root = folder
         # Versions and kind of device change the last bits; each combination has activations of its own.
-        gpu = "-gpu" if backend.device() == "gpu" else ""
-        versions = f"tensorflow-{backend.version()}-pillow-{version('pillow')}{gpu}"
+        if precision == "int8":
+            runtime, gpu = f"openvino-{extras.version('openvino')}", ""
+        else:
+            runtime, gpu = f"tensorflow-{backend.version()}", "-gpu" if backend.device() == "gpu" else ""
+        versions = f"{runtime}-pillow-{version('pillow')}{gpu}"
         self.folder = folder / f"{weights_digest[:16]}-{precision}-v{VERSION}-{versions}"
         self.precision = precision
 
@@ -85,7 +89,7 @@ class Store:
         self,
         items: Sequence[Item],
         feature_layers: Sequence[FeatureLayer],
-        backbone: Callable[[Sequence[FeatureLayer]], Backbone],
+        backbone: Callable[[Sequence[FeatureLayer]], Backbone | Int8Backbone],
     ) -> dict[FeatureLayer, Activations]:
         """The items' activations at each feature layer; missing ones are computed in one pass and cached.
 
@@ -112,9 +116,9 @@ class Store:
             return {layer: self._open(layer, index, items) for layer, index in known.items()}
 
     def _item_bytes(self, layer: FeatureLayer) -> int:
-        return int(np.prod(layer.shape)) * {"float32": 4, "bfloat16": 2}[self.precision]
+        return int(np.prod(layer.shape)) * (2 if self.precision == "bfloat16" else 4)
 
-    def _compute(self, items: list[Item], known: dict[FeatureLayer, Index], backbone: Backbone) -> None:
+    def _compute(self, items: list[Item], known: dict[FeatureLayer, Index], backbone: Backbone | Int8Backbone) -> None:
         largest = max(self._item_bytes(layer) for layer in backbone.feature_layers)
         rows = max(1, min(SHARD_VIEWS, SHARD_BYTES // largest) // BATCH) * BATCH
         console.say(f"Extracting features for {len(items):,} views (cached afterwards)")
@@ -187,7 +191,13 @@ def stored(
     store = Store(paths.cache_folder() / "activations", weights.digest(tensors), precision)
     layers = sorted(set(feature_layers), key=lambda layer: layer.unfreeze_blocks)
     try:
-        return store.get(items, layers, lambda missing: Backbone(tensors, missing, precision))
+        return store.get(
+            items,
+            layers,
+            lambda missing: (
+                Int8Backbone(tensors, missing) if precision == "int8" else Backbone(tensors, missing, precision)
+            ),
+        )
     except OSError as error:
         raise UserError(f"{store.folder}: the activation cache cannot be used: {error.strerror or error}") from None
 

@@ -12,13 +12,13 @@ import pytest
 from export_world import Small, given
 
 from flowers import cli
-from flowers.common import paths
+from flowers.common import extras, paths
 from flowers.common.errors import UserError
 from flowers.config import params
 from flowers.model import classifier, keras_model
 from flowers.model.feature_layer import FeatureLayer
 from flowers.serving import models
-from flowers.serving.export import formats, network, openvino, run
+from flowers.serving.export import formats, network, run
 from flowers.training import subsets
 
 
@@ -130,7 +130,14 @@ def test_an_export_is_not_exported_again(world, export):
 
 def test_a_model_in_bfloat16_is_exported_in_float32(world):
     shape = classifier.Description(list(world.classes), [], 0.0, 0, "bfloat16", "00")
-    assert run.trained(classifier.Classifier(shape, {}, {}), "it").description.precision == "float32"
+    assert run.trained(classifier.Classifier(shape, {}, {}), "it", "onnx").description.precision == "float32"
+
+
+def test_only_openvino_keeps_the_numbers_of_a_model_in_int8(world):
+    model = classifier.Classifier(classifier.Description(list(world.classes), [], 0.0, 0, "int8", "00"), {}, {})
+    assert run.trained(model, "it", "openvino-int8") is model
+    with pytest.raises(UserError, match=r"it: was trained in 8 bits.*only `flowers export openvino-int8` keeps"):
+        run.trained(model, "it", "onnx")
 
 
 def test_each_beginning_of_the_calibration_images_is_balanced(world):
@@ -190,7 +197,7 @@ def test_all_that_a_network_can_hold_is_the_same_in_every_format(whole, tmp_path
 def kinds_of_convolutions(name: str, file: Path) -> Counter:
     """How many convolutions of a file compute in 8 bits (True), and how many do not (False)."""
     if name == "openvino-int8":
-        graph = openvino.module("this test").Core().read_model(file)
+        graph = extras.openvino("this test").Core().read_model(file)
         found = [op for op in graph.get_ordered_ops() if op.get_type_name() == "Convolution"]
         weights = [op.input(1).get_source_output().get_node().get_type_name() for op in found]
         return Counter(kind != "Constant" for kind in weights)
@@ -261,7 +268,7 @@ def test_no_telemetry_is_sent(tmp_path):
             raise SystemExit("connects")
         socket.socket.connect = socket.create_connection = never
         from flowers.serving.export import nncf_int8, openvino
-        openvino.module("this"), nncf_int8.require()
+        extras.openvino("this"), nncf_int8.require()
         import openvino.tools.ovc.telemetry_utils as used_by_openvino, nncf.telemetry as used_by_nncf
         print(used_by_openvino.tm.__name__, type(used_by_nncf.telemetry).__name__)
     """

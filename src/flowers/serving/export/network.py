@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ class Network:
     model: "keras.Model"  # uint8 (n, size, size, 3) to probabilities (n, classes)
     about: Description
     calibration: Callable[[int], list[NDArray[np.uint8]]]  # so many training images (size, size, 3), for int8
+    in_int8: tuple[Any, "keras.Model"] | None = None  # `Classifier.export_int8` of a model that was trained in int8
 
     def described(self, *packages: str, **changes: object) -> Description:
         """The description with the versions of these packages, and other changes."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowers.serving.export import runtime
+from flowers.common import extras
 
 CALIBRATION = 300  # training images that give the ranges of the activations
 
@@ -22,7 +22,7 @@ CALIBRATION = 300  # training images that give the ranges of the activations
 def require() -> Any:
     """The module `nncf`; raises UserError where it is not installed."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it sends telemetry
-    with runtime.needed("This export"):
+    with extras.needed("This export"):
         import nncf
     nncf.set_log_level(logging.ERROR)
     return nncf

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowers.common import extras
 from flowers.model import backend
 from flowers.serving.export import description, nncf_int8, runtime
 from flowers.serving.export.network import Network
@@ -20,7 +21,7 @@ OPSET = 17
 
 def require() -> None:
     """Raise UserError where a package is missing."""
-    runtime.installed("This export", "onnx", "onnxruntime", "tf2onnx")
+    extras.installed("This export", "onnx", "onnxruntime", "tf2onnx")
 
 
 def write(network: Network, folder: Path) -> None:
@@ -95,7 +96,7 @@ class OnnxFile(runtime.Exported):
 
     def __init__(self, file: Path) -> None:
         """Raises UserError if it is damaged, anything else than an export, or the runtime is missing."""
-        runtime.installed("This model", "onnxruntime")
+        extras.installed("This model", "onnxruntime")
         self._session, about = runtime.opened(file, "onnxruntime", lambda: _read(file))
         super().__init__(about)
 

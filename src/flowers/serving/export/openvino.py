@@ -1,6 +1,5 @@
 """OpenVINO: a network for the processors of Intel and AMD, in float32 or int8."""
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowers.common import extras
 from flowers.serving.export import description, nncf_int8, runtime
 from flowers.serving.export.network import Network
 from flowers.serving.export.seal import seal
@@ -22,7 +22,7 @@ _SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "
 
 def require() -> None:
     """Raise UserError where OpenVINO is missing."""
-    module("This export")
+    extras.openvino("This export")
 
 
 def require_int8() -> None:
@@ -37,7 +37,13 @@ def write(network: Network, folder: Path) -> None:
 
 
 def write_int8(network: Network, folder: Path) -> None:
-    """Write `model.xml` and `model.bin` in int8; the first convolution and the head stay float32."""
+    """Write `model.xml` and `model.bin` in int8; the first convolution and the head stay float32.
+
+    A model that was trained in int8 keeps its own numbers.
+    """
+    if network.in_int8 is not None:
+        _save(_joined(*network.in_int8), network, folder)
+        return
     float32, images = converted(network.model), network.calibration(nncf_int8.CALIBRATION)
     operations = float32.get_ordered_ops()
     first = next(op.get_friendly_name() for op in operations if op.get_type_name() == "Convolution")
@@ -50,9 +56,17 @@ def converted(model: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         file = f"{folder}/{FILE}"
         model.export(file, format="openvino", verbose=False)
-        core = module("This export").Core()
+        core = extras.openvino("This export").Core()
         core.set_property({"ENABLE_MMAP": False})
         return core.read_model(file)
+
+
+def _joined(features: Any, head: Any) -> Any:
+    """An `openvino.Model` of features, followed by a Keras model."""
+    then = converted(head)
+    (given,) = then.get_parameters()
+    given.output(0).replace(features.get_results()[0].input_value(0))
+    return extras.openvino("This export").Model(then.get_results(), features.get_parameters(), "flowers")
 
 
 def head_operations(network: Any) -> list[str]:
@@ -67,18 +81,9 @@ def head_operations(network: Any) -> list[str]:
     return found
 
 
-def module(what: str) -> Any:
-    """The module `openvino`; raises UserError where it is not installed, and `what` needs it."""
-    # OpenVINO and NNCF send telemetry through this package.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    with runtime.needed(what):
-        import openvino
-    return openvino
-
-
 def _save(made: Any, network: Network, folder: Path, **changes: object) -> None:
     # The weights first, for their digest; then both files again, with the description.
-    save = module("This export").save_model
+    save = extras.openvino("This export").save_model
     save(made, folder / FILE, compress_to_fp16=False)
     packages = ("openvino", "nncf") if changes else ("openvino",)
     about = network.described(*packages, files={WEIGHTS: runtime.digest(folder / WEIGHTS)}, **changes)
@@ -92,7 +97,7 @@ class OpenVinoFile(runtime.Exported):
 
     def __init__(self, file: Path) -> None:
         """Raises UserError if it is damaged, anything else than an export, or the runtime is missing."""
-        module("This model")
+        extras.openvino("This model")
         self._network, about = runtime.opened(file, "OpenVINO", lambda: _read(file))
         super().__init__(about)
 
@@ -104,7 +109,7 @@ class OpenVinoFile(runtime.Exported):
 
 
 def _read(file: Path) -> tuple[Any, str]:
-    core = module("This model").Core()
+    core = extras.openvino("This model").Core()
     core.set_property({"ENABLE_MMAP": False})
     weights = file.with_suffix(".bin")
     network = core.read_model(file, weights)

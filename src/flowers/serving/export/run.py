@@ -37,11 +37,12 @@ def export(name: Name, folder: Path | None, reference: str, settings: models.Set
     form.require()
     paths.require_empty(folder)
     with models.located(reference, settings) as (place, called):
-        model = trained(models.load(place), called)
+        model = trained(models.load(place), called, name)
         validation, ordered = _images(model, called)
         found_in = origin.of(place, settings)
     about = _description(name, model, found_in)
-    network = Network(model.export(), about, lambda count: list(ahead.computed(pixels, ordered[:count], 64)))
+    in_int8 = model.export_int8() if model.description.precision == "int8" else None
+    network = Network(model.export(), about, lambda count: list(ahead.computed(pixels, ordered[:count], 64)), in_int8)
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as temporary:
@@ -57,11 +58,18 @@ def export(name: Name, folder: Path | None, reference: str, settings: models.Set
     console.say(f"wrote {folder}; to use it: flowers predict --model {folder} IMAGES")
 
 
-def trained(model: Model, called: str) -> classifier.Classifier:
-    """The model in float32, whatever it was trained in: exports compute in it. Raises UserError for an export."""
+def trained(model: Model, called: str, name: Name) -> classifier.Classifier:
+    """The model in float32, even if it was trained in bfloat16: exports compute in it.
+
+    Raises UserError for an export, and for a model in int8 unless the format is that of OpenVINO's int8.
+    """
     if not isinstance(model, classifier.Classifier):
         raise UserError(f"{called}: an exported network already; export the model that it was made from")
-    if model.description.precision == "float32":
+    if model.description.precision == "int8" and name != "openvino-int8":
+        raise UserError(
+            f"{called}: was trained in 8 bits (model.precision: int8), which only `flowers export openvino-int8` keeps"
+        )
+    if model.description.precision in ("float32", "int8"):
         return model
     shape = replace(model.description, precision="float32")
     return classifier.Classifier(shape, model.trained, model.pretrained)

@@ -1,11 +1,9 @@
 """What the runtimes of all formats share: a network that is used like the trained model."""
 
-import contextlib
 import hashlib
-import importlib.util
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,6 @@ from flowers.model.predicted import Predicted, predicted
 from flowers.serving.export import description, seal
 from flowers.serving.export.description import Description
 from flowers.serving.stream import BATCH
-
-REMEDY = "type `make extras`, or pip install -e '.[export]'"
 
 
 class Exported(ABC):
@@ -47,28 +43,6 @@ class Exported(ABC):
     @abstractmethod
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities of at most `batch` images."""
-
-
-@contextlib.contextmanager
-def needed(what: str) -> Iterator[None]:
-    """Around the import of an optional package: UserError with the line that installs it; `what` needs it."""
-    try:
-        yield
-    except ImportError as error:
-        name = str(error.name).partition(".")[0].replace("_", "-")
-        raise UserError(f"{what} needs the package {name}; {REMEDY}") from None
-
-
-def installed(what: str, *packages: str) -> None:
-    """Raise UserError with the line that installs them where a package is missing; none is imported."""
-    with needed(what):
-        for name in packages:
-            try:
-                missing = importlib.util.find_spec(name) is None
-            except ValueError:  # None in sys.modules
-                missing = True
-            if missing:
-                raise ImportError(name=name)
 
 
 def opened(file: Path, runtime: str, read: Callable[[], tuple[Any, str | bytes | None]]) -> tuple[Any, Description]:
