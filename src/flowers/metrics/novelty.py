@@ -20,7 +20,7 @@ DIRECTIONS = 512  # principal components that are kept, at most
 ISOTROPIC = 0.8  # share of the variance between classes that is equal in all directions: new classes may differ in any
 WITHIN = 0.99  # share of known images within the limit of the distance
 BEYOND = 100  # nats by which an image at twice this limit is lowered: more than ratios differ
-LEFT_OUT = 100  # classes that `leave_out` leaves out, at most
+LEFT_OUT = 50  # classes that `leave_out` leaves out, at most
 KNOWN_IMAGES, LEFT_OUT_IMAGES = 1000, 10_000  # of other classes that it compares each with; training images; at most
 FOLDS, HELD_OUT_IMAGES = 5, 2000  # of the cross-validation
 _SMALLEST = 1e-12
@@ -54,16 +54,24 @@ class Detector:
         the components, so those of an image beyond the limit are lowered.
         """
         starts = range(0, max(len(features), 1), _BLOCK)
-        return np.concatenate([self._measured(features[start : start + _BLOCK])[0] for start in starts])
+        return np.concatenate([self._ratios(*self._projected(features[start : start + _BLOCK])) for start in starts])
 
     def best(self, features: Features) -> tuple[Features, Features]:
         """The largest ratios (n,), and the squared distances (n,) of the normalised features from the components."""
-        blocks = []
-        for start in range(0, len(features), _BLOCK):
-            ratios, distances = self._measured(features[start : start + _BLOCK])
-            blocks.append(np.stack([ratios.max(axis=1), distances]))
-        best, distances = np.concatenate(blocks, axis=1)
-        return best, distances
+        projected, distances = self.projected(features)
+        return self.best_of(projected, distances), distances
+
+    def projected(self, features: Features) -> tuple[Features, Features]:
+        """Coordinates (n, d) of the normalised features in the components, and squared distances (n,) from these."""
+        starts = range(0, max(len(features), 1), _BLOCK)
+        blocks = [self._projected(features[start : start + _BLOCK]) for start in starts]
+        return np.concatenate([block[0] for block in blocks]), np.concatenate([block[1] for block in blocks])
+
+    def best_of(self, projected: Features, distances: Features) -> Features:
+        """The largest ratios (n,), from what `projected` returns."""
+        starts = range(0, max(len(projected), 1), _BLOCK)
+        blocks = [slice(start, start + _BLOCK) for start in starts]
+        return np.concatenate([self._ratios(projected[rows], distances[rows]).max(axis=1) for rows in blocks])
 
     def limited(self, distances: Features) -> "Detector":
         """The detector with the limit that 99 % of these known images keep."""
@@ -73,14 +81,16 @@ class Detector:
         """The nats (n,) by which ratios are lowered at these distances."""
         return np.asarray(BEYOND * np.maximum(distances / self.limit - 1, 0), np.float32)
 
-    def _measured(self, features: Features) -> tuple[Features, Features]:
-        """Ratios (n, classes) and squared distances (n,)."""
+    def _projected(self, features: Features) -> tuple[Features, Features]:
         values = normalized(features, self.stages.astype(int)) - self.mean
         projected = values @ self.components
         distances = np.maximum(np.square(values).sum(axis=1) - np.square(projected).sum(axis=1), 0)
+        return np.asarray(projected, np.float32), np.asarray(distances, np.float32)
+
+    def _ratios(self, projected: Features, distances: Features) -> Features:
         at = projected @ self.axes - self.offset
         found = (at * at) @ self.quadratic.T + at @ self.linear.T + self.constant
-        return np.asarray(found - self.beyond(distances)[:, None], np.float32), np.asarray(distances, np.float32)
+        return np.asarray(found - self.beyond(distances)[:, None], np.float32)
 
 
 @dataclass(frozen=True)
@@ -205,7 +215,7 @@ def leave_out(
     """How well images of each class are told from the others if it is left out of the detector.
 
     `tested` are groups of images that are not in training: labels (m,) and features (m, features). For each group it
-    returns the means over the classes of `scores`, and the largest ratio of each image while its class is left out. 100
+    returns the means over the classes of `scores`, and the largest ratio of each image while its class is left out. 50
     classes are left out at most, each compared with 1,000 images of other classes at most, by detectors of 10,000
     training images at most, all drawn at random. With fewer than three classes there are no scores. The components, and
     the network, are those of all classes.
@@ -217,6 +227,7 @@ def leave_out(
     projected, labels = fitted.projected[chosen], fitted.labels[chosen]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in tested}
     foreign: dict[str, list[Features]] = {name: [np.empty(0, np.float32)] for name in tested}
+    seen = {name: (numbers, *fitted.detector.projected(features)) for name, (numbers, features) in tested.items()}
     # Of two classes one would be left: nothing is known of the variance between classes.
     for left in np.sort(random.permutation(present)[:LEFT_OUT]) if len(present) > 2 else ():
         rows = labels != left
@@ -226,11 +237,11 @@ def leave_out(
         except NoSpread:
             continue
         without = replace(fitted.detector, **quadratic)
-        for name, (numbers, features) in tested.items():
-            others = np.sort(random.permutation(np.flatnonzero(numbers != left))[:KNOWN_IMAGES])
-            if len(others) and (numbers == left).any():
-                foreign[name].append(without.best(features[numbers == left])[0])
-                found[name].append(scores(without.best(features[others])[0], foreign[name][-1]))
+        for name, (numbers, at, distances) in seen.items():
+            others, own = random.permutation(np.flatnonzero(numbers != left))[:KNOWN_IMAGES], numbers == left
+            if len(others) and own.any():
+                foreign[name].append(without.best_of(at[own], distances[own]))
+                found[name].append(scores(without.best_of(at[others], distances[others]), foreign[name][-1]))
     return {
         name: (
             {score: float(np.mean([each[score] for each in of_group])) for score in (of_group[0] if of_group else ())},

@@ -1,6 +1,7 @@
 """The brightness of images as the network sees them, and the pixels of those that a report shows."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from flowers.common import ahead
 from flowers.training import activation_cache
 
+_SMALL = 32  # pixels
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue: ITU-R BT.601
 
 
@@ -20,7 +22,10 @@ def measure(
     """
 
     def of_row(row: int) -> tuple[float, NDArray[np.uint8] | None]:
-        pixels = activation_cache.pixels(items[row])
+        item = items[row]
+        if row not in shown:  # small images are decoded in a fifth of the time
+            item = replace(item, view=replace(item.view, size=_SMALL))
+        pixels = activation_cache.pixels(item)
         colour = pixels.reshape(-1, 3).sum(axis=0, dtype=np.int64) / (pixels.size / 3 * 255)
         return float(colour @ LUMA), pixels if row in shown else None
 

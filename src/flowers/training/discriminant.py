@@ -74,9 +74,9 @@ class _Moments:
     @classmethod
     def total(cls, parts: list["_Moments"]) -> "_Moments":
         return cls(
-            np.sum([part.scatter for part in parts], axis=0),
-            np.sum([part.sums for part in parts], axis=0),
-            np.sum([part.counts for part in parts], axis=0),
+            sum((part.scatter for part in parts[1:]), parts[0].scatter),
+            sum((part.sums for part in parts[1:]), parts[0].sums),
+            sum((part.counts for part in parts[1:]), parts[0].counts),
         )
 
     def minus(self, other: "_Moments") -> "_Moments":

@@ -53,7 +53,8 @@ def with_detector(
     It keeps `known_rate` of the validation images. Without these, cross-validation of the training images stands for
     them, which `groups` divides into near-duplicates. Raises novelty.NoSpread.
     """
-    fitted, seen = fit_detector(model, train)
+    seen = features(model, train)
+    fitted = novelty.fit(seen, train.labels, len(model.classes), model.feature_layer.features)
     if val is None:
         widths = model.feature_layer.features
         best, distances = novelty.held_out(seen, train.labels, groups, len(model.classes), widths)
@@ -63,12 +64,6 @@ def with_detector(
     threshold = novelty.threshold(best - detector.beyond(distances), known_rate)
     description = replace(model.description, known_threshold=threshold)
     return Classifier(description, model.trained, model.pretrained, detector), detector.ratios(seen)
-
-
-def fit_detector(model: Classifier, train: Subset) -> tuple[novelty.Fit, np.ndarray]:
-    """A detector fitted to the training images, and their features. Raises novelty.NoSpread."""
-    seen = features(model, train)
-    return novelty.fit(seen, train.labels, len(model.classes), model.feature_layer.features), seen
 
 
 def probabilities(model: Classifier, images: Subset) -> np.ndarray:

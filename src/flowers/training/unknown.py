@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,8 @@ def report(
     border = model.description.known_threshold
     if model.detector is None or border is None:
         return {}, {}
-    fitted = trained.fit_detector(model, train)[0]
-    fitted = replace(fitted, detector=replace(fitted.detector, limit=model.detector.limit))
+    coordinates = model.detector.projected(trained.features(model, train))[0]
+    fitted = novelty.Fit(model.detector, coordinates.astype(np.float64), train.labels)
     known = model.judged(probabilities, tested["test"][1]).novelty
     found: dict[str, Any] = {"kept": float(np.mean(known <= 0))}
     values = {"test images": known}
