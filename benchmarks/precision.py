@@ -1,15 +1,21 @@
-"""The effect of bfloat16: pooled features of the same images in both precisions, and a linear probe on each.
+"""What bfloat16 and int8 change: the speed of the frozen network, its features, and a linear probe on these.
 
     python benchmarks/precision.py /photos/five_class
+    ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/precision.py --speed    # as on a processor without VNNI
 
 The folder holds <class>/<file>. The default is the drawn sample in data/. On a processor without bfloat16 it is
-emulated, with the same numbers. The script prints the cosine between the features of an image, and the accuracy of a
-logistic regression over ten stratified splits, 70 % to train.
+emulated, with the same numbers, so it is not timed. The script prints images per second beside those of Keras's usual
+`model.predict` in float32, the cosine between the features of an image, and the accuracy of a logistic regression over
+ten stratified splits, 70 % to train. int8 needs OpenVINO (make extras).
 """
 
 import argparse
 import hashlib
+import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -17,33 +23,66 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from flowers.common import paths
-from flowers.model import weights
+from flowers.common import extras, paths
+from flowers.model import backend, keras_model, weights
+from flowers.model.backbone import BATCH, Backbone
 from flowers.model.feature_layer import FeatureLayer
+from flowers.model.int8 import Int8Backbone
 from flowers.training import activation_cache
 from flowers.training.activation_cache import Item
 
 SPLITS = StratifiedShuffleSplit(n_splits=10, train_size=0.7, random_state=0)
+TIMED, ROUNDS = 3 * BATCH, 5  # images, and times that each network processes them
+OTHERS = ("bfloat16", "int8")
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, only_speed: bool) -> None:
     files = sorted(path for path in folder.glob("*/*") if path.is_file())
     labels = np.array([path.parent.name for path in files])
     items = [Item(path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
     tensors = weights.read(paths.WEIGHTS)
-    exact, rounded = (features(items, tensors, precision) for precision in ("float32", "bfloat16"))
-    cosines = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
     print(f"{len(files)} images of {len(set(labels))} classes in {folder.name}")
-    below = (cosines < 0.9995).mean()
-    print(
-        f"cosine: median {np.median(cosines):.5f}, least {cosines.min():.5f}, below 0.9995 in {below:.1%} of the images"
-    )
-    scores = {name: probe(values, labels) for name, values in (("float32", exact), ("bfloat16", rounded))}
-    for name, found in scores.items():
-        print(f"linear probe in {name}: {found.mean():.2%} (over 10 splits: {found.std():.2%})")
-    difference = scores["bfloat16"] - scores["float32"]
-    low, high = 100 * difference.min(), 100 * difference.max()
-    print(f"difference on the same split: {100 * difference.mean():+.2f} points ({low:+.2f} to {high:+.2f})")
+    speed(np.stack([activation_cache.pixels(item) for item in items[:: len(items) // TIMED][:TIMED]]), tensors)
+    if only_speed:
+        return
+    exact = features(items, tensors, "float32")
+    before = probe(exact, labels)
+    print(f"linear probe in float32: {before.mean():.2%} (over 10 splits: {before.std():.2%})")
+    for name in OTHERS if not extras.missing("openvino") else OTHERS[:1]:
+        found = features(items, tensors, name)
+        cosines = (exact * found).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(found, axis=1)
+        print(f"{name}: cosine to float32: median {np.median(cosines):.5f}, least {cosines.min():.5f}")
+        score = probe(found, labels)
+        low, mean, high = (100 * of(score - before) for of in (np.min, np.mean, np.max))
+        print(
+            f"{name}: linear probe {score.mean():.2%}, on the same split {mean:+.2f} points ({low:+.2f} to {high:+.2f})"
+        )
+
+
+def speed(pixels: np.ndarray, tensors: weights.Tensors) -> None:
+    """Print the median images per second of each network; they take turns."""
+    keras, layer = backend.keras(), FeatureLayer(0)
+    usual = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg")
+    keras_model.set_tensors(usual, tensors)
+
+    def predict() -> None:
+        usual.predict(keras.applications.resnet.preprocess_input(pixels.astype(np.float32)), verbose=0)
+
+    def batches(backbone: Any) -> Callable[[], object]:
+        return lambda: deque(backbone.batches(iter(pixels)), maxlen=0)
+
+    timed = {"model.predict": predict, "float32": batches(Backbone(tensors, [layer], "float32"))}
+    if not extras.missing("openvino"):
+        timed["int8"] = batches(Int8Backbone(tensors, [layer]))
+    seconds: dict[str, list[float]] = {name: [] for name in timed}
+    for _ in range(1 + ROUNDS):
+        for name, run in timed.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: float(np.median(found[1:])) for name, found in seconds.items()}  # the first one traces
+    for name, found in medians.items():
+        print(f"{name}: {len(pixels) / found:.1f} images/s, {medians['model.predict'] / found:.2f} of model.predict")
 
 
 def features(items: list[Item], tensors: weights.Tensors, precision: str) -> np.ndarray:
@@ -57,6 +96,8 @@ def probe(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("data"))
-    main(parser.parse_args().folder)
+    parser.add_argument("--speed", action="store_true", help="only the images per second")
+    options = parser.parse_args()
+    main(options.folder, options.speed)

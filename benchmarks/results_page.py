@@ -59,8 +59,8 @@ INTRODUCTION = """\
 The scores of the recipes in `recipes/`, and the effect of each piece of them. This page is made by
 `python benchmarks/results_page.py` from `benchmarks/results/recipes.json` (`make bench-recipes`) and
 `benchmarks/results/ablations.json` (`python benchmarks/ablations.py`). Parameters were chosen by cross-validation over
-the images of train and val; test images are read only for the tables. One exception: `linear`, `fast` and `balanced`
-replaced slower recipes, whose test scores were known at that time."""
+the images of train and val; test images are read only for the tables. One exception: the recipes
+replaced others, whose test scores were known at that time."""
 
 MEASURES = {
     "mean_per_class_accuracy": "Mean per-class accuracy on the test images. All recipes are trained on train and "
@@ -92,7 +92,7 @@ PREDICTED = """\
 Other predictions of the same trained networks; gain with a 95 % interval over images."""
 
 REGRESSED = """\
-Logistic regressions alone, on the same halves; they depend on no seed. Gain over the row without one, with a 95 %
+Linear heads alone, on the same halves; they depend on no seed. Gain over the row without one, with a 95 %
 interval over images."""
 
 
@@ -130,7 +130,9 @@ def draw(measured: list[dict[str, Any]], file: Path) -> None:
         for number, name in enumerate(names):
             for row in (row for row in rows if row["recipe"] == name):
                 label = name if row["seed"] == 0 else None
-                epochs = [place for place, phase in enumerate(row["curve"]["phase"]) if phase != "regression"]
+                epochs = [
+                    place for place, phase in enumerate(row["curve"]["phase"]) if phase not in ("regression", "lda")
+                ]
                 axes.plot(
                     [row["curve"][what][place] for place in epochs], color=f"C{number}", label=label, linewidth=1.2
                 )

@@ -103,6 +103,15 @@ def test_an_error_in_params_yaml_is_reported_before_anything_is_written(checkout
     assert checkout.params.read_bytes() == before
 
 
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_recipe_in_int8_says_what_to_install_first(checkout, flowers, monkeypatch, missing):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if missing else name)
+    checkout.recipe("quick", {"model": {"precision": "int8"}})
+    first = "make extras && " if missing else ""
+    assert flowers("show", "quick").out.splitlines()[-2] == f"Next: {first}flowers recipe use quick && dvc repro"
+    assert flowers("use", "quick").out.splitlines()[-1] == f"Next: {first}dvc repro"
+
+
 @pytest.fixture
 def commit(checkout):
     """Commit params.yaml as it is."""

@@ -26,12 +26,16 @@ def installed(what: str, *packages: str) -> None:
     """Raise UserError with the line that installs them where a package is missing; none is imported."""
     with needed(what):
         for name in packages:
-            try:
-                missing = importlib.util.find_spec(name) is None
-            except ValueError:  # None in sys.modules
-                missing = True
-            if missing:
+            if missing(name):
                 raise ImportError(name=name)
+
+
+def missing(name: str) -> bool:
+    """Whether a package is not installed; it is not imported."""
+    try:
+        return importlib.util.find_spec(name) is None
+    except ValueError:  # None in sys.modules
+        return True
 
 
 def version(name: str) -> str:

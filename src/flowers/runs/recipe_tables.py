@@ -64,8 +64,9 @@ def show(name: str) -> None:
     else:
         out.print(f"It changes nothing: every value is that of {recipes.DEFAULTS}.")
     quoted = shlex.quote(name)
-    out.print(f"\nNext: flowers recipe use {quoted} && dvc repro", soft_wrap=True)
-    out.print(f"  or: dvc exp run $(flowers recipe show {quoted} --set)", soft_wrap=True)
+    before = recipes.before(recipe)
+    out.print(f"\nNext: {before}flowers recipe use {quoted} && dvc repro", soft_wrap=True)
+    out.print(f"  or: {before}dvc exp run $(flowers recipe show {quoted} --set)", soft_wrap=True)
 
 
 def figures(measured: Measured) -> list[str]:

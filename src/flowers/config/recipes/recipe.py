@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from flowers.common import console, paths
+from flowers.common import console, extras, paths
 from flowers.common.errors import UserError
 from flowers.config import params
 from flowers.config.parameter_types import Fraction, Positive, Section
@@ -95,6 +95,12 @@ def defaults() -> dict[str, Any]:
 def values(recipe: Recipe) -> dict[str, Any]:
     """The values of all keys that decide a training, by dotted names: the recipe's, else the defaults."""
     return defaults() | recipe.params
+
+
+def before(recipe: Recipe) -> str:
+    """What to type before a training with the recipe: `make extras && ` where its precision needs OpenVINO."""
+    in_int8 = values(recipe)["model.precision"] == "int8"
+    return "make extras && " if in_int8 and extras.missing("openvino") else ""
 
 
 def _path(name: str) -> Path:

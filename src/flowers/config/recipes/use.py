@@ -22,7 +22,8 @@ def use(name: str, force: bool) -> None:
     Raises UserError if one of them cannot be used, or, without `force`, a value in no commit or recipe would be lost.
     """
     now = params.training_values(params.load())
-    changes = _changes(recipes.load(name), now)
+    recipe = recipes.load(name)
+    changes = _changes(recipe, now)
     if not changes:
         print(f"{paths.PARAMS} already holds '{name}': nothing to change")
         return
@@ -31,7 +32,7 @@ def use(name: str, force: bool) -> None:
     edit.write({key: new for key, (_, new) in changes.items()})
     for key, (old, new) in changes.items():
         print(f"{key}: {written(old)} -> {written(new)}")
-    print("Next: dvc repro")
+    print(f"Next: {recipes.before(recipe)}dvc repro")
 
 
 def _edits(names: Iterable[str], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
