@@ -109,7 +109,7 @@ def measure(name: str, folder: Path, seed: int, cache: Path) -> dict[str, Any]:
             "confusions": [
                 [*labels, int(count)] for labels, count in zip(pairs.index[:PAIRS].tolist(), pairs[:PAIRS], strict=True)
             ],
-            "machine": scratch.machine(),
+            "machine": scratch.machine(recipes.values(recipes.load(name))["model.precision"]),
             "date": str(datetime.date.today()),
             "commit": scratch.run(["git", "describe", "--always", "--dirty"], scratch.ROOT, variables).strip(),
         }

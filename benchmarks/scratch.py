@@ -117,14 +117,15 @@ def run(command: list[str], folder: Path, variables: dict[str, str]) -> str:
     return done.stdout
 
 
-def machine() -> str:
-    """The processor in words: model and family by number, because hypervisors hide the name."""
+def machine(precision: str = "auto") -> str:
+    """The processor in words, and the precision: model and family by number, because hypervisors hide the name."""
     from flowers.model.backbone import best_precision
 
     lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     found: dict[str, Any] = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    precision = best_precision() if precision == "auto" else precision
     kind = f"family {found['cpu family']} model {found['model']}"
-    return f"{found['model name']} ({kind}), {os.cpu_count()} cores, {best_precision()}"
+    return f"{found['model name']} ({kind}), {os.cpu_count()} cores, {precision}"
 
 
 def write_params(folder: Path, changes: dict[str, object]) -> None:

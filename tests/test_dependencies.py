@@ -344,7 +344,7 @@ def test_the_only_remote_is_for_the_data():
     assert (out["path"], out["remote"]) == ("data", "sample")
 
 
-LOCK, GPU_LOCK, EXTRAS_LOCK = "requirements.lock", "requirements-gpu.lock", "requirements-extras.lock"
+LOCK, GPU_LOCK = "requirements.lock", "requirements-gpu.lock"
 
 
 def locked(lock: str = LOCK) -> dict[str, list[str]]:
@@ -356,8 +356,8 @@ def locked(lock: str = LOCK) -> dict[str, list[str]]:
     return entries
 
 
-def pins(name: str, lock: str = LOCK) -> set[str]:
-    return {re.split(r"[ ;]", entry.split("==")[1])[0] for entry in locked(lock).get(canonicalize_name(name), [])}
+def pins(name: str) -> set[str]:
+    return {re.split(r"[ ;]", entry.split("==")[1])[0] for entry in locked().get(canonicalize_name(name), [])}
 
 
 @pytest.mark.parametrize("lock", [LOCK, GPU_LOCK])
@@ -400,11 +400,10 @@ def test_the_numeric_versions_are_locked_and_installed():
     assert {"tensorflow", "keras", "numpy"} <= table.keys()
     assert pins("tensorflow-cpu") == {table["tensorflow"]}
     for name, version in table.items():
-        assert pins(name) | pins(name, EXTRAS_LOCK) == {version}, name
+        assert pins(name) == {version}, name
         found = [each.version for each in importlib.metadata.distributions(name=name)]
         found += [each.version for each in importlib.metadata.distributions(name=f"{name}-cpu")]
-        extra = not pins(name) and not found
-        assert extra or {*found} == {version}, f"{name}: install requirements.lock"
+        assert {*found} == {version}, f"{name}: install requirements.lock"
 
 
 def test_the_committed_dvc_lock_is_up_to_date():

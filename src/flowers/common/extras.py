@@ -22,7 +22,7 @@ def needed(what: str) -> Iterator[None]:
         raise UserError(f"{what} needs the package {name}; {REMEDY}") from None
 
 
-def installed(what: str, *packages: str) -> None:
+def require(what: str, *packages: str) -> None:
     """Raise UserError with the line that installs them where a package is missing; none is imported."""
     with needed(what):
         for name in packages:

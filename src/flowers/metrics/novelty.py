@@ -63,8 +63,11 @@ class Detector:
 
     def projected(self, features: Features) -> tuple[Features, Features]:
         """Coordinates (n, d) of the normalised features in the components, and squared distances (n,) from these."""
+        from threadpoolctl import threadpool_limits
+
         starts = range(0, max(len(features), 1), _BLOCK)
-        blocks = [self._projected(features[start : start + _BLOCK]) for start in starts]
+        with threadpool_limits(limits=1, user_api="blas"):
+            blocks = [self._projected(features[start : start + _BLOCK]) for start in starts]
         return np.concatenate([block[0] for block in blocks]), np.concatenate([block[1] for block in blocks])
 
     def best_of(self, projected: Features, distances: Features) -> Features:

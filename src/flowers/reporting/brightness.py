@@ -1,4 +1,4 @@
-"""The brightness of images as the network sees them, and the pixels of those that a report shows."""
+"""The brightness of images, and the pixels of those that a report shows."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace

@@ -64,7 +64,7 @@ def show(name: str) -> None:
     else:
         out.print(f"It changes nothing: every value is that of {recipes.DEFAULTS}.")
     quoted = shlex.quote(name)
-    before = recipes.before(recipe)
+    before = recipes.install_command(recipe)
     out.print(f"\nNext: {before}flowers recipe use {quoted} && dvc repro", soft_wrap=True)
     out.print(f"  or: {before}dvc exp run $(flowers recipe show {quoted} --set)", soft_wrap=True)
 

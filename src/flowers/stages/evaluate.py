@@ -20,7 +20,7 @@ JOINED_IMAGES = 32
 TRAINED_ON_IMAGES = 32  # of val, if it was trained on: not for scores, but promote compares a logged model with some
 # What is in git is rounded, so that it is equal on most processors, and a clone's `git diff` stays empty.
 DIGITS = {"log_loss": 3, "loss": 2, "val_loss": 2, "accuracy": 4, "val_accuracy": 4}
-JOINED_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2, "int8": 1e-4}  # largest difference of a probability
+JOINED_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2, "int8": 2e-2}  # largest difference of a probability
 
 
 def run(evaluate: EvaluateParams) -> None:

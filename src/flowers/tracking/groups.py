@@ -32,7 +32,7 @@ def members(client: "MlflowClient", parent: "Run") -> dict[str, "Run"]:
 
 
 class GroupRuns:
-    """The runs of a group of trainings of `params` in one precision, float32 or bfloat16."""
+    """The runs of a group of trainings of `params` in one precision."""
 
     def __init__(self, params: Params, folds: int, precision: str) -> None:
         key = run_key.compute(params)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flowers
-from flowers.common import paths
+from flowers.common import extras, paths
 from flowers.tracking import store
 from flowers.tracking.result import Result, flattened
 
@@ -109,7 +109,10 @@ def save(folder: Path, example: Path | None, logged: Any = None, run_id: str | N
 def requirements(in_int8: bool = False) -> list[str]:
     """The packages that serving needs, each pinned to its installed version."""
     pinned = []
-    for name in (*_PACKAGES, "openvino") if in_int8 else _PACKAGES:
+    if in_int8:
+        extras.require("model.precision: int8", "openvino")
+        pinned.append(f"openvino=={importlib.metadata.version('openvino')}")
+    for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # TensorFlow has one of two names
             pinned.append(f"{name}=={importlib.metadata.version(name)}")
     return pinned

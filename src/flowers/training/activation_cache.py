@@ -104,10 +104,11 @@ class Store:
             known = {layer: self._index(layer, wanted) for layer in feature_layers}
             missing = {item.key: item for item in items if any(item.key not in index for index in known.values())}
             if missing:
+                network = backbone(feature_layers)  # first: it may need a package that is missing
                 cache.remove_unfinished(self.root)
                 room = len(missing) * sum(self._item_bytes(layer) for layer in feature_layers)
                 cache.evict(self.root, {shard for index in known.values() for shard, _ in index.values()}, limit, room)
-                self._compute(list(missing.values()), known, backbone(feature_layers))
+                self._compute(list(missing.values()), known, network)
                 known = {layer: self._index(layer, wanted) for layer in feature_layers}
             in_use = {index[key][0] for index in known.values() for key in wanted}
             cache.note_use(in_use)

@@ -12,14 +12,18 @@ from flowers.training.epochs import TrainingSet
 if TYPE_CHECKING:
     import keras
 
+_BLOCK = 4096  # rows
+
 
 def initialize(head: "keras.Model", training: TrainingSet, params: HeadParams) -> None:
     """Set kernel and bias of a head without hidden layers from all views of the training images."""
     views = training.views.shape[1]
-    features = np.asarray(training.examples[training.views.ravel()], np.float32)[:, -head.input_shape[1] :]
-    logits = head.get_layer("head_logits")
-    if logits.input is not head.input:  # apply the normalization before the kernel
-        features = backend.keras().Model(head.input, logits.input).predict_on_batch(features)
+    rows, logits = training.views.ravel(), head.get_layer("head_logits")
+    before_kernel = backend.keras().Model(head.input, logits.input)  # the normalization
+    features = np.empty((len(rows), head.input_shape[1]), np.float32)
+    for start in range(0, len(rows), _BLOCK):
+        block = np.asarray(training.examples[rows[start : start + _BLOCK]], np.float32)[:, -head.input_shape[1] :]
+        features[start : start + _BLOCK] = before_kernel.predict_on_batch(block)
     labels, weights = np.repeat(training.labels, views), np.repeat(training.weights, views)
     if params.initialization == "lda":
         kernel, bias = discriminant.fit(features, labels, weights, logits.units, views)

@@ -267,7 +267,8 @@ def test_no_telemetry_is_sent(tmp_path):
         def never(*arguments, **others):
             raise SystemExit("connects")
         socket.socket.connect = socket.create_connection = never
-        from flowers.serving.export import nncf_int8, openvino
+        from flowers.common import extras
+        from flowers.serving.export import nncf_int8
         extras.openvino("this"), nncf_int8.require()
         import openvino.tools.ovc.telemetry_utils as used_by_openvino, nncf.telemetry as used_by_nncf
         print(used_by_openvino.tm.__name__, type(used_by_nncf.telemetry).__name__)

@@ -97,7 +97,7 @@ def values(recipe: Recipe) -> dict[str, Any]:
     return defaults() | recipe.params
 
 
-def before(recipe: Recipe) -> str:
+def install_command(recipe: Recipe) -> str:
     """What to type before a training with the recipe: `make extras && ` where its precision needs OpenVINO."""
     in_int8 = values(recipe)["model.precision"] == "int8"
     return "make extras && " if in_int8 and extras.missing("openvino") else ""

@@ -32,7 +32,7 @@ def use(name: str, force: bool) -> None:
     edit.write({key: new for key, (_, new) in changes.items()})
     for key, (old, new) in changes.items():
         print(f"{key}: {written(old)} -> {written(new)}")
-    print(f"Next: {recipes.before(recipe)}dvc repro")
+    print(f"Next: {recipes.install_command(recipe)}dvc repro")
 
 
 def _edits(names: Iterable[str], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -20,7 +20,7 @@ CALIBRATION = 100  # training images that give the ranges of the activations, ea
 
 def require() -> None:
     """Raise UserError where a package is missing."""
-    extras.installed("This export", "ai_edge_litert")
+    extras.require("This export", "ai_edge_litert")
 
 
 def write(network: Network, folder: Path) -> None:
@@ -110,7 +110,7 @@ class LiteRtFile(runtime.Exported):
 
     def __init__(self, file: Path) -> None:
         """Raises UserError if it is damaged, anything else than an export, or the runtime is missing."""
-        extras.installed("This model", "ai_edge_litert")
+        extras.require("This model", "ai_edge_litert")
         self._interpreter, about = runtime.opened(file, "LiteRT", lambda: _read(file))
         super().__init__(about)
         self._input = self._interpreter.get_input_details()[0]["index"]

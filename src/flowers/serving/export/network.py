@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Network:
     """What a format's `write` gets."""
 
-    model: "keras.Model"  # uint8 (n, size, size, 3) to probabilities (n, classes)
+    model: Any  # `keras.Model`: uint8 (n, size, size, 3) to probabilities (n, classes); None with `in_int8`
     about: Description
     calibration: Callable[[int], list[NDArray[np.uint8]]]  # so many training images (size, size, 3), for int8
     in_int8: tuple[Any, "keras.Model"] | None = None  # `Classifier.export_int8` of a model that was trained in int8

@@ -21,7 +21,7 @@ OPSET = 17
 
 def require() -> None:
     """Raise UserError where a package is missing."""
-    extras.installed("This export", "onnx", "onnxruntime", "tf2onnx")
+    extras.require("This export", "onnx", "onnxruntime", "tf2onnx")
 
 
 def write(network: Network, folder: Path) -> None:
@@ -96,7 +96,7 @@ class OnnxFile(runtime.Exported):
 
     def __init__(self, file: Path) -> None:
         """Raises UserError if it is damaged, anything else than an export, or the runtime is missing."""
-        extras.installed("This model", "onnxruntime")
+        extras.require("This model", "onnxruntime")
         self._session, about = runtime.opened(file, "onnxruntime", lambda: _read(file))
         super().__init__(about)
 

@@ -41,8 +41,13 @@ def export(name: Name, folder: Path | None, reference: str, settings: models.Set
         validation, ordered = _images(model, called)
         found_in = origin.of(place, settings)
     about = _description(name, model, found_in)
-    in_int8 = model.export_int8() if model.description.precision == "int8" else None
-    network = Network(model.export(), about, lambda count: list(ahead.computed(pixels, ordered[:count], 64)), in_int8)
+    in_int8 = model.description.precision == "int8"
+    network = Network(
+        None if in_int8 else model.export(),
+        about,
+        lambda count: list(ahead.computed(pixels, ordered[:count], 64)),
+        model.export_int8() if in_int8 else None,
+    )
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as temporary:
@@ -67,7 +72,8 @@ def trained(model: Model, called: str, name: Name) -> classifier.Classifier:
         raise UserError(f"{called}: an exported network already; export the model that it was made from")
     if model.description.precision == "int8" and name != "openvino-int8":
         raise UserError(
-            f"{called}: was trained in 8 bits (model.precision: int8), which only `flowers export openvino-int8` keeps"
+            f"{called}: was trained in 8 bits (model.precision: int8), which only `flowers export openvino-int8` "
+            "keeps; for this format train with `dvc exp run -S model.precision=float32`"
         )
     if model.description.precision in ("float32", "int8"):
         return model
@@ -123,7 +129,8 @@ def _prove(
     if model.threshold is None:
         console.warn("the model was trained on the validation images, too: their accuracy is too high")
     if reason := proof.failure(found, form.precision):
-        hint = f"; `flowers export {form.instead}` loses less" if form.instead else ""
+        less = form.instead if model.description.precision != "int8" else None
+        hint = f"; `flowers export {less}` loses less" if less else ""
         raise UserError(f"not written: as {form.title} {reason}{hint}")
     content: dict[str, Any] = {**exported.about.model_dump(exclude={"seal"}), "proof": asdict(found), "bytes": size}
     (made / PROOF).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
