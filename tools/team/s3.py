@@ -36,7 +36,6 @@ def main() -> None:
     """Serve at the port of the first argument, with the buckets of the others."""
     try:
         from moto.core.authorization import ActionAuthenticatorMixin
-        from moto.core.utils import utcnow  # noqa: F401  # settles the order of moto's circular imports
         from moto.iam.models import iam_backends
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
         from moto.s3.models import s3_backends
@@ -51,9 +50,8 @@ def main() -> None:
     backend.create_user(region_name=REGION, user_name="flowers", tags=None)
     backend.put_user_policy("flowers", "buckets", _POLICY)
     access = backend.create_access_key("flowers")
-    user = backend.users["flowers"]
-    access.access_key_id, access.secret_access_key = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
-    assert access in user.access_keys
+    access.access_key_id = os.environ["AWS_ACCESS_KEY_ID"]
+    access.secret_access_key = os.environ["AWS_SECRET_ACCESS_KEY"]
     for bucket in buckets:
         s3_backends[account]["aws"].create_bucket(bucket, REGION)
     settings.INITIAL_NO_AUTH_ACTION_COUNT = 0

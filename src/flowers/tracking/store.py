@@ -171,6 +171,12 @@ def lock(name: str = "store") -> Iterator[None]:
         held.release()
 
 
+def load() -> None:
+    """Import MLflow, silent. Raises nothing for a store that is not there."""
+    silence()
+    import mlflow  # noqa: F401
+
+
 def connect() -> "MlflowClient":
     """A client of the store; creates a local one at first use. Call it under `lock`.
 
