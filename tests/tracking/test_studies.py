@@ -139,7 +139,9 @@ def test_a_trial_is_a_child_with_its_parameters_and_its_curves(world):
 def test_an_epoch_is_logged_while_the_trial_is_trained(world):
     open_end = open_study(world).trial(0, settings(world, 0))
     open_end.on_epoch(HISTORY[0])
-    run = children(world)[0]
+    deadline = time.monotonic() + 20  # another thread writes
+    while not (run := children(world)[0]).data.metrics:
+        assert time.monotonic() < deadline
     assert (run.info.status, points(world, run, "loss")) == ("RUNNING", [(0, HISTORY[0]["loss"])])
 
 

@@ -23,7 +23,7 @@ from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.model import classifier
 from flowers.serving import sources
-from flowers.serving.scoring import local, run, schema
+from flowers.serving.scoring import local, places, run, schema
 
 LABELS = pyarrow.dataset.partitioning(pa.schema([("label", pa.string())]), flavor="hive")
 
@@ -162,7 +162,7 @@ class Killed(BaseException):
 
 def stopped_after(writes: int, monkeypatch) -> bool:
     """Score until that many files have been renamed; whether it was stopped."""
-    move, left = local._move_synced, [writes]
+    move, left = places._move, [writes]
 
     def counted(temporary, file):
         if left[0] == 0:
@@ -171,7 +171,7 @@ def stopped_after(writes: int, monkeypatch) -> bool:
         move(temporary, file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "_move_synced", counted)
+        patch.setattr(places, "_move", counted)
         try:
             score()
         except Killed:
@@ -247,7 +247,7 @@ def test_an_output_is_not_continued_after_an_image_was_renamed(world, monkeypatc
     else:
         assert stopped_after(8, monkeypatch)
     Path("photos/a/blue.png").rename("photos/a/azure.png")
-    assert_left_alone("photos holds other images than when out was begun")
+    assert_left_alone("photos holds other images than when the output was begun")
 
 
 def test_force_begins_anew_and_removes_all_earlier_output(world):

@@ -12,7 +12,7 @@ from flowers.common.errors import UserError
 from flowers.data import formats
 from flowers.serving import models, sources
 from flowers.serving.scoring import job as jobs
-from flowers.serving.scoring import local
+from flowers.serving.scoring import local, places
 
 Engine = Literal["local", "spark"]
 KINDS = {"unknown": "unknown", "unsure": "low confidence", "unreadable": "unreadable"}  # of images, in the report
@@ -37,24 +37,25 @@ def score(settings: models.Settings, request: Request) -> None:
     if request.engine == "local":
         if request.master:
             raise UserError("--master names a Spark cluster; add --engine spark")
-        source, output = Path(request.input), Path(request.output)
-        if not source.is_dir():
-            raise UserError(f"{source}: no such folder")
-        if output.resolve().is_relative_to(source.resolve()):
-            raise UserError(f"{output} lies among the images; choose an --output outside of {source}")
+        source, output = places.place(request.input), places.place(request.output)
+        if not source.exists():
+            raise UserError(f"{request.input}: no such folder")
+        if places.inside(output, source):
+            raise UserError(f"{request.output} lies among the images; choose an --output outside of {request.input}")
     with models.located(request.model, settings) as (folder, name):
         (_local if request.engine == "local" else _spark)(request, folder, name)
 
 
 def _local(request: Request, folder: Path, name: str) -> None:
-    source = Path(request.input)
+    source, output = places.place(request.input), places.place(request.output)
     model = models.load(folder)
-    images = sources.Images([str(source)])
-    job = _job(request, str(source.resolve()), sum(1 for image in images if image.place.parts), folder)
-    images.report_skipped()
-    console.say(f"Scoring {job.photos:,} images of {source} with {name}")
+    names, listed = source.images()
+    job = _job(request, source.name, len(names), folder)
+    if listed is not None:
+        listed.report_skipped()
+    console.say(f"Scoring {job.photos:,} images of {request.input} with {name}")
     start = time.monotonic()
-    _report(local.score(model, job, Path(request.output), request.force), start, request.output)
+    _report(local.score(model, job, source, names, output, request.force), start, request.output)
 
 
 def _spark(request: Request, folder: Path, name: str) -> None:
