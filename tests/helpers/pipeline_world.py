@@ -45,7 +45,7 @@ class Repository:
     """A folder under git and DVC, and a way to type commands in it."""
 
     def __init__(self, folder: Path, cache: Path, environment: Mapping[str, str] | None = None) -> None:
-        """`cache` is the user's cache folder for weights and activations; `environment` is added to that of commands."""
+        """`cache` is the user's cache folder for weights and activations; `environment` is added for commands."""
         self.folder = folder
         self._environment = _environment() | {"FLOWERS_CACHE": str(cache)} | dict(environment or {})
 

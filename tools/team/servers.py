@@ -21,17 +21,20 @@ _NAMES = ("mlflow", "s3", "postgres")  # the processes, in the order in which th
 class Servers:
     """The three servers. Creating them starts them; `down` ends them and removes the folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """Make the folder, which must not exist. What was started ends again if another one does not start."""
+    def __init__(self, folder: Path, bucket: str | None = None) -> None:
+        """Make the folder, which must not exist. What was started ends again if another one does not start.
+
+        `bucket` is the address at which MLflow's server finds the S3 server, if it is not the server's own.
+        """
         folder.mkdir(mode=0o711, parents=True)  # PostgreSQL's user passes through it
         self.folder = folder
         try:
-            self._start()
+            self._start(bucket)
         except BaseException:
             down(folder)
             raise
 
-    def _start(self) -> None:
+    def _start(self, seen_at: str | None) -> None:
         password, key, secret, admin = (secrets.token_urlsafe(24) for _ in range(4))
         place = self.folder / "postgres"
         place.mkdir()
@@ -50,6 +53,7 @@ class Servers:
             "AWS_ENDPOINT_URL": self.s3.address,
         }
         server = self._common | {"MLFLOW_AUTH_ADMIN_PASSWORD": admin}
+        server |= {"AWS_ENDPOINT_URL": seen_at} if seen_at else {}
         database, bucket = self.database("mlflow", "postgresql+psycopg"), f"s3://{ARTIFACTS}"
         self.mlflow = MlflowServer(self.folder, database, self.database("users", "postgresql+psycopg"), bucket, server)
         self._passwords = {person: secrets.token_urlsafe(24) for person in PEOPLE}
@@ -70,6 +74,7 @@ class Servers:
             "MLFLOW_TRACKING_URI": self.mlflow.address,
             "MLFLOW_TRACKING_USERNAME": person,
             "MLFLOW_TRACKING_PASSWORD": self._passwords[person],
+            "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",  # the bucket is behind MLflow's server
             "OPTUNA_STORAGE": self.database("studies", "postgresql+psycopg"),
         }
 

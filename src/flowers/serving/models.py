@@ -37,9 +37,8 @@ def located(reference: str | None, settings: Settings) -> Iterator[tuple[Path, s
     with contextlib.ExitStack() as held:
         found = None
         try:
-            found = held.enter_context(
-                logged_models.model(lookup.CHAMPION if reference is None else reference, settings())
-            )
+            named = lookup.CHAMPION if reference is None else reference
+            found = held.enter_context(logged_models.model(named, settings))
         except StoreUnreachable as error:
             if reference is not None:
                 raise

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import tempfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ from flowers.tracking import runs, store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+Settings = Callable[[], Params]  # called only where the data set decides: a server's runs are found without a checkout
 
 CHAMPION = "champion"
 SHORTEST_ID = 6
@@ -25,17 +29,20 @@ def registered_model(dataset: str, path: str) -> str:
     return re.sub(r"[^\w.-]+", "-", store.experiment_of(dataset, path))
 
 
-def find_anywhere(reference: str, params: Params) -> tuple["MlflowClient", "Run | None"]:
+def find_anywhere(reference: str, settings: Settings) -> tuple["MlflowClient", "Run | None"]:
     """Connect to the store, and find the run with this id, alias, name or DVC experiment, or None.
 
-    A run of `mlflow run` leads to the run it links to. An alias without a model belongs to the data set's registered
-    model. Raises UserError if several runs match, or a deleted one, and StoreUnreachable.
+    A run of `mlflow run` leads to the run it links to. A reference is also that of a registered model,
+    models:/name@alias or models:/name/3. An alias without a model belongs to that of the data set, for which the
+    settings are asked. Raises UserError if several runs match, or a deleted one, and StoreUnreachable.
     """
-    with store.lock():
+    # A server needs no lock, whose file would lie in whatever folder the command is typed.
+    with contextlib.nullcontext() if store.is_server(store.uri()) else store.lock():
         client = store.connect()
     run = (
         _by_id(client, reference)
-        or _by_alias(client, reference, registered_model(params.dataset.name, params.dataset.path))
+        or _by_version(client, reference)
+        or _by_alias(client, reference, settings)
         or _by_text(client, "attributes.run_name = {}", reference, reference)
         or _by_text(client, f"tags.`{runs.EXPERIMENTS}` LIKE {{}}", f'%"{reference}"%', reference)
     )
@@ -85,13 +92,24 @@ def _active(run: "Run") -> "Run":
     return run
 
 
-def _by_alias(client: "MlflowClient", reference: str, model: str) -> "Run | None":
+def _by_version(client: "MlflowClient", reference: str) -> "Run | None":
+    parts = re.fullmatch(r"models:/([^/@]+)/(\d+)", reference)
+    version = store.found(client.get_model_version, *parts.groups()) if parts else None
+    return _of_version(client, reference, version) if version else None
+
+
+def _by_alias(client: "MlflowClient", reference: str, settings: Settings) -> "Run | None":
     name, _, alias = reference.removeprefix("models:/").rpartition("@")
     if not re.fullmatch(r"[\w.-]+", alias):
         return None
-    version = store.found(client.get_model_version_by_alias, name or model, alias)
-    if version is None:
-        return None
+    if not name:
+        dataset = settings().dataset
+        name = registered_model(dataset.name, dataset.path)
+    version = store.found(client.get_model_version_by_alias, name, alias)
+    return _of_version(client, reference, version) if version else None
+
+
+def _of_version(client: "MlflowClient", reference: str, version: "ModelVersion") -> "Run":
     run = store.found(client.get_run, version.run_id)
     if run is None:
         raise UserError(f"'{reference}' is version {version.version} of a run that is gone for good")

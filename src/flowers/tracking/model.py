@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import flowers
 from flowers.common import paths
-from flowers.tracking import shared_weights, store
+from flowers.tracking import runs, shared_weights, store
 from flowers.tracking.result import Result, flattened
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def log(client: "MlflowClient", run: "Run", result: Result) -> str:
         if found is None and equal and client.list_logged_model_artifacts(old.model_id):
             found = str(old.model_id)
         else:
-            client.delete_logged_model(old.model_id)
+            client.delete_logged_model_tag(old.model_id, DIGEST)  # also where deleting is not permitted
+            with runs.permitted():
+                client.delete_logged_model(old.model_id)
     if found is not None:
         return found
     # The steps of mlflow.pyfunc.log_model, without its active run, its global address and its trial prediction.

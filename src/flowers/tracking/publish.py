@@ -65,7 +65,7 @@ def _run_for(client: "MlflowClient", result: Result) -> "Run":
     # A complete run with another result came from another kind of processor; it stays beside the new one.
     for run in runs.ours([run for run in found if runs.RESULT not in run.data.tags]):
         if _contradicts(client, run, result):
-            runs.orphan(client, run)
+            runs.orphan(client, run, "its epochs are not those of the published result")
         else:
             chosen = run
     return runs.obtain(client, result.params, result.key, chosen)

@@ -9,7 +9,7 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ def settle(client: "MlflowClient", key: str, digest: str) -> "Run":
     """Make one run of those that hold the result `digest`; returns it.
 
     Several machines may publish a result at once, and MLflow has nothing that only one of them can do. The last one
-    sees the runs of all: the oldest stays, with the origins of the others, which are deleted, and so are unfinished
+    sees the runs of all: the oldest stays, with the origins of the others, which are discarded, and so are unfinished
     runs of the same key that nobody streams to.
     """
     found = sorted(with_key(client, key), key=lambda run: (run.info.start_time, run.info.run_id))
@@ -81,11 +81,24 @@ def settle(client: "MlflowClient", key: str, digest: str) -> "Run":
                 if longer := provenance.extended(kept.data.tags.get(name), item):
                     client.set_tag(kept.info.run_id, name, longer)
                     kept.data.tags[name] = longer
-        client.delete_run(other.info.run_id)
-    for run in found:
-        if RESULT not in run.data.tags and run.info.status != "RUNNING":
+    unfinished = [run for run in found if RESULT not in run.data.tags and run.info.status != "RUNNING"]
+    for run in others + unfinished:
+        orphan(client, run, f"run {kept.info.run_id} holds the same result")
+        with permitted():
             client.delete_run(run.info.run_id)
     return kept
+
+
+@contextlib.contextmanager
+def permitted() -> Iterator[None]:
+    """Ignore that the server does not permit something: who may edit runs may not delete them."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.get_http_status_code() != 403:
+            raise
 
 
 def obtain(client: "MlflowClient", params: Params, key: run_key.RunKey, found: "Run | None") -> "Run":
@@ -165,10 +178,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def orphan(client: "MlflowClient", run: "Run") -> None:
-    """Take the key from an unfinished run whose epochs contradict the result, and end it."""
-    client.set_tag(run.info.run_id, ORPHANED, "its epochs are not those of the published result")
-    client.delete_tag(run.info.run_id, KEY)
+def orphan(client: "MlflowClient", run: "Run", reason: str) -> None:
+    """Take the key, and the mark of a result, from a run, and end it."""
+    client.set_tag(run.info.run_id, ORPHANED, reason)
+    for name in {KEY, RESULT} & run.data.tags.keys():
+        client.delete_tag(run.info.run_id, name)
     end(client, run, "KILLED")
 
 

@@ -252,6 +252,9 @@ def silence() -> None:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
+    # Through the tracking server, which alone can be relied on to reach the bucket behind it: where a client cannot,
+    # MLflow's own way of fetching from there hangs for minutes.
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 
 
 @contextlib.contextmanager
