@@ -233,13 +233,15 @@ def explained(doing: str) -> Iterator[None]:
 
 
 def found(find: Callable[..., T], *arguments: object) -> T | None:
-    """What a method of MLflow's client returns; None if there is no such thing in the store."""
+    """What a method of MLflow's client returns; None if there is no such thing in the store, or none to be seen."""
     from mlflow.exceptions import MlflowException
 
     try:
         return find(*arguments)
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        # A server with passwords refuses (403) what is not there, so that nobody can find out names.
+        missing = error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+        if missing or error.get_http_status_code() == 403:
             return None
         raise
 
