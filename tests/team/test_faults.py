@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import small_repository
 import team_world
 from fault_proxy import FaultProxy
 from tracking_world import HISTORY, SCORES, alone, fresh_database, make_world  # noqa: F401
@@ -386,3 +387,29 @@ def test_a_database_that_restarts_costs_a_publish_nothing_but_another_try(ann, s
         tracking.publish(ann.params)
     tracking.publish(ann.params)
     assert_complete(ann)
+
+
+@pytest.mark.parametrize("fault", ["503", "cut", 1.0])
+def test_dvc_pushes_and_pulls_whole_files_though_the_bucket_fails_at_first(servers, bucket, tmp_path, fault):
+    environment = servers.environment("ann") | {"AWS_ENDPOINT_URL": bucket.address}
+    one = small_repository.create(tmp_path / "one")
+    one.dvc("remote", "add", "--default", "--force", "team", f"s3://flowers-data/{fault}")
+    one.commit()
+    failed = []
+
+    def at_first(method: str, path: str):
+        if "/files/" in path and method in ("PUT", "GET") and len(failed) < 2:
+            failed.append(path)
+            return fault
+        return None
+
+    with bucket.failing(at_first):
+        one.dvc("push", **environment)
+    pushed, other = len(failed), small_repository.SmallRepository(tmp_path / "other", tmp_path / "other")
+    one.git("clone", "--quiet", str(one.folder), str(other.folder))
+    failed.clear()
+    with bucket.failing(at_first):
+        other.dvc("pull", **environment)
+    assert pushed and failed
+    assert other.outputs() == one.outputs()
+    assert other.status() == {}

@@ -48,7 +48,7 @@ def test_a_model_on_another_store_is_downloaded_and_removed_afterwards(world):
 def test_without_a_store_or_run_there_is_no_model(make_world):
     for there in (False, True):
         world = make_world(f"world {there}", store=there)
-        with logged_models.model("nobody", lambda: world.params) as found:
+        with logged_models.model("nobody", lambda world=world: world.params) as found:
             assert found is None
         assert (world.folder / "tracking").exists() == there
 
