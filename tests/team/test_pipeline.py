@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -219,6 +220,12 @@ def test_score_from_one_folder_of_the_bucket_into_another(ben, servers):
     remote = pd.read_parquet("flowers-data/predictions", partitioning=label, filesystem=bucket).set_index("path")
     here = pd.read_parquet(ben.folder / "local predictions", partitioning=label).set_index("path")
     assert remote.drop("rose/broken.png")["label"].sort_index().equals(here["label"].sort_index())
+    if importlib.util.find_spec("pyspark") and shutil.which("java"):
+        on_spark = (*arguments[:4], f"{BUCKET}/by spark", *arguments[5:], "--engine", "spark", "--master", "local[1]")
+        assert "Scored 25 images" in ben.flowers(*on_spark).stderr
+        assert "is complete already: 25 images" in ben.flowers(*on_spark).stderr
+        theirs = pd.read_parquet("flowers-data/by spark", partitioning=label, filesystem=bucket).set_index("path")
+        assert theirs["label"].sort_index().equals(remote["label"].sort_index())
     refused = ben.flowers(*arguments[:-2], "--model", "build/model", "--force", check=False, AWS_SECRET_ACCESS_KEY="x")
     assert refused.returncode == 1 and refused.stderr.startswith("error: s3://flowers-data/photos: ")
     assert "Traceback" not in refused.stderr

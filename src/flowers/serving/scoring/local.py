@@ -5,11 +5,12 @@ A shard is a fixed number of images in the order of the list, with one file for 
 writes a shard that is unfinished or damaged again under the same names.
 """
 
+import contextlib
 import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flowers.common import console, sealed
@@ -21,8 +22,8 @@ from flowers.serving.scoring.places import Place
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import tqdm
 
+COUNTED = ("photos", "unreadable", "unsure", "unknown")  # in each marker
 SHARD = 8192  # images: as many can be lost at a kill, and each label has a file for each shard
 
 
@@ -34,7 +35,7 @@ def score(
     Raises UserError.
     """
     with output.held():
-        _begin(job, output, force)
+        begin(job, output, force)
         counts: Counter[str] = Counter()
         shards = len(_markers(output))
         if shards and jobs.DONE not in output.names():
@@ -42,22 +43,18 @@ def score(
         left = iter(names)
         with console.progress_bar(job.photos, "Scoring", "images") as bar:
             for number, paths in enumerate(iter(lambda: list(itertools.islice(left, SHARD)), [])):
-                marker = f"{jobs.PROGRESS}/{number:05d}.json"
-                done = _finished(marker, output)
-                if not done:
-                    done = _score_shard(model, job, source, output, number, paths, bar)
-                    output.write(marker, sealed.text(done).encode())
-                    counts["new"] += len(paths)
-                elif done["paths"] != _digest(paths):
-                    raise UserError(f"{job.input} holds other images than when the output was begun; {jobs.REMEDY}")
-                else:
+                done = finished(number, paths, output, job)
+                if done:
                     bar.update(len(paths))
-                counts.update({name: done[name] for name in ("photos", "unreadable", "unsure", "unknown")})
+                else:
+                    done = score_shard(model, job, source, output, number, paths, bar.update)
+                    counts["new"] += len(paths)
+                counts.update({name: done[name] for name in COUNTED})
         output.write(jobs.DONE, b"")
     return counts
 
 
-def _begin(job: jobs.Job, output: Place, force: bool) -> None:
+def begin(job: jobs.Job, output: Place, force: bool) -> None:
     """Make sure that the output is this job's."""
     try:
         before = output.read(jobs.FILE).decode("utf-8", "replace")
@@ -81,38 +78,45 @@ def _markers(output: Place) -> list[str]:
     return [f"{jobs.PROGRESS}/{name}" for name in names if name[0].isdigit() and name.endswith(".json")]
 
 
-def _finished(marker: str, output: Place) -> dict[str, Any]:
-    """The content of a shard's marker; empty if the shard is unfinished or damaged."""
+def finished(number: int, paths: list[str], output: Place, job: jobs.Job) -> dict[str, Any]:
+    """The content of a shard's marker; empty if the shard is unfinished or damaged. UserError if it has other paths."""
+    marker = _marker(number)
     try:
         content = output.read(marker)
     except FileNotFoundError:
         return {}
     except OSError:
         content = b""
-    try:
-        done = sealed.parsed(content.decode("utf-8"), marker)
-        if all(hashlib.sha256(output.read(name)).hexdigest() == digest for name, digest in done["files"].items()):
-            return done
-    except (OSError, ValueError, LookupError):
-        pass
-    console.warn(f"{output.name}: shard {marker[-10:-5]} is damaged; scoring its images again")
-    return {}
+    done: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        found = sealed.parsed(content.decode("utf-8"), marker)
+        if all(hashlib.sha256(output.read(name)).hexdigest() == digest for name, digest in found["files"].items()):
+            done = found
+    if not done:
+        console.warn(f"{output.name}: shard {number:05d} is damaged; scoring its images again")
+    elif done["paths"] != _digest(paths):
+        raise UserError(f"{job.input} holds other images than when the output was begun; {jobs.REMEDY}")
+    return done
+
+
+def _marker(number: int) -> str:
+    return f"{jobs.PROGRESS}/{number:05d}.json"
 
 
 def _digest(paths: list[str]) -> str:
     return hashlib.sha256(os.fsencode("\0".join(paths))).hexdigest()
 
 
-def _score_shard(
+def score_shard(
     model: stream.Model,
     job: jobs.Job,
     source: Place,
     output: Place,
     number: int,
     paths: list[str],
-    bar: "tqdm.tqdm[Any]",
+    progress: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
-    """Write a shard's files; returns the content of its marker."""
+    """Write a shard's files, and last its marker, whose content is returned."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -121,9 +125,10 @@ def _score_shard(
         # A name need not be valid UTF-8: other bytes are written as \xNN.
         shown = [os.fsencode(path).decode("utf-8", "backslashreplace") for path in batch.items]
         found.append(schema.rows(model, job, shown, batch))
-        bar.update(len(shown))
+        if progress:
+            progress(len(shown))
     table = pa.concat_tables(found)
-    return {
+    done = {
         "paths": _digest(paths),
         "files": _write_tables(table, output, f"part-{number:05d}.parquet"),
         "photos": len(table),
@@ -131,6 +136,8 @@ def _score_shard(
         "unsure": pc.sum(table["unsure"]).as_py() or 0,
         "unknown": pc.sum(pc.invert(table["known"])).as_py() or 0,
     }
+    output.write(_marker(number), sealed.text(done).encode())
+    return done
 
 
 def _write_tables(table: "pa.Table", output: Place, name: str) -> dict[str, str]:

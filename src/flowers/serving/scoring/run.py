@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from flowers.common import console
 from flowers.common.errors import UserError
@@ -13,6 +13,9 @@ from flowers.data import formats
 from flowers.serving import models, sources
 from flowers.serving.scoring import job as jobs
 from flowers.serving.scoring import local, places
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 Engine = Literal["local", "spark"]
 KINDS = {"unknown": "unknown", "unsure": "low confidence", "unreadable": "unreadable"}  # of images, in the report
@@ -66,6 +69,9 @@ def _spark(request: Request, folder: Path, name: str) -> None:
 
     model = models.load(folder)
     with spark.session(request.master) as session:
+        if request.input.startswith("s3://") or request.output.startswith("s3://"):
+            _spark_shards(request, folder, name, session)
+            return
         source = spark.Images(session, request.input)
         # On other file systems than this machine's it would take another listing to know.
         on_disk = source.folder.startswith("file:")
@@ -76,6 +82,19 @@ def _spark(request: Request, folder: Path, name: str) -> None:
         start = time.monotonic()
         counts = spark.score(session, model, folder, job, source, request.output, request.force)
         _report(counts, start, request.output)
+
+
+def _spark_shards(request: Request, folder: Path, name: str, session: "SparkSession") -> None:
+    from flowers.serving.scoring import spark_shards
+
+    source = places.place(request.input)
+    if not source.exists():
+        raise UserError(f"{request.input}: no such folder")
+    names, _ = source.images()
+    job = _job(request, source.name, len(names), folder)
+    console.say(f"Scoring {job.photos:,} images of {job.input} with {name} on Spark, {session.sparkContext.master}")
+    start = time.monotonic()
+    _report(spark_shards.score(session, folder, job, names, request.output, request.force), start, request.output)
 
 
 def ignored_by_spark(names: Iterable[str]) -> int:
