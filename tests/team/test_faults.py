@@ -333,19 +333,27 @@ def test_a_bucket_that_refuses_everything_is_one_line_and_publishing_again_compl
     assert_complete(ann)
 
 
-@pytest.mark.parametrize("fault", [1.0, "cut"])
-def test_what_a_slow_bucket_or_one_that_cuts_bodies_sends_is_whole_or_an_error(ann, bucket, fault, impatient):
+@pytest.mark.parametrize("fault", [1.0, "cut", "503"])
+def test_what_a_bucket_sends_that_is_slow_or_cuts_bodies_or_refuses_is_whole_or_an_error(ann, bucket, fault, impatient):
     tracking.publish(ann.params)
     run_id = assert_complete(ann)
     expected = (ann.folder / "build/evaluation/metrics.json").read_bytes()
-    with bucket.failing(lambda method, path: fault if "metrics.json" in path and method == "GET" else None) as seen:
-        if fault == "cut":
-            with pytest.raises(tracking.StoreUnreachable, match="did not send"):
-                lookup.artifact(client(), client().get_run(run_id), "evaluation/metrics.json")
+
+    def of_files(method: str, path: str):
+        return fault if "metrics.json" in path and method == "GET" and (fault == "503" or "?" not in path) else None
+
+    def read():
+        return lookup.artifact(client(), client().get_run(run_id), "evaluation/metrics.json")
+
+    with bucket.failing(of_files) as seen:
+        if fault == 1.0:
+            assert read() == expected
         else:
-            assert lookup.artifact(client(), client().get_run(run_id), "evaluation/metrics.json") == expected
+            with pytest.raises(tracking.StoreUnreachable, match="did not send"):
+                read()
     assert any("metrics.json" in path for _, path, _ in seen)
-    assert lookup.artifact(client(), client().get_run(run_id), "evaluation/metrics.json") == expected
+    assert read() == expected
+    assert lookup.artifact(client(), client().get_run(run_id), "evaluation/nothing.json") is None
 
 
 @pytest.mark.parametrize(

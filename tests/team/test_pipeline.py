@@ -60,7 +60,7 @@ def ann(servers, output, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ann")
     origin = pipeline_world.create(folder / "origin", folder / "cache")
     origin.change({"tune.repeats": 1, "tune.pruner": "none", "tune.confirm_seeds": 0, "promote.probe_photos": 2})
-    origin.set(model__input_size=64)  # an eighth of the work
+    origin.set(model__input_size=96)  # a fifth of the work
     ann = Colleague(folder / "origin", folder / "cache", servers.environment("ann"))
     ann.printed = output
     set_up_remote(ann)

@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from flowers.common import console
@@ -63,13 +63,22 @@ def artifact(client: "MlflowClient", run: "Run", path: str) -> bytes | None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             return Path(client.download_artifacts(run.info.run_id, path, folder)).read_bytes()
-        except OSError:
-            return None
-        except MlflowException as error:
-            if error.get_http_status_code() >= 500 and store.is_server(store.uri()):
+        except (OSError, MlflowException) as error:
+            if store.is_server(store.uri()) and not _is_missing(client, run, path):
                 message = f"the tracking server did not send '{path}': {store.reason(error)}"
                 raise store.StoreUnreachable(message) from None
             return None
+
+
+def _is_missing(client: "MlflowClient", run: "Run", path: str) -> bool:
+    """Whether the server says that there is no such artifact: MLflow says the same of one that its bucket withholds."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        there = client.list_artifacts(run.info.run_id, str(PurePosixPath(path).parent).strip("."))
+    except MlflowException:
+        return False
+    return all(item.path != path for item in there)
 
 
 def described(run: "Run") -> str:
