@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install extras repro tune seeds dashboard ui experiments scores report serve demo lint test test-slow docs sample bench bench-sample bench-recipes bench-export lock gc clean
+.PHONY: help install extras repro tune seeds dashboard ui experiments scores report serve demo team-up team-down lint test test-slow docs sample bench bench-sample bench-recipes bench-export lock gc clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ make-anew:
 extras: $(VENV)/.extras  ## add OpenVINO, PySpark and what the slow tests need to .venv
 
 $(VENV)/.extras: requirements-extras.lock $(VENV)/.installed
-	@echo "Installing the export formats, PySpark and Playwright into $(VENV) ..."
+	@echo "Installing the export formats, PySpark, the drivers of a team and Playwright into $(VENV) ..."
 	@uv pip install --quiet --require-hashes --no-deps --compile-bytecode -r requirements-extras.lock
 	@touch $@
 
@@ -99,6 +99,12 @@ serve: $(VENV)/.installed  ## serve predictions over HTTP (make serve MODEL=cham
 
 demo: $(VENV)/.installed  ## a web page that names the flower on a photo (make demo MODEL=champion PORT=8001)
 	@flowers serve --examples build/images $(if $(MODEL),--model "$(MODEL)") --port $(PORT)
+
+team-up: $(VENV)/.extras  ## start PostgreSQL, an S3 server and MLflow's with passwords, to try a team's set-up (docs/team.md)
+	@PYTHONPATH=tools python -m team up $(FOLDER)
+
+team-down:  ## end them, and remove their data
+	@PYTHONPATH=tools python -m team down $(FOLDER)
 
 lint: $(VENV)/.installed  ## style and types
 	@ruff check --quiet

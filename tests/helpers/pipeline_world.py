@@ -44,10 +44,10 @@ EVALUATION = (
 class Repository:
     """A folder under git and DVC, and a way to type commands in it."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
-        """`cache` is the user's cache folder for weights and activations."""
+    def __init__(self, folder: Path, cache: Path, environment: Mapping[str, str] | None = None) -> None:
+        """`cache` is the user's cache folder for weights and activations; `environment` is added for commands."""
         self.folder = folder
-        self._environment = _environment() | {"FLOWERS_CACHE": str(cache)}
+        self._environment = _environment() | {"FLOWERS_CACHE": str(cache)} | dict(environment or {})
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command at the root of the repository; with `check` it must end well."""
@@ -80,10 +80,10 @@ class Repository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", "test")
 
-    def clone(self, folder: Path, cache: Path) -> "Repository":
-        """A clone, with its own user cache."""
+    def clone(self, folder: Path, cache: Path, environment: Mapping[str, str] | None = None) -> "Repository":
+        """A clone, with its own user cache, and variables of its own."""
         self.git("clone", "--quiet", str(self.folder), str(folder))
-        return Repository(folder, cache)
+        return Repository(folder, cache, environment)
 
     def copy(self, folder: Path) -> "Repository":
         """The same repository elsewhere with outputs and cache; large files are linked.

@@ -53,7 +53,8 @@ def test_without_a_champion_the_default_is_the_latest_trained_model(world, loade
 
 
 def test_without_a_store_the_default_is_the_latest_trained_model(make_world, loaded):  # noqa: F811
-    assert models.choose(None, lambda: make_world(store=False).params)[1] == "build/model"
+    fresh = make_world(store=False)
+    assert models.choose(None, lambda: fresh.params)[1] == "build/model"
     assert loaded == [(paths.MODEL, paths.WEIGHTS)]
     assert not Path("tracking").exists()
 

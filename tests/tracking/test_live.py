@@ -13,7 +13,7 @@ from flowers import tracking
 from flowers.tracking import live
 
 STREAM_AND_DIE = """
-import os, signal, sys
+import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from tracking_world import HISTORY
@@ -21,13 +21,15 @@ from flowers import tracking
 from flowers.config import params
 with tracking.live_run(params.load(Path("params.yaml"))) as on_epoch:
     on_epoch(HISTORY[0])
+    time.sleep(float(sys.argv[2]))
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(live, "_EVERY_SECONDS", 0)
+    monkeypatch.setattr(live, "_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(live, "_AGAIN_SECONDS", 0.1)
 
 
 def stream(world, rows) -> None:
@@ -44,6 +46,15 @@ def stream_and_raise(world, rows, error: BaseException) -> None:
         raise error
 
 
+def eventually(find):
+    """What `find` returns once it is true; the store is written by another thread."""
+    deadline = time.monotonic() + 20
+    while not (found := find()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
 def losses(world, run) -> list[tuple[int, float]]:
     return world.points(run)["loss"]
 
@@ -51,7 +62,7 @@ def losses(world, run) -> list[tuple[int, float]]:
 def test_an_epoch_is_in_the_store_while_training_runs(world):
     with tracking.live_run(world.params) as on_epoch:
         on_epoch(HISTORY[0])
-        (run,) = world.runs(only=1)
+        run = eventually(lambda: next((run for run in world.runs(only=1) if run.data.metrics), None))
         assert run.info.status == "RUNNING"
         assert world.points(run) == {
             name: [(0, value)] for name, value in HISTORY[0].items() if name not in ("epoch", "phase")
@@ -115,7 +126,7 @@ def test_training_again_does_not_change_a_complete_run(world):
 
 def test_a_killed_process_leaves_a_running_run_that_publish_ends(world):
     tests = str(Path(__file__).parents[1] / "helpers")
-    done = subprocess.run([sys.executable, "-c", STREAM_AND_DIE, tests], check=False)
+    done = subprocess.run([sys.executable, "-c", STREAM_AND_DIE, tests, "3"], check=False)
     assert done.returncode == -signal.SIGKILL
     (run,) = world.runs(only=1)
     assert (run.info.status, losses(world, run)) == ("RUNNING", [(0, HISTORY[0]["loss"])])
@@ -125,22 +136,43 @@ def test_a_killed_process_leaves_a_running_run_that_publish_ends(world):
     assert losses(world, run) == [(row["epoch"], row["loss"]) for row in HISTORY]
 
 
-def test_an_error_of_the_store_while_training_is_one_warning_and_training_continues(world, monkeypatch, capsys):
+def broken(monkeypatch):
+    """Let no batch through to the store, as a server that has gone; the list of what was tried."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    trained = []
+    tried = []
+
+    def gone(*args, **kwargs):
+        tried.append(args)
+        raise MlflowException("the server has gone")
+
+    monkeypatch.setattr(MlflowClient, "log_batch", gone)
+    return tried
+
+
+def test_epochs_that_the_store_missed_are_written_when_it_is_back(world, monkeypatch, capsys):
     with tracking.live_run(world.params) as on_epoch:
-        on_epoch(HISTORY[0])
-
-        def gone(*args, **kwargs):
-            raise MlflowException("the server has gone")
-
         with monkeypatch.context() as patch:
-            patch.setattr(MlflowClient, "log_batch", gone)
-            for row in HISTORY[1:]:
+            tried = broken(patch)
+            for row in HISTORY[:2]:
                 on_epoch(row)
-                trained.append(row)
+            eventually(lambda: len(tried) > 1)
+        for row in HISTORY[2:]:
+            on_epoch(row)
+        run = eventually(lambda: next((run for run in world.runs(only=1) if run.data.metrics), None))
+    assert losses(world, run) == [(row["epoch"], row["loss"]) for row in HISTORY]
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_store_that_stays_away_is_one_warning_and_training_continues(world, monkeypatch, capsys):
+    trained = []
+    with monkeypatch.context() as patch, tracking.live_run(world.params) as on_epoch:
+        on_epoch(HISTORY[0])
+        broken(patch)
+        for row in HISTORY[1:]:
+            on_epoch(row)
+            trained.append(row)
     assert trained == HISTORY[1:]
     warnings = capsys.readouterr().err
     assert warnings.count("warning") == 1

@@ -74,7 +74,7 @@ def test_a_moved_or_copied_checkout_keeps_its_store_and_writes_nothing_elsewhere
     world.folder, world.database = new, new / "mlflow.db"
 
     assert plain(READ, new).endswith("True\n")  # before any command of the project
-    with logged_models.model("champion", world.params) as (folder, _):
+    with logged_models.model("champion", lambda: world.params) as (folder, _):
         assert folder.is_relative_to(new) and (folder / "artifacts/resnet50.npz").is_file()
     publish_another(world)
     for run in world.runs(only=2):
@@ -109,7 +109,7 @@ def test_the_store_of_an_earlier_version_is_taken_over_once(world, earlier, fres
     if stray:  # what plain `mlflow ui` left
         shutil.copy(fresh_database, world.database)
     assert store.exists()
-    assert lookup.find_anywhere("champion", world.params)[1].info.run_id == run_id
+    assert lookup.find_anywhere("champion", lambda: world.params)[1].info.run_id == run_id
     assert files(world.folder / "tracking") == {".store.lock", ".publish.lock"}
     assert tracking.publish(world.params).already_there
     assert plain(READ, world.folder).endswith("True\n")

@@ -28,7 +28,7 @@ def built(world) -> dict[str, str]:
 
 def test_a_local_model_is_used_in_place(published):
     world, run = published
-    with logged_models.model(run.info.run_id, world.params) as (folder, name):
+    with logged_models.model(run.info.run_id, lambda: world.params) as (folder, name):
         assert folder.is_relative_to(world.folder / "mlruns")
         assert (folder / "MLmodel").exists() and content(folder) == built(world)
         assert name == f"run {lookup.described(run)}"
@@ -39,7 +39,7 @@ def test_a_model_on_another_store_is_downloaded_and_removed_afterwards(world):
     elsewhere = world.folder / "elsewhere"
     world.client().create_experiment(store.experiment_name(world.params), artifact_location=str(elsewhere))
     tracking.publish(world.params)
-    with logged_models.model(world.runs(only=1)[0].info.run_id, world.params) as (folder, _):
+    with logged_models.model(world.runs(only=1)[0].info.run_id, lambda: world.params) as (folder, _):
         assert not folder.is_relative_to(world.folder)
         assert content(folder) == built(world)
     assert not folder.exists() and list(elsewhere.rglob("MLmodel"))
@@ -48,7 +48,7 @@ def test_a_model_on_another_store_is_downloaded_and_removed_afterwards(world):
 def test_without_a_store_or_run_there_is_no_model(make_world):
     for there in (False, True):
         world = make_world(f"world {there}", store=there)
-        with logged_models.model("nobody", world.params) as found:
+        with logged_models.model("nobody", lambda world=world: world.params) as found:
             assert found is None
         assert (world.folder / "tracking").exists() == there
 
@@ -56,15 +56,15 @@ def test_without_a_store_or_run_there_is_no_model(make_world):
 def test_a_run_without_a_model_is_an_error(world, run):
     (model,) = world.models(run)
     world.client().delete_logged_model(model.model_id)
-    with pytest.raises(UserError, match="holds no model"), logged_models.model(run.info.run_id, world.params):
+    with pytest.raises(UserError, match="holds no model"), logged_models.model(run.info.run_id, lambda: world.params):
         pass
 
 
 def test_a_model_without_its_files_is_an_error_with_the_remedy(world, run):
-    with logged_models.model(run.info.run_id, world.params) as (folder, _):
+    with logged_models.model(run.info.run_id, lambda: world.params) as (folder, _):
         pass
     shutil.rmtree(folder)
-    with pytest.raises(UserError) as error, logged_models.model(run.info.run_id, world.params):
+    with pytest.raises(UserError) as error, logged_models.model(run.info.run_id, lambda: world.params):
         pass
     message = str(error.value)
     assert message.startswith(str(folder)) and run.info.run_id[:8] in message and "flowers track --force" in message
@@ -72,5 +72,5 @@ def test_a_model_without_its_files_is_an_error_with_the_remedy(world, run):
 
 def test_an_error_of_the_caller_is_not_explained_as_one_of_the_store(published):
     world, run = published
-    with pytest.raises(OSError, match="mine"), logged_models.model(run.info.run_id, world.params):
+    with pytest.raises(OSError, match="mine"), logged_models.model(run.info.run_id, lambda: world.params):
         raise OSError("mine")

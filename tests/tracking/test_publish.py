@@ -26,7 +26,7 @@ def everything(world, run) -> dict:
 
 def comparable(world, run) -> dict:
     """What a run holds, without ids and times."""
-    tags = {name: value for name, value in run.data.tags.items() if name != runs.PROCESSOR}
+    tags = {name: value for name, value in run.data.tags.items() if name not in (runs.PROCESSOR, runs.CHECKOUT)}
     return {
         "params": run.data.params,
         "tags": tags,

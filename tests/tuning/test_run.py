@@ -510,7 +510,7 @@ def read(monkeypatch) -> dict[str, int]:
 @pytest.mark.parametrize("storage", [JOURNAL, "sqlite:///studies.db"])
 def test_a_late_trial_reads_no_more_than_an_early_one(here, read, curve, storage, monkeypatch):
     """Neither from Optuna's storage nor from MLflow; and the importances, seconds after many trials, are found once."""
-    monkeypatch.setattr(live, "_EVERY_SECONDS", float("inf"))
+    monkeypatch.setattr(live, "_EVERY_SECONDS", 1000)
     monkeypatch.setattr(screen, "_REFRESH_SECONDS", 1000.0)
     seen, found = [], []
     trainer = curve(lambda epoch: epoch or seen.append(dict(read)))

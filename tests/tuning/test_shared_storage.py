@@ -160,7 +160,7 @@ def machine(origin, tmp_path) -> Iterator[Callable[[str], Machine]]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[postgres.Server]:
+def server() -> Iterator[postgres.Postgres]:
     with postgres.running() as server:
         yield server
 

@@ -111,7 +111,7 @@ def start() -> Iterator[Callable[..., Other]]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[postgres.Server]:
+def server() -> Iterator[postgres.Postgres]:
     with postgres.running() as server:
         yield server
 

@@ -59,7 +59,9 @@ def serve(
 
 @app.command(rich_help_panel=INFERENCE)
 def score(
-    input: Annotated[str, typer.Option(help="A folder of images; with Spark on any Hadoop file system (s3a://...).")],
+    input: Annotated[
+        str, typer.Option(help="A folder of images, or s3://...; with Spark on any Hadoop file system (s3a://...).")
+    ],
     output: Annotated[str, typer.Option(help="A new folder for the predictions, or one to continue.")],
     engine: Annotated[Literal["local", "spark"], typer.Option(help="This machine, or Spark.")] = "local",
     model: Model = None,

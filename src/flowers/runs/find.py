@@ -51,7 +51,7 @@ def pipeline_run(name: str, elsewhere: str = "; `make ui` shows which there are"
 
 
 def _named(name: str, elsewhere: str) -> tuple["MlflowClient", "Run"]:
-    client, run = lookup.find_anywhere(name, params.load())
+    client, run = lookup.find_anywhere(name, params.load)
     if run is None:
         raise UserError(f"'{name}' is no run in MLflow (id, name or alias){elsewhere}")
     return client, run

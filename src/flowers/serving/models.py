@@ -37,9 +37,8 @@ def located(reference: str | None, settings: Settings) -> Iterator[tuple[Path, s
     with contextlib.ExitStack() as held:
         found = None
         try:
-            found = held.enter_context(
-                logged_models.model(lookup.CHAMPION if reference is None else reference, settings())
-            )
+            named = lookup.CHAMPION if reference is None else reference
+            found = held.enter_context(logged_models.model(named, settings))
         except StoreUnreachable as error:
             if reference is not None:
                 raise
@@ -65,8 +64,10 @@ def load(place: Path) -> Model:
     if not (place / classifier.DESCRIPTION).exists() and (place / "model" / classifier.DESCRIPTION).exists():
         raise UserError(f"{place} holds no model itself; did you mean {place / 'model'}?")
     if (place / "MLmodel").exists():
+        from flowers.tracking import shared_weights
+
         artifacts = place / "artifacts"
-        return classifier.load(artifacts / "model", artifacts / paths.WEIGHTS.name)
+        return classifier.load(artifacts / "model", shared_weights.of(artifacts))
     return classifier.load(place, weights_of(place))
 
 
@@ -95,6 +96,11 @@ def pack(place: Path, archive: Path) -> None:
             zipped.write(file, Path("model", name))
         if (place / TRAINED).exists():
             zipped.write(weights_of(place), paths.WEIGHTS.relative_to(paths.BUILD))
+        elif (artifacts := place / "artifacts").is_dir() and not (artifacts / paths.WEIGHTS.name).exists():
+            from flowers.tracking import shared_weights
+
+            # The executors need no tracking server.
+            zipped.write(shared_weights.of(artifacts), Path("model", "artifacts", paths.WEIGHTS.name))
 
 
 def _files(place: Path) -> list[tuple[Path, Path]]:

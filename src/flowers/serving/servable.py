@@ -6,6 +6,7 @@ MLflow runs this file, which is stored as code beside a copy of the package (flo
 import base64
 import binascii
 import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 
+# The package as it was when the model was logged; MLflow itself adds the folder, not the archive in it.
+_PACKAGE = Path(__file__).parent / "code" / "flowers.zip"
+if _PACKAGE.exists():
+    sys.path.insert(0, str(_PACKAGE))
+
 
 class FlowerClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Names the flower on each image."""
@@ -21,8 +27,10 @@ class FlowerClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def load_context(self, context: Any) -> None:
         """Load the trained model and the weights."""
         from flowers.model import classifier
+        from flowers.tracking import shared_weights
 
-        self._model = classifier.load(Path(context.artifacts["model"]), Path(context.artifacts["weights"]))
+        weights = shared_weights.resolved(Path(context.artifacts["weights"]))
+        self._model = classifier.load(Path(context.artifacts["model"]), weights)
 
     # The hint is the usual case; with a wider one MLflow warns that it cannot infer the signature, which is explicit.
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:

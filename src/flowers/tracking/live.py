@@ -1,6 +1,10 @@
-"""Streaming epochs to the store while training runs. Errors of the store never reach the training."""
+"""Streaming epochs to the store while training runs. Errors of the store never reach the training.
+
+A thread of its own writes, so that a slow server does not slow a training down.
+"""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING
 from flowers.common import console
 from flowers.config.params import Params
 from flowers.tracking import provenance, run_key, runs, store
-from flowers.tracking.result import Point, point
+from flowers.tracking.result import point
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,6 +23,8 @@ OnEpoch = Callable[[Row], None]
 Opened = tuple["MlflowClient", "Run"] | None  # None: the run is complete
 
 _EVERY_SECONDS = 1.0  # epochs of a head take a tenth of a second: several are written together
+_AGAIN_SECONDS = 5.0  # after an error, the next attempt: a server that was restarted is there again
+_WAIT_SECONDS = 8.0  # that a training waits for a server in all: for its run, and for the last epochs
 
 
 @contextlib.contextmanager
@@ -26,7 +32,7 @@ def live_run(params: Params) -> Iterator[OnEpoch]:
     """Open or resume the run of these inputs, and yield a callback for each epoch's row of the history.
 
     If the body raises, the run ends as FAILED (KILLED when it was interrupted) and the exception goes on. An error of
-    the store is one warning, and training continues without tracking.
+    the store is one warning, and training continues; a server that comes back gets the epochs it missed.
     """
     stream = Stream(lambda: _open(params), "To publish it later: flowers track --force")
     try:
@@ -42,8 +48,9 @@ def _open(params: Params) -> Opened:
     with store.lock():
         client = store.connect()
         found = runs.with_key(client, key.key)
-        unfinished = [run for run in found if runs.RESULT not in run.data.tags]
-        run = runs.obtain(client, params, key, (unfinished or found or [None])[-1])
+        unfinished = runs.ours([run for run in found if runs.RESULT not in run.data.tags])
+        complete = [run for run in found if runs.RESULT in run.data.tags]
+        run = runs.obtain(client, params, key, (unfinished or complete or [None])[-1])
         runs.note_origin(client, run)
     if runs.RESULT in run.data.tags:
         return None
@@ -56,47 +63,80 @@ class Stream:
 
     def __init__(self, open_run: Callable[[], Opened], later: str) -> None:
         """`open_run` finds or creates the run; `later` is what the user can do after an error."""
-        self._waiting: list[Point] = []
-        self._written = float("-inf")
-        self._opened: Opened = None
-        self._later = later
-        with self._attempt():
-            opened = open_run()
-            if opened is not None and opened[1].info.status != "RUNNING":
-                opened[0].update_run(opened[1].info.run_id, status="RUNNING")
-            self._opened = opened
+        self._open_run, self._later = open_run, later
+        self._waiting: list[Row] = []
+        self._patience = _WAIT_SECONDS if store.is_server(store.uri()) else None
+        self._bounds = contextlib.ExitStack()
+        self._bounds.enter_context(store.patience(*store.SHORT))
+        self._opened, self._closing = threading.Event(), threading.Event()
+        self._ending: tuple[str, Mapping[str, str]] = ("", {})
+        self._abandoned = False
+        store.load()  # here: modules must not be imported by two threads at once
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._thread.start()
+        self._wait(self._opened.wait)
 
     def on_epoch(self, row: Row) -> None:
-        """Take one epoch; it is in the store within a second."""
-        if self._opened is None:
-            return
-        with self._attempt():
-            self._waiting.append(point(row))
-            if time.monotonic() - self._written >= _EVERY_SECONDS:
-                self._write(*self._opened)
+        """Take one epoch; it is in the store within a second or two."""
+        self._waiting.append(row)
 
     def close(self, status: str, tags: Mapping[str, str] | None = None) -> None:
         """Write the waiting epochs, add the tags, and end the run. FINISHED means trained: `publish` adds the rest."""
-        if self._opened is None:
-            return
-        with self._attempt():
-            client, run = self._opened
-            self._write(client, run)
-            for name, value in (tags or {}).items():
-                client.set_tag(run.info.run_id, name, value)
-            runs.end(client, run, status)
+        self._ending = (status, tags or {})
+        self._closing.set()
+        self._wait(self._thread.join)
+        if self._thread.is_alive():
+            self._abandoned = True
+            self._warn(f"{store.without_password(store.uri())} takes longer than {_WAIT_SECONDS:g} s")
+        self._bounds.close()
 
-    @contextlib.contextmanager
-    def _attempt(self) -> Iterator[None]:
+    def _wait(self, wait: Callable[[float | None], object]) -> None:
+        begin = time.monotonic()
+        wait(self._patience)
+        if self._patience is not None:
+            self._patience = max(0.0, self._patience - (time.monotonic() - begin))
+
+    def _warn(self, reason: str) -> None:
+        console.warn(f"MLflow tracking is off for this training: {reason}. {self._later}")
+
+    def _work(self) -> None:
+        """Open the run, and write to it until the stream is closed."""
         try:
-            with store.patience(*store.SHORT):
-                yield
+            opened = self._open_run()
+            if opened is not None and opened[1].info.status != "RUNNING":
+                opened[0].update_run(opened[1].info.run_id, status="RUNNING")
         except Exception as error:
-            self._opened = None
-            console.warn(f"MLflow tracking is off for this training: {store.reason(error)}. {self._later}")
+            self._warn(store.reason(error))
+            return
+        finally:
+            self._opened.set()
+        if opened is None:
+            return
+        pause = _EVERY_SECONDS
+        while not self._abandoned:
+            last = self._closing.wait(pause)
+            try:
+                self._write(*opened)
+                if last:
+                    self._end(*opened)
+                    return
+                pause = _EVERY_SECONDS
+            except Exception as error:
+                if last:
+                    if not self._abandoned:
+                        self._warn(store.reason(error))
+                    return
+                pause = _AGAIN_SECONDS
 
     def _write(self, client: "MlflowClient", run: "Run") -> None:
-        rows, self._waiting = self._waiting, []
-        self._written = time.monotonic()
-        with store.lock():  # another process may stream the same run, from an experiment with equal inputs
-            runs.log_points(client, run.info.run_id, rows)
+        rows = list(self._waiting)
+        if rows:
+            with store.lock():  # another process may stream the same run, from an experiment with equal inputs
+                runs.log_points(client, run.info.run_id, [point(row) for row in rows])
+            del self._waiting[: len(rows)]  # only now: after an error they are written later
+
+    def _end(self, client: "MlflowClient", run: "Run") -> None:
+        status, tags = self._ending
+        if tags:
+            runs.set_tags(client, run.info.run_id, tags)
+        runs.end(client, run, status)

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowers.common.errors import UserError
-from flowers.config.params import Params
 from flowers.tracking import lookup, registry, store
 
 
 @contextlib.contextmanager
-def model(reference: str, params: Params) -> Iterator[tuple[Path, str] | None]:
+def model(reference: str, settings: lookup.Settings) -> Iterator[tuple[Path, str] | None]:
     """The folder of a run's logged model (see `tracking.model.save`) inside the context, and its name.
 
     `reference` is as in `lookup.find_anywhere`; None if there is no such run. Raises UserError if the run has no model,
@@ -19,7 +18,7 @@ def model(reference: str, params: Params) -> Iterator[tuple[Path, str] | None]:
     """
     run = None
     if store.exists():
-        client, run = lookup.find_anywhere(reference, params)
+        client, run = lookup.find_anywhere(reference, settings)
     if run is None:
         yield None
         return

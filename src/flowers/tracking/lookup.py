@@ -3,8 +3,9 @@
 import contextlib
 import re
 import tempfile
+from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from flowers.common import console
@@ -15,6 +16,9 @@ from flowers.tracking import runs, store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+Settings = Callable[[], Params]  # called only where the data set decides: a server's runs are found without a checkout
 
 CHAMPION = "champion"
 SHORTEST_ID = 6
@@ -25,17 +29,20 @@ def registered_model(dataset: str, path: str) -> str:
     return re.sub(r"[^\w.-]+", "-", store.experiment_of(dataset, path))
 
 
-def find_anywhere(reference: str, params: Params) -> tuple["MlflowClient", "Run | None"]:
+def find_anywhere(reference: str, settings: Settings) -> tuple["MlflowClient", "Run | None"]:
     """Connect to the store, and find the run with this id, alias, name or DVC experiment, or None.
 
-    A run of `mlflow run` leads to the run it links to. An alias without a model belongs to the data set's registered
-    model. Raises UserError if several runs match, or a deleted one, and StoreUnreachable.
+    A run of `mlflow run` leads to the run it links to. A reference is also that of a registered model,
+    models:/name@alias or models:/name/3. An alias without a model belongs to that of the data set, for which the
+    settings are asked. Raises UserError if several runs match, or a deleted one, and StoreUnreachable.
     """
-    with store.lock():
+    # A server needs no lock, whose file would lie in whatever folder the command is typed.
+    with contextlib.nullcontext() if store.is_server(store.uri()) else store.lock():
         client = store.connect()
     run = (
         _by_id(client, reference)
-        or _by_alias(client, reference, registered_model(params.dataset.name, params.dataset.path))
+        or _by_version(client, reference)
+        or _by_alias(client, reference, settings)
         or _by_text(client, "attributes.run_name = {}", reference, reference)
         or _by_text(client, f"tags.`{runs.EXPERIMENTS}` LIKE {{}}", f'%"{reference}"%', reference)
     )
@@ -56,13 +63,22 @@ def artifact(client: "MlflowClient", run: "Run", path: str) -> bytes | None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             return Path(client.download_artifacts(run.info.run_id, path, folder)).read_bytes()
-        except OSError:
-            return None
-        except MlflowException as error:
-            if error.get_http_status_code() >= 500 and store.is_server(store.uri()):
+        except (OSError, MlflowException) as error:
+            if store.is_server(store.uri()) and not _is_missing(client, run, path):
                 message = f"the tracking server did not send '{path}': {store.reason(error)}"
                 raise store.StoreUnreachable(message) from None
             return None
+
+
+def _is_missing(client: "MlflowClient", run: "Run", path: str) -> bool:
+    """Whether the server says that there is no such artifact: MLflow says the same of one that its bucket withholds."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        there = client.list_artifacts(run.info.run_id, str(PurePosixPath(path).parent).strip("."))
+    except MlflowException:
+        return False
+    return all(item.path != path for item in there)
 
 
 def described(run: "Run") -> str:
@@ -85,13 +101,24 @@ def _active(run: "Run") -> "Run":
     return run
 
 
-def _by_alias(client: "MlflowClient", reference: str, model: str) -> "Run | None":
+def _by_version(client: "MlflowClient", reference: str) -> "Run | None":
+    parts = re.fullmatch(r"models:/([^/@]+)/(\d+)", reference)
+    version = store.found(client.get_model_version, *parts.groups()) if parts else None
+    return _of_version(client, reference, version) if version else None
+
+
+def _by_alias(client: "MlflowClient", reference: str, settings: Settings) -> "Run | None":
     name, _, alias = reference.removeprefix("models:/").rpartition("@")
     if not re.fullmatch(r"[\w.-]+", alias):
         return None
-    version = store.found(client.get_model_version_by_alias, name or model, alias)
-    if version is None:
-        return None
+    if not name:
+        dataset = settings().dataset
+        name = registered_model(dataset.name, dataset.path)
+    version = store.found(client.get_model_version_by_alias, name, alias)
+    return _of_version(client, reference, version) if version else None
+
+
+def _of_version(client: "MlflowClient", reference: str, version: "ModelVersion") -> "Run":
     run = store.found(client.get_run, version.run_id)
     if run is None:
         raise UserError(f"'{reference}' is version {version.version} of a run that is gone for good")

@@ -49,22 +49,23 @@ def publish(params: Params, force: bool = False) -> PublishResult:
             if force or not already_there:
                 _complete(client, run, result)
             runs.end(client, run, "FINISHED")
+            run = runs.settle(client, result.key.key, digest)
             experiment = client.get_experiment(run.info.experiment_id).name
-            name = client.get_run(run.info.run_id).info.run_name
-    return PublishResult(run.info.run_id, name, experiment, store.without_password(store.uri()), already_there)
+    place = store.without_password(store.uri())
+    return PublishResult(run.info.run_id, run.info.run_name, experiment, place, already_there)
 
 
 def _run_for(client: "MlflowClient", result: Result) -> "Run":
-    """The run with this result, else the unfinished one of the same key, else a new one."""
+    """The run with this result, else an unfinished one of the same key, else a new one."""
     found = runs.with_key(client, result.key.key)
     for run in found:
         if run.data.tags.get(runs.RESULT) == result.digest:
             return runs.obtain(client, result.params, result.key, run)
     chosen = None
     # A complete run with another result came from another kind of processor; it stays beside the new one.
-    for run in (run for run in found if runs.RESULT not in run.data.tags):
+    for run in runs.ours([run for run in found if runs.RESULT not in run.data.tags]):
         if _contradicts(client, run, result):
-            runs.orphan(client, run)
+            runs.orphan(client, run, "its epochs are not those of the published result")
         else:
             chosen = run
     return runs.obtain(client, result.params, result.key, chosen)
@@ -86,11 +87,12 @@ def _complete(client: "MlflowClient", run: "Run", result: Result) -> None:
     runs.log_params(client, run, flattened(result.params))  # one that decides nothing may differ: that logged stays
     model_id = model.log(client, run, result)
     with store.lock():  # another process may be streaming the same run
+        began = run.info.start_time  # the same on every machine
         # Metric by metric: not every server writes a step in one transaction.
-        runs.log_points(client, run_id, _apart(result.epochs))
+        runs.log_points(client, run_id, _apart(result.epochs), time_ms=began)
         # The test scores belong to the model too, so that models can be compared by them.
-        runs.log_points(client, run_id, _apart([(0, result.test_metrics)]), model_id)
-    _log_files(client, run_id, result)
+        runs.log_points(client, run_id, _apart([(0, result.test_metrics)]), model_id, time_ms=began)
+    _log_files(client, run, result)
     if not run.inputs.dataset_inputs:
         client.log_inputs(run_id, datasets=[dataset.described(result.params, result.key)])
     _log_tags(client, run, result)
@@ -101,20 +103,21 @@ def _apart(points: list[Point]) -> list[Point]:
     return [(step, {name: value}) for step, values in points for name, value in values.items()]
 
 
-def _log_files(client: "MlflowClient", run_id: str, result: Result) -> None:
+def _log_files(client: "MlflowClient", run: "Run", result: Result) -> None:
     """Log the files that make the result readable by itself; existing ones are overwritten."""
     import pandas as pd
 
+    run_id = run.info.run_id
     for path in (paths.PARAMS, Path("dvc.lock"), paths.SPLIT, paths.SPLIT_REPORT, paths.HISTORY):
         if path.is_file():
             client.log_artifact(run_id, str(path))
     client.log_text(run_id, json.dumps(result.classes, ensure_ascii=False, indent=1) + "\n", "classes.json")
     client.log_artifacts(run_id, str(paths.EVALUATION), "evaluation")
-    for name, path in _TABLES.items():
-        runs.log_table(client, run_id, name, _table(path))
     # Not metrics: the ends of an interval would stand among the scores as columns and charts of their own.
     rows = [(name, value, *result.intervals.get(name, (None, None))) for name, value in result.scores.items()]
-    runs.log_table(client, run_id, "tables/scores.json", pd.DataFrame(rows, columns=["score", "value", "low", "high"]))
+    scores = pd.DataFrame(rows, columns=["score", "value", "low", "high"])
+    tables = {name: _table(path) for name, path in _TABLES.items()}
+    runs.log_tables(client, run, {**tables, "tables/scores.json": scores})
 
 
 def _table(path: Path) -> "pd.DataFrame":
@@ -134,5 +137,4 @@ def _log_tags(client: "MlflowClient", run: "Run", result: Result) -> None:
         tags["mlflow.note.content"] = note.text(result)
     if runs.PROCESSOR not in run.data.tags:
         tags[runs.PROCESSOR] = f"{provenance.processor()}, published there from files"
-    for name, value in tags.items():
-        client.set_tag(run.info.run_id, name, value)
+    runs.set_tags(client, run.info.run_id, tags)

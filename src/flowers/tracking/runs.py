@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import re
+import socket
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ EXPERIMENTS = "flowers.dvc_experiments"
 PROCESSOR = "flowers.processor"
 GROUP = "flowers.group"  # on the run of a group and its children: the key of the first training, folds and precision
 STUDY = "flowers.study"  # the id of a study, on its run and on those of its trials
+
+CHECKOUT = "flowers.checkout"  # which checkout on which machine opened the run
 
 CHANGES = "changes"  # the folder of artifacts with the uncommitted changes
 
@@ -54,6 +57,50 @@ def with_key(client: "MlflowClient", key: str) -> list["Run"]:
     return search(client, f"tags.`{KEY}` = '{key}'")
 
 
+def ours(found: list["Run"]) -> list["Run"]:
+    """The runs that this checkout opened, and those of others that nobody streams to, ours last."""
+    of_others = [run for run in found if run.data.tags.get(CHECKOUT, _checkout()) != _checkout()]
+    return [
+        *(run for run in of_others if run.info.status != "RUNNING"),
+        *(run for run in found if run not in of_others),
+    ]
+
+
+def settle(client: "MlflowClient", key: str, digest: str) -> "Run":
+    """Make one run of those that hold the result `digest`; returns it.
+
+    Several machines may publish a result at once, and MLflow has nothing that only one of them can do. The last one
+    sees the runs of all: the oldest stays, with the origins of the others, which are discarded, and so are unfinished
+    runs of the same key that nobody streams to.
+    """
+    found = sorted(with_key(client, key), key=lambda run: (run.info.start_time, run.info.run_id))
+    kept, *others = [run for run in found if run.data.tags.get(RESULT) == digest]
+    for other in others:
+        for name in (COMMITS, EXPERIMENTS):
+            for item in provenance.items(other.data.tags.get(name)):
+                if longer := provenance.extended(kept.data.tags.get(name), item):
+                    client.set_tag(kept.info.run_id, name, longer)
+                    kept.data.tags[name] = longer
+    unfinished = [run for run in found if RESULT not in run.data.tags and run.info.status != "RUNNING"]
+    for run in others + unfinished:
+        orphan(client, run, f"run {kept.info.run_id} holds the same result")
+        with permitted():
+            client.delete_run(run.info.run_id)
+    return kept
+
+
+@contextlib.contextmanager
+def permitted() -> Iterator[None]:
+    """Ignore that the server does not permit something: who may edit runs may not delete them."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.get_http_status_code() != 403:
+            raise
+
+
 def obtain(client: "MlflowClient", params: Params, key: run_key.RunKey, found: "Run | None") -> "Run":
     """The run to write to: the one found, else the one `mlflow run` opened, else a new one. Call it under `lock`."""
     if found is not None:
@@ -68,8 +115,7 @@ def create(client: "MlflowClient", params: Params, name: str, tags: Mapping[str,
     if opened is None:
         tags = {**_source_tags(), **tags}
         return client.create_run(store.experiment_id(client, params), run_name=name, tags=tags)
-    for tag, value in tags.items():
-        client.set_tag(opened.info.run_id, tag, value)
+    set_tags(client, opened.info.run_id, tags)
     # MLflow generates names such as bold-fox-123; one that the user gave stays.
     if re.fullmatch(r"[a-z]+-[a-z]+-\d+", opened.info.run_name or ""):
         client.set_tag(opened.info.run_id, "mlflow.runName", name)
@@ -132,10 +178,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def orphan(client: "MlflowClient", run: "Run") -> None:
-    """Take the key from an unfinished run whose epochs contradict the result, and end it."""
-    client.set_tag(run.info.run_id, ORPHANED, "its epochs are not those of the published result")
-    client.delete_tag(run.info.run_id, KEY)
+def orphan(client: "MlflowClient", run: "Run", reason: str) -> None:
+    """Take the key, and the mark of a result, from a run, and end it."""
+    client.set_tag(run.info.run_id, ORPHANED, reason)
+    for name in {KEY, RESULT} & run.data.tags.keys():
+        client.delete_tag(run.info.run_id, name)
     end(client, run, "KILLED")
 
 
@@ -152,20 +199,26 @@ def log_points(
     model_id: str | None = None,
     new: bool = False,
     by_value: bool = False,
+    time_ms: int | None = None,
 ) -> None:
     """Write the metrics of the steps that the run lacks, or of `new` steps, and wait until they are written.
 
     With `by_value` also those of a step that has another value: the later point counts.
 
-    MLflow keeps a point that is logged twice as two points. Databases write a step in one transaction, so its first
-    metric tells whether it is there.
+    MLflow keeps a point that is logged twice as two points, unless both have the same time: two machines that may log
+    the same points at once give `time_ms`, the earliest. Databases write a step in one transaction, so its first metric
+    tells whether it is there.
     """
     from mlflow.entities import Metric
 
     first = {next(iter(values)) for _, values in points if values and not new}
+    if len(first) > 1:  # else to ask for its history takes no longer
+        first &= client.get_run(run_id).data.metrics.keys()
     logged = [metric for name in first for metric in client.get_metric_history(run_id, name)]
     there = {(metric.key, metric.step, metric.value if by_value else None) for metric in logged}
     now = int(time.time() * 1000)
+    if time_ms is not None:  # but not before those that are there
+        now = max([time_ms, *(metric.timestamp for metric in logged)])
     batch: list[Metric] = []
     for step, values in points:
         if not values:
@@ -191,14 +244,24 @@ def log_params(client: "MlflowClient", run: "Run", values: Mapping[str, str]) ->
         client.log_batch(run.info.run_id, params=missing, synchronous=True)
 
 
-def log_table(client: "MlflowClient", run_id: str, name: str, table: Any) -> None:
-    """Log a DataFrame as the UI shows it. MLflow's own log_table would append the rows each time."""
+def log_tables(client: "MlflowClient", run: "Run", tables: Mapping[str, Any]) -> None:
+    """Log DataFrames by the names of their artifacts, as the UI shows them. MLflow's own way would append the rows."""
     from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
-    client.log_text(run_id, table.to_json(orient="split", index=False), name)
+    run_id = run.info.run_id
+    for name, table in tables.items():
+        client.log_text(run_id, table.to_json(orient="split", index=False), name)
     listed = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
-    if (entry := {"path": name, "type": "table"}) not in listed:
-        client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*listed, entry]))
+    new = [entry for name in tables if (entry := {"path": name, "type": "table"}) not in listed]
+    if new:
+        client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps(listed + new))
+
+
+def set_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags in one request."""
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()], synchronous=True)
 
 
 def _opened_by_mlflow_run(client: "MlflowClient") -> "Run | None":
@@ -216,8 +279,13 @@ def _opened_by_mlflow_run(client: "MlflowClient") -> "Run | None":
     return run if run.info.lifecycle_stage == "active" and not taken else None
 
 
+def _checkout() -> str:
+    """Names this checkout, without its path or the name of the machine."""
+    return _digest(f"{socket.gethostname()}:{store.root()}")[:12]
+
+
 def _source_tags() -> dict[str, str]:
-    tags = {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}
+    tags = {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL", CHECKOUT: _checkout()}
     if commit := provenance.commit():
         tags["mlflow.source.git.commit"] = commit.split()[0]
     with contextlib.suppress(KeyError, OSError, ImportError):  # a container's user without a name, or Windows

@@ -171,6 +171,12 @@ def lock(name: str = "store") -> Iterator[None]:
         held.release()
 
 
+def load() -> None:
+    """Import MLflow, silent. Raises nothing for a store that is not there."""
+    silence()
+    import mlflow  # noqa: F401
+
+
 def connect() -> "MlflowClient":
     """A client of the store; creates a local one at first use. Call it under `lock`.
 
@@ -227,13 +233,15 @@ def explained(doing: str) -> Iterator[None]:
 
 
 def found(find: Callable[..., T], *arguments: object) -> T | None:
-    """What a method of MLflow's client returns; None if there is no such thing in the store."""
+    """What a method of MLflow's client returns; None if there is no such thing in the store, or none to be seen."""
     from mlflow.exceptions import MlflowException
 
     try:
         return find(*arguments)
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        # A server with passwords refuses (403) what is not there, so that nobody can find out names.
+        missing = error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+        if missing or error.get_http_status_code() == 403:
             return None
         raise
 
@@ -246,6 +254,9 @@ def silence() -> None:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
+    # Through the tracking server, which alone can be relied on to reach the bucket behind it: where a client cannot,
+    # MLflow's own way of fetching from there hangs for minutes.
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 
 
 @contextlib.contextmanager

@@ -113,8 +113,8 @@ class StudyRuns:
             if self._parent is None:
                 return
             run_id = self._parent.info.run_id
-            for name, table in tables.items():
-                runs.log_table(self._client, run_id, f"tables/{name}.json", table)
+            named = {f"tables/{name}.json": table for name, table in tables.items()}
+            runs.log_tables(self._client, self._parent, named)
             self._client.log_artifacts(run_id, str(folder))
             runs.end(self._client, self._parent, status)
 

@@ -23,7 +23,7 @@ from flowers.common.errors import UserError
 from flowers.config.params import Params
 from flowers.model import classifier
 from flowers.serving import sources
-from flowers.serving.scoring import local, run, schema
+from flowers.serving.scoring import local, places, run, schema
 
 LABELS = pyarrow.dataset.partitioning(pa.schema([("label", pa.string())]), flavor="hive")
 
@@ -162,7 +162,7 @@ class Killed(BaseException):
 
 def stopped_after(writes: int, monkeypatch) -> bool:
     """Score until that many files have been renamed; whether it was stopped."""
-    move, left = local._move_synced, [writes]
+    move, left = places._move, [writes]
 
     def counted(temporary, file):
         if left[0] == 0:
@@ -171,7 +171,7 @@ def stopped_after(writes: int, monkeypatch) -> bool:
         move(temporary, file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "_move_synced", counted)
+        patch.setattr(places, "_move", counted)
         try:
             score()
         except Killed:
@@ -247,7 +247,7 @@ def test_an_output_is_not_continued_after_an_image_was_renamed(world, monkeypatc
     else:
         assert stopped_after(8, monkeypatch)
     Path("photos/a/blue.png").rename("photos/a/azure.png")
-    assert_left_alone("photos holds other images than when out was begun")
+    assert_left_alone("photos holds other images than when the output was begun")
 
 
 def test_force_begins_anew_and_removes_all_earlier_output(world):
@@ -359,3 +359,58 @@ def test_the_command_passes_its_options_on(world, monkeypatch, capsys):
 
 def test_paths_that_spark_ignores_are_counted():
     assert run.ignored_by_spark(["a.jpg", "_b.jpg", "c_d/e_.jpg", "c/_d/e.jpg", "_c/_d.jpg"]) == 3
+
+
+@pytest.fixture
+def bucket(world):
+    """A file system of fsspec that holds the images, and what is scored there."""
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    for path in Path("photos").rglob("*"):
+        if path.is_file():  # no link to a file that is gone
+            system.pipe(f"/{path.as_posix()}", path.read_bytes())
+    yield system
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+
+
+def test_a_bucket_gives_the_same_rows_and_is_continued(world, bucket, tmp_path, capsys):
+    score()
+    for _ in range(2):
+        score(input="memory://photos", output="memory://out")
+    assert "memory://out is complete already: 14 images" in capsys.readouterr().err
+    bucket.get("/out", str(tmp_path / "fetched"), recursive=True)
+    here = table().query("path != 'gone.jpg'").reset_index(drop=True)
+    assert table(str(tmp_path / "fetched")).equals(here)
+    bucket.rm("/out/_progress/00001.json")
+    bucket.rm("/out/_SUCCESS")
+    ByColour.scored = 0
+    score(input="memory://photos", output="memory://out")
+    assert 0 < ByColour.scored <= 4
+    assert bucket.exists("/out/_SUCCESS")
+
+
+def test_a_bucket_that_fails_ends_the_run_and_leaves_no_row_of_the_image(world, bucket, monkeypatch):
+    read = type(bucket).cat_file
+
+    def refused(self, path, *arguments, **options):
+        if path.endswith("ü c/red.png"):
+            raise PermissionError("Access Denied")
+        return read(self, path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bucket), "cat_file", refused)
+        with pytest.raises(UserError, match=r"memory://.*photos: Access Denied; the same command continues later"):
+            score(input="memory://photos", output="memory://out")
+    assert not bucket.exists("/out/_SUCCESS")
+    score(input="memory://photos", output="memory://out")
+    assert bucket.exists("/out/_SUCCESS")
+
+
+@pytest.mark.parametrize(
+    ("output", "message"), [("memory://photos/out", "lies among the images"), ("nope://x", "nope")]
+)
+def test_a_place_that_cannot_be_written_to_is_an_error(world, bucket, output, message):
+    with pytest.raises(UserError, match=message):
+        score(input="memory://photos", output=output)

@@ -5,14 +5,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.data import formats
 from flowers.serving import models, sources
 from flowers.serving.scoring import job as jobs
-from flowers.serving.scoring import local
+from flowers.serving.scoring import local, places
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 Engine = Literal["local", "spark"]
 KINDS = {"unknown": "unknown", "unsure": "low confidence", "unreadable": "unreadable"}  # of images, in the report
@@ -37,24 +40,25 @@ def score(settings: models.Settings, request: Request) -> None:
     if request.engine == "local":
         if request.master:
             raise UserError("--master names a Spark cluster; add --engine spark")
-        source, output = Path(request.input), Path(request.output)
-        if not source.is_dir():
-            raise UserError(f"{source}: no such folder")
-        if output.resolve().is_relative_to(source.resolve()):
-            raise UserError(f"{output} lies among the images; choose an --output outside of {source}")
+        source, output = places.place(request.input), places.place(request.output)
+        if not source.exists():
+            raise UserError(f"{request.input}: no such folder")
+        if places.inside(output, source):
+            raise UserError(f"{request.output} lies among the images; choose an --output outside of {request.input}")
     with models.located(request.model, settings) as (folder, name):
         (_local if request.engine == "local" else _spark)(request, folder, name)
 
 
 def _local(request: Request, folder: Path, name: str) -> None:
-    source = Path(request.input)
+    source, output = places.place(request.input), places.place(request.output)
     model = models.load(folder)
-    images = sources.Images([str(source)])
-    job = _job(request, str(source.resolve()), sum(1 for image in images if image.place.parts), folder)
-    images.report_skipped()
-    console.say(f"Scoring {job.photos:,} images of {source} with {name}")
+    names, listed = source.images()
+    job = _job(request, source.name, len(names), folder)
+    if listed is not None:
+        listed.report_skipped()
+    console.say(f"Scoring {job.photos:,} images of {request.input} with {name}")
     start = time.monotonic()
-    _report(local.score(model, job, Path(request.output), request.force), start, request.output)
+    _report(local.score(model, job, source, names, output, request.force), start, request.output)
 
 
 def _spark(request: Request, folder: Path, name: str) -> None:
@@ -65,6 +69,9 @@ def _spark(request: Request, folder: Path, name: str) -> None:
 
     model = models.load(folder)
     with spark.session(request.master) as session:
+        if request.input.startswith("s3://") or request.output.startswith("s3://"):
+            _spark_shards(request, folder, name, session)
+            return
         source = spark.Images(session, request.input)
         # On other file systems than this machine's it would take another listing to know.
         on_disk = source.folder.startswith("file:")
@@ -75,6 +82,19 @@ def _spark(request: Request, folder: Path, name: str) -> None:
         start = time.monotonic()
         counts = spark.score(session, model, folder, job, source, request.output, request.force)
         _report(counts, start, request.output)
+
+
+def _spark_shards(request: Request, folder: Path, name: str, session: "SparkSession") -> None:
+    from flowers.serving.scoring import spark_shards
+
+    source = places.place(request.input)
+    if not source.exists():
+        raise UserError(f"{request.input}: no such folder")
+    names, _ = source.images()
+    job = _job(request, source.name, len(names), folder)
+    console.say(f"Scoring {job.photos:,} images of {job.input} with {name} on Spark, {session.sparkContext.master}")
+    start = time.monotonic()
+    _report(spark_shards.score(session, folder, job, names, request.output, request.force), start, request.output)
 
 
 def ignored_by_spark(names: Iterable[str]) -> int:

@@ -152,10 +152,7 @@ def score(
         # Batches of Arrow in and out: the rows are made by the same code as those of --engine local.
         # The executors fetch model and code: only the packages must be installed there.
         with tempfile.TemporaryDirectory(prefix="flowers-spark-") as packed:
-            models.pack(folder, Path(packed, f"{_MODEL}.zip"))
-            session.sparkContext.addArchive(f"{packed}/{_MODEL}.zip#{_MODEL}")
-            code = shutil.make_archive(f"{packed}/code", "zip", Path(__file__).parents[3], "flowers")
-            session.sparkContext.addPyFile(code)
+            ship(session, folder, Path(packed))
             write(left.mapInArrow(functools.partial(predictions, job=job), columns))
         # The rest gets rows of nulls with an error.
         why = f"if(length > {LARGEST}, 'larger than {LARGEST:,} bytes', 'empty file, or cannot be read') as error"
@@ -170,15 +167,23 @@ def score(
 
 def predictions(batches: Iterator[pa.RecordBatch], job: jobs.Job) -> Iterator[pa.RecordBatch]:
     """Batches of path and content to batches of `schema.columns`, in a Python worker of Spark."""
-    model = _model()
+    network = model()
     images = (image for batch in batches for image in zip(batch["path"], batch["content"], strict=True))
-    for batch in stream.batches(model, images, lambda image: image[1].as_py()):
-        rows = schema.rows(model, job, [path.as_py() for path, _ in batch.items], batch)
+    for batch in stream.batches(network, images, lambda image: image[1].as_py()):
+        rows = schema.rows(network, job, [path.as_py() for path, _ in batch.items], batch)
         yield from rows.combine_chunks().to_batches()
 
 
+def ship(session: SparkSession, folder: Path, packed: Path) -> None:
+    """Let the executors fetch the model in `folder`, and this package, from archives in `packed`."""
+    models.pack(folder, packed / f"{_MODEL}.zip")
+    session.sparkContext.addArchive(f"{packed}/{_MODEL}.zip#{_MODEL}")
+    code = shutil.make_archive(f"{packed}/code", "zip", Path(__file__).parents[3], "flowers")
+    session.sparkContext.addPyFile(code)
+
+
 @functools.cache
-def _model() -> stream.Model:
+def model() -> stream.Model:
     """The shipped model, loaded once per process: Spark reuses its workers from task to task."""
     # An executor runs as many tasks at once as it has cores for. TensorFlow reads these when it is imported.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": str(TaskContext.get().cpus()), "TF_NUM_INTEROP_THREADS": "1"}
@@ -196,6 +201,10 @@ def _reason(error: Exception) -> str:
     text = str(error).partition("JVM stacktrace:")[0].strip()
     if "JAVA_GATEWAY_EXITED" in text:
         return "Java did not start; version 17 or later is needed (Debian: apt install openjdk-17-jre-headless)"
+    if "S3AFileSystem not found" in text:
+        return (
+            "s3a:// needs Hadoop's driver, org.apache.hadoop:hadoop-aws; s3:// needs pip install -e '.[team]' instead"
+        )
     causes = re.findall(r"^(?:Caused by)?: (.+)", text, re.MULTILINE)
     lines = causes or text.splitlines()
     return lines[-1] if causes or "Traceback" in text else lines[0]
