@@ -92,12 +92,12 @@ PREDICTED = """\
 Other predictions of the same trained networks; gain with a 95 % interval over images."""
 
 TRIED = """\
-Tried and not kept, neither was the code, by five-fold cross-validation over train and val of Oxford 102 (Intel Xeon, family 6 model 207,
-features in int8): after three epochs of fine-tuning from an LDA head, 94.0 % on three folds, weights at 0.3, 0.5 and
-0.7 of the way from the pretrained ones (WiSE-FT, arXiv 2109.01903) give 92.8, 93.2 and 93.2 %; after eight epochs,
-95.8 % on two folds, an LDA head fitted anew to the fine-tuned features gives 95.4 %. On the test images `balanced` with
-an LDA head to start from, and in int8, has 96.4 % (one seed), not more than as it is. For LDA, more views of an image
-than two, or two sizes at once, add nothing."""
+Tried and not kept, neither was the code, by five-fold cross-validation over train and val of Oxford 102 (Intel Xeon,
+family 6 model 207, features in int8): after three epochs of fine-tuning from an LDA head, 94.0 % on three folds,
+weights at 0.3, 0.5 and 0.7 of the way from the pretrained ones (WiSE-FT, arXiv 2109.01903) give 92.8, 93.2 and 93.2 %;
+after eight epochs, 95.8 % on two folds, an LDA head fitted anew to the fine-tuned features gives 95.4 %. On the test
+images `balanced` with an LDA head to start from, and in int8, has 96.4 % (one seed), not more than as it is. For LDA,
+more views of an image than two, or two sizes at once, add nothing."""
 
 REGRESSED = """\
 Linear heads alone, on the same halves; they depend on no seed. Gain over the row without one, with a 95 %
