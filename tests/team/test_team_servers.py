@@ -1,6 +1,7 @@
 """The servers of a team: what must not happen to other folders."""
 
 import pytest
+
 from team import servers
 
 
