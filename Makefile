@@ -101,10 +101,10 @@ demo: $(VENV)/.installed  ## a web page that names the flower on a photo (make d
 	@flowers serve --examples build/images $(if $(MODEL),--model "$(MODEL)") --port $(PORT)
 
 team-up: $(VENV)/.extras  ## start PostgreSQL, an S3 server and MLflow's with passwords, to try a team's set-up (docs/team.md)
-	@PYTHONPATH=tools python -m team up $(FOLDER)
+	@PYTHONPATH=tools python -m team up $(TEAM)
 
 team-down:  ## end them, and remove their data
-	@PYTHONPATH=tools python -m team down $(FOLDER)
+	@PYTHONPATH=tools python -m team down $(TEAM)
 
 lint: $(VENV)/.installed  ## style and types
 	@ruff check --quiet

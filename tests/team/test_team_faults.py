@@ -170,16 +170,15 @@ def test_a_server_that_fails_from_the_start_holds_a_training_for_seconds_at_most
 
 def test_an_epoch_costs_a_training_less_than_20_milliseconds(ann):
     with tracking.live_run(ann.params) as on_epoch:
-        began = time.process_time(), time.monotonic()
+        began = time.monotonic()
         for number in range(200):
             on_epoch({**HISTORY[0], "epoch": number})
-        took = time.monotonic() - began[1]
-    assert took / 200 < 0.02
+    assert (time.monotonic() - began) / 200 < 0.02  # until the server has them
     (run,) = found(ann)
     assert len(losses(run)) == 200
 
 
-@pytest.mark.parametrize("when", ["params", "model", "artifacts"])
+@pytest.mark.parametrize("when", ["params", "model", "metrics", "artifacts", "tags"])
 def test_publishing_again_completes_what_a_server_that_died_in_the_middle_has(ann, network, when, impatient):
     """The server's answer is lost from some request on: what the request did is done."""
     marks = {

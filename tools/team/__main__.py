@@ -12,7 +12,11 @@ def main() -> int:
     command, *rest = sys.argv[1:] or [""]
     folder = Path(rest[0]) if rest else servers.default_folder()
     if command == "down":
-        servers.down(folder)
+        try:
+            servers.down(folder)
+        except servers.NotOurs as error:
+            print(error, file=sys.stderr)
+            return 1
         print(f"The servers have ended, and {folder} is gone")
         return 0
     if command != "up":

@@ -1,5 +1,6 @@
 """All servers of a team in one folder, and the environment of those who use them."""
 
+import os
 import secrets
 import shlex
 import shutil
@@ -15,7 +16,12 @@ from team.s3 import REGION, S3
 DATA, ARTIFACTS = "flowers-data", "flowers-mlflow"  # the buckets
 PEOPLE = ("ann", "ben")
 ENVIRONMENT = "env"  # and env-ben, ...: a file for each person, to source
+_MARKER = ".flowers-team"  # in a folder that `down` may remove
 _NAMES = ("mlflow", "s3", "postgres")  # the processes, in the order in which they end
+
+
+class NotOurs(Exception):
+    """A folder that holds no servers of this user."""
 
 
 class Servers:
@@ -27,6 +33,7 @@ class Servers:
         `bucket` is the address at which MLflow's server finds the S3 server, if it is not the server's own.
         """
         folder.mkdir(mode=0o711, parents=True)  # PostgreSQL's user passes through it
+        (folder / _MARKER).touch()
         self.folder = folder
         try:
             self._start(bucket)
@@ -84,7 +91,13 @@ class Servers:
 
 
 def down(folder: Path) -> None:
-    """End the servers that were started in a folder, by whatever process, and remove it."""
+    """End the servers that were started in a folder, by whatever process, and remove it.
+
+    Raises NotOurs if it is not such a folder, or another user's.
+    """
+    marker = folder / _MARKER
+    if not marker.exists() or marker.stat().st_uid != os.geteuid():
+        raise NotOurs(f"{folder}: no servers of yours were started there")
     for name in _NAMES:
         place = folder / "postgres" if name == "postgres" else folder
         Process(name, place).stop(signal.SIGQUIT if name == "postgres" else signal.SIGTERM)

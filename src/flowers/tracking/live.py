@@ -24,7 +24,7 @@ Opened = tuple["MlflowClient", "Run"] | None  # None: the run is complete
 
 _EVERY_SECONDS = 1.0  # epochs of a head take a tenth of a second: several are written together
 _AGAIN_SECONDS = 5.0  # after an error, the next attempt: a server that was restarted is there again
-_WAIT_SECONDS = 8.0  # that a training waits for a server in all: for its run, and for the last epochs
+_WAIT_SECONDS = 4.0  # that a training waits for a server: once for its run, once for the last epochs
 
 
 @contextlib.contextmanager
@@ -65,6 +65,7 @@ class Stream:
         """`open_run` finds or creates the run; `later` is what the user can do after an error."""
         self._open_run, self._later = open_run, later
         self._waiting: list[Row] = []
+        self._time_ms: int | None = None  # of an attempt that failed: the points that did arrive are the same again
         self._patience = _WAIT_SECONDS if store.is_server(store.uri()) else None
         self._bounds = contextlib.ExitStack()
         self._bounds.enter_context(store.patience(*store.SHORT))
@@ -74,7 +75,7 @@ class Stream:
         store.load()  # here: modules must not be imported by two threads at once
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
-        self._wait(self._opened.wait)
+        self._opened.wait(self._patience)
 
     def on_epoch(self, row: Row) -> None:
         """Take one epoch; it is in the store within a second or two."""
@@ -84,17 +85,11 @@ class Stream:
         """Write the waiting epochs, add the tags, and end the run. FINISHED means trained: `publish` adds the rest."""
         self._ending = (status, tags or {})
         self._closing.set()
-        self._wait(self._thread.join)
+        self._thread.join(self._patience)
         if self._thread.is_alive():
             self._abandoned = True
             self._warn(f"{store.without_password(store.uri())} takes longer than {_WAIT_SECONDS:g} s")
         self._bounds.close()
-
-    def _wait(self, wait: Callable[[float | None], object]) -> None:
-        begin = time.monotonic()
-        wait(self._patience)
-        if self._patience is not None:
-            self._patience = max(0.0, self._patience - (time.monotonic() - begin))
 
     def _warn(self, reason: str) -> None:
         console.warn(f"MLflow tracking is off for this training: {reason}. {self._later}")
@@ -131,9 +126,11 @@ class Stream:
     def _write(self, client: "MlflowClient", run: "Run") -> None:
         rows = list(self._waiting)
         if rows:
+            self._time_ms = self._time_ms or int(time.time() * 1000)
             with store.lock():  # another process may stream the same run, from an experiment with equal inputs
-                runs.log_points(client, run.info.run_id, [point(row) for row in rows])
+                runs.log_points(client, run.info.run_id, [point(row) for row in rows], time_ms=self._time_ms)
             del self._waiting[: len(rows)]  # only now: after an error they are written later
+            self._time_ms = None
 
     def _end(self, client: "MlflowClient", run: "Run") -> None:
         status, tags = self._ending

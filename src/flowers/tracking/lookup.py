@@ -103,7 +103,7 @@ def _active(run: "Run") -> "Run":
 
 def _by_version(client: "MlflowClient", reference: str) -> "Run | None":
     parts = re.fullmatch(r"models:/([^/@]+)/(\d+)", reference)
-    version = store.found(client.get_model_version, *parts.groups()) if parts else None
+    version = store.found(client.get_model_version, *parts.groups(), by_name=True) if parts else None
     return _of_version(client, reference, version) if version else None
 
 
@@ -114,7 +114,7 @@ def _by_alias(client: "MlflowClient", reference: str, settings: Settings) -> "Ru
     if not name:
         dataset = settings().dataset
         name = registered_model(dataset.name, dataset.path)
-    version = store.found(client.get_model_version_by_alias, name, alias)
+    version = store.found(client.get_model_version_by_alias, name, alias, by_name=True)
     return _of_version(client, reference, version) if version else None
 
 

@@ -45,6 +45,8 @@ def log(client: "MlflowClient", run: "Run", result: Result) -> str:
             with runs.permitted():
                 client.delete_logged_model(old.model_id)
     if found is not None:
+        if store.is_server(store.uri()):
+            shared_weights.send(client, result.key.weights)  # somebody may have deleted them
         return found
     # The steps of mlflow.pyfunc.log_model, without its active run, its global address and its trial prediction.
     made = client.create_logged_model(

@@ -27,7 +27,7 @@ class Champion:
 
 def champion(client: "MlflowClient", name: str) -> Champion | None:
     """The champion of a registered model; None before the first one."""
-    version = store.found(client.get_model_version_by_alias, name, lookup.CHAMPION)
+    version = store.found(client.get_model_version_by_alias, name, lookup.CHAMPION, by_name=True)
     return Champion(str(version.version), store.found(client.get_run, version.run_id)) if version else None
 
 

@@ -58,20 +58,18 @@ def with_key(client: "MlflowClient", key: str) -> list["Run"]:
 
 
 def ours(found: list["Run"]) -> list["Run"]:
-    """The runs that this checkout opened, and those of others that nobody streams to, ours last."""
-    of_others = [run for run in found if run.data.tags.get(CHECKOUT, _checkout()) != _checkout()]
-    return [
-        *(run for run in of_others if run.info.status != "RUNNING"),
-        *(run for run in found if run not in of_others),
-    ]
+    """Those of the runs that this checkout opened; a local store is its own, so there all of them are."""
+    if not store.is_server(store.uri()):
+        return found
+    return [run for run in found if run.data.tags.get(CHECKOUT) == _checkout()]
 
 
 def settle(client: "MlflowClient", key: str, digest: str) -> "Run":
     """Make one run of those that hold the result `digest`; returns it.
 
     Several machines may publish a result at once, and MLflow has nothing that only one of them can do. The last one
-    sees the runs of all: the oldest stays, with the origins of the others, which are discarded, and so are unfinished
-    runs of the same key that nobody streams to.
+    sees the runs of all: the oldest stays, with the origins of the others, which are discarded unless a registered
+    model is theirs.
     """
     found = sorted(with_key(client, key), key=lambda run: (run.info.start_time, run.info.run_id))
     kept, *others = [run for run in found if run.data.tags.get(RESULT) == digest]
@@ -81,23 +79,27 @@ def settle(client: "MlflowClient", key: str, digest: str) -> "Run":
                 if longer := provenance.extended(kept.data.tags.get(name), item):
                     client.set_tag(kept.info.run_id, name, longer)
                     kept.data.tags[name] = longer
-    unfinished = [run for run in found if RESULT not in run.data.tags and run.info.status != "RUNNING"]
-    for run in others + unfinished:
-        orphan(client, run, f"run {kept.info.run_id} holds the same result")
-        with permitted():
-            client.delete_run(run.info.run_id)
+    for run in others:
+        if not client.search_model_versions(f"run_id = '{run.info.run_id}'"):
+            with permitted(gone=True):  # two machines may be here at once
+                orphan(client, run, f"run {kept.info.run_id} holds the same result")
+                client.delete_run(run.info.run_id)
     return kept
 
 
 @contextlib.contextmanager
-def permitted() -> Iterator[None]:
-    """Ignore that the server does not permit something: who may edit runs may not delete them."""
+def permitted(gone: bool = False) -> Iterator[None]:
+    """Ignore that the server does not permit something: who may edit runs may not delete them.
+
+    With `gone` also that another machine has deleted the run.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
-        if error.get_http_status_code() != 403:
+        deleted = gone and error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
+        if error.get_http_status_code() != 403 and not deleted:
             raise
 
 
@@ -115,7 +117,7 @@ def create(client: "MlflowClient", params: Params, name: str, tags: Mapping[str,
     if opened is None:
         tags = {**_source_tags(), **tags}
         return client.create_run(store.experiment_id(client, params), run_name=name, tags=tags)
-    set_tags(client, opened.info.run_id, tags)
+    set_tags(client, opened.info.run_id, {CHECKOUT: _checkout(), **tags})
     # MLflow generates names such as bold-fox-123; one that the user gave stays.
     if re.fullmatch(r"[a-z]+-[a-z]+-\d+", opened.info.run_name or ""):
         client.set_tag(opened.info.run_id, "mlflow.runName", name)

@@ -5,6 +5,7 @@ model takes them from the user's cache, or fetches them into it. In a local stor
 as a hard link.
 """
 
+import contextlib
 import json
 import tempfile
 from pathlib import Path
@@ -35,6 +36,11 @@ def refer(client: "MlflowClient", digest: str, folder: Path) -> Path:
     return file
 
 
+def send(client: "MlflowClient", digest: str) -> None:
+    """Send the weights in the current directory unless they are there."""
+    _holder(client, digest)
+
+
 def of(artifacts: Path) -> Path:
     """The weights of the model with these artifacts: its own, or those that it refers to. Raises UserError."""
     own = artifacts / paths.WEIGHTS.name
@@ -48,31 +54,48 @@ def resolved(file: Path) -> Path:
 
 def fetched(reference: Path) -> Path:
     """The weights that a reference stands for, on this machine. Raises UserError if they cannot be fetched intact."""
-    content = json.loads(reference.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(reference.read_text(encoding="utf-8"))
+        run_id, name, digest = (str(content[key]) for key in ("run_id", "file", "sha256"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{reference}: damaged ({error!r}); `flowers track --force` writes it again") from None
     cache = paths.cache_folder() / "weights"
-    cached = cache / f"shared-{content['sha256'][:16]}.npz"
+    cached = cache / f"shared-{digest[:16]}.npz"
     for file in (cached, paths.WEIGHTS, *sorted(cache.glob("resnet50-*.npz"))):
-        if file.is_file() and run_key.file_digest(file) == content["sha256"]:
+        if file.is_file() and run_key.file_digest(file) == digest:
             return file
-    from mlflow.artifacts import download_artifacts
-
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder, store.explained("fetching the ImageNet weights from"):
-        address = f"runs:/{content['run_id']}/{content['file']}"
-        file = Path(download_artifacts(address, dst_path=folder))
-        if run_key.file_digest(file) != content["sha256"]:
-            raise UserError(f"{address}: not the weights that the model was trained with; `flowers track --force`")
-        file.replace(cached)
+    with store.explained("fetching the ImageNet weights from"):
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            _downloaded(run_id, name, digest, Path(folder)).replace(cached)
     return cached
 
 
-def _holder(client: "MlflowClient", digest: str) -> str:
-    """The id of the run that holds the weights."""
-    experiment, size = _experiment(client), paths.WEIGHTS.stat().st_size
+def _downloaded(run_id: str, name: str, digest: str, folder: Path) -> Path:
+    """The weights from the run that a reference names, or from one that has got them since. Raises UserError."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient()
+    for holder in (run_id, None):
+        with contextlib.suppress(MlflowException) if holder else contextlib.nullcontext():
+            file = Path(client.download_artifacts(holder or _holder(client, digest, send=False), name, str(folder)))
+            if run_key.file_digest(file) == digest:
+                return file
+    raise UserError(f"{name} of run {run_id}: not the weights that the model was trained with; `flowers track --force`")
+
+
+def _holder(client: "MlflowClient", digest: str, send: bool = True) -> str:
+    """The id of the run that holds the weights; those of the current directory are sent unless they are there."""
+    experiment = _experiment(client)
     for run in client.search_runs([experiment], f"tags.`{_DIGEST}` = '{digest}'", order_by=["start_time ASC"]):
         files = client.list_artifacts(run.info.run_id) if run.info.status == "FINISHED" else []
-        if any((file.path, file.file_size) == (paths.WEIGHTS.name, size) for file in files):
+        if any(file.path == paths.WEIGHTS.name for file in files):
             return str(run.info.run_id)
+    if not send:
+        raise UserError(
+            "the server no longer has the ImageNet weights of this model; `flowers track --force` sends them"
+        )
     tags = {_DIGEST: digest, "mlflow.note.content": _NOTE}
     run = client.create_run(experiment, run_name=f"{paths.WEIGHTS.name} {digest[:8]}", tags=tags)
     client.log_artifact(run.info.run_id, str(paths.WEIGHTS))

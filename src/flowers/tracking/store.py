@@ -232,8 +232,8 @@ def explained(doing: str) -> Iterator[None]:
         raise kind(f"{doing} {without_password(uri())} failed: {reason(error)}") from error
 
 
-def found(find: Callable[..., T], *arguments: object) -> T | None:
-    """What a method of MLflow's client returns; None if there is no such thing in the store, or none to be seen."""
+def found(find: Callable[..., T], *arguments: object, by_name: bool = False) -> T | None:
+    """What a method of MLflow's client returns; None if there is no such thing in the store."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -241,7 +241,7 @@ def found(find: Callable[..., T], *arguments: object) -> T | None:
     except MlflowException as error:
         # A server with passwords refuses (403) what is not there, so that nobody can find out names.
         missing = error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-        if missing or error.get_http_status_code() == 403:
+        if missing or (by_name and error.get_http_status_code() == 403):
             return None
         raise
 

@@ -125,8 +125,7 @@ class Bucket:
 
     def image(self, name: str) -> Path | bytes:  # noqa: D102
         # Another error is no property of the image: the shard is not written, and the next run begins with it.
-        with self._explained():
-            return self.read(name)
+        return self.read(name)
 
     def held(self) -> contextlib.AbstractContextManager[None]:  # noqa: D102
         return contextlib.nullcontext()  # no lock is possible there; two processes would write the same files
@@ -140,7 +139,8 @@ class Bucket:
         return []
 
     def read(self, name: str) -> bytes:  # noqa: D102
-        content: bytes = self._system.cat_file(f"{self._root}/{name}")
+        with self._explained():
+            content: bytes = self._system.cat_file(f"{self._root}/{name}")
         return content
 
     def write(self, name: str, content: bytes) -> None:  # noqa: D102
