@@ -23,7 +23,7 @@ NAME = "flowers"
 DIGEST = "flowers.model_digest"
 
 # What the served code imports. By default MLflow finds it out by loading the model, which takes ten seconds.
-_PACKAGES = ("mlflow", "tensorflow-cpu", "tensorflow", "keras", "numpy", "pandas", "pillow", "pillow-heif")
+_PACKAGES = ("mlflow", "tensorflow-cpu", "tensorflow", "keras", "numpy", "pandas", "pillow", "pillow-heif", "pydantic")
 
 
 def log(client: "MlflowClient", run: "Run", result: Result) -> str:
