@@ -78,8 +78,8 @@ class ModelParams(Section):
     input_size: Side = Field(description="side of the network's input in pixels; 288 costs 1.65 times as much as 224")
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         description="number format of the convolutions: `auto` is bfloat16 if the GPU or processor multiplies in it; "
-        "`int8` computes the frozen part in 8 bits by OpenVINO (`make extras`), twice as fast or, with VNNI "
-        "instructions, 3.5 times, and the rest in float32"
+        "`int8` computes the frozen part in 8 bits by OpenVINO (`make extras`), 1.8 times as fast or, with "
+        "VNNI instructions, three times, and the rest in float32"
     )
     known_rate: float = Field(
         gt=0,
