@@ -89,7 +89,7 @@ def accuracy(epochs: int, seed: int) -> dict[str, Any]:
 
 def tracking_share(slow_epochs: int, models: int) -> dict[str, Any]:
     """Seconds that MLflow takes: of every epoch of a training, of epochs that take a second or more, of a model."""
-    from flowers.tracking import live_run, model, result, runs, store
+    from flowers.tracking import experiments, live_run, model, result, runs, store
 
     settings = params.load()
     rows: list[dict[str, Any]] = []
@@ -116,7 +116,7 @@ def tracking_share(slow_epochs: int, models: int) -> dict[str, Any]:
     finished = result.read(settings)
     with store.lock():
         client = store.connect()
-        experiment = store.experiment_id(client, settings)
+        experiment = experiments.experiment_id(client, settings)
     for _ in range(models):
         run = client.create_run(experiment)
         logged.append(_seconds(partial(model.log, client, run, finished)))

@@ -6,7 +6,7 @@ import pytest
 
 from flowers import tracking
 from flowers.common.errors import UserError
-from flowers.tracking import logged_models, lookup, store
+from flowers.tracking import experiments, logged_models, lookup
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_local_model_is_used_in_place(published):
 
 def test_a_model_on_another_store_is_downloaded_and_removed_afterwards(world):
     elsewhere = world.folder / "elsewhere"
-    world.client().create_experiment(store.experiment_name(world.params), artifact_location=str(elsewhere))
+    world.client().create_experiment(experiments.experiment_name(world.params), artifact_location=str(elsewhere))
     tracking.publish(world.params)
     with logged_models.model(world.runs(only=1)[0].info.run_id, lambda: world.params) as (folder, _):
         assert not folder.is_relative_to(world.folder)

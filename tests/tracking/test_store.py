@@ -19,7 +19,7 @@ import requests
 from flowers import tracking
 from flowers.common.errors import UserError
 from flowers.stages import track
-from flowers.tracking import runs, store, ui
+from flowers.tracking import experiments, runs, store, ui
 
 TRACK = "from pathlib import Path; from flowers.config import params; from flowers.stages import track; " \
     "track.run(params.load(Path('params.yaml')))"  # fmt: skip
@@ -36,7 +36,7 @@ TRACK = "from pathlib import Path; from flowers.config import params; from flowe
 def test_each_data_set_has_one_experiment(world, name, path, experiment):
     world.set("dataset.name", name)
     world.set("dataset.path", path)
-    assert store.experiment_name(world.params) == experiment
+    assert experiments.experiment_name(world.params) == experiment
 
 
 def test_a_stray_mlruns_folder_does_not_move_the_store(world):

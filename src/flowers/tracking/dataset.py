@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flowers.common import paths
 from flowers.config.params import Params
-from flowers.tracking import store
+from flowers.tracking import experiments
 from flowers.tracking.run_key import RunKey
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def described(params: Params, key: RunKey) -> "DatasetInput":
     profile = {"classes": len({row["label"] for row in rows}), **Counter(row["subset"] for row in rows)}
     source = {"tags": {"dataset.name": params.dataset.name, "dataset.path": params.dataset.path}}
     entity = Dataset(
-        name=store.experiment_name(params),
+        name=experiments.experiment_name(params),
         digest=key.data[:_DIGITS],
         source_type="code",  # MLflow's type of data that the run itself can fetch again
         source=json.dumps(source),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flowers.common import console
 from flowers.common.errors import UserError
 from flowers.config.params import Params
-from flowers.tracking import runs, store
+from flowers.tracking import experiments, runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,7 +26,7 @@ SHORTEST_ID = 6
 
 def registered_model(dataset: str, path: str) -> str:
     """The registered model of a data set, from dataset.name and .path, such as flowers-local."""
-    return re.sub(r"[^\w.-]+", "-", store.experiment_of(dataset, path))
+    return re.sub(r"[^\w.-]+", "-", experiments.experiment_of(dataset, path))
 
 
 def find_anywhere(reference: str, settings: Settings) -> tuple["MlflowClient", "Run | None"]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowers.config.params import Params
-from flowers.tracking import provenance, run_key, store
+from flowers.tracking import experiments, provenance, run_key, store
 from flowers.tracking.result import Point
 from flowers.tracking.run_name import run_name
 
@@ -116,7 +116,7 @@ def create(client: "MlflowClient", params: Params, name: str, tags: Mapping[str,
     opened = _opened_by_mlflow_run(client)
     if opened is None:
         tags = {**_source_tags(), **tags}
-        return client.create_run(store.experiment_id(client, params), run_name=name, tags=tags)
+        return client.create_run(experiments.experiment_id(client, params), run_name=name, tags=tags)
     set_tags(client, opened.info.run_id, {CHECKOUT: _checkout(), **tags})
     # MLflow generates names such as bold-fox-123; one that the user gave stays.
     if re.fullmatch(r"[a-z]+-[a-z]+-\d+", opened.info.run_name or ""):

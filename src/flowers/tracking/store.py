@@ -1,4 +1,4 @@
-"""The MLflow store: its address, whether it can be reached, its experiments, and a lock for several processes."""
+"""The MLflow store: its address, whether it can be reached, and a lock for several processes."""
 
 import contextlib
 import logging
@@ -12,8 +12,7 @@ from urllib.parse import unquote
 
 from flowers.common import paths
 from flowers.common.errors import UserError
-from flowers.config.params import Params
-from flowers.tracking import local_store, view
+from flowers.tracking import local_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,7 +55,7 @@ def _database(address: str) -> Path | None:
     return Path(unquote(path.partition("?")[0])) if scheme.startswith("sqlite") else None
 
 
-def _is_local() -> bool:
+def is_local() -> bool:
     """Whether the store is that of this checkout."""
     return _database(uri()) == root() / local_store.DATABASE
 
@@ -89,17 +88,6 @@ def local_path(location: str, address: str | None = None) -> Path | None:
 def artifact_folder() -> Path:
     """The folder of the artifacts of a store without a server."""
     return root() / local_store.ARTIFACTS
-
-
-def experiment_name(params: Params) -> str:
-    """The experiment of the data set."""
-    return experiment_of(params.dataset.name, params.dataset.path)
-
-
-def experiment_of(dataset: str, path: str) -> str:
-    """One experiment for each data set: its catalogue name, or the name of the user's own folder."""
-    own = dataset == "local" and path != "data.yaml"
-    return f"flowers {(own and Path(path).name) or dataset}"
 
 
 def check_reachable(address: str) -> None:
@@ -192,13 +180,13 @@ def connect() -> "MlflowClient":
     logging.getLogger("alembic").setLevel(logging.ERROR)
     try:
         read_relative_locations()
-        if _is_local():
+        if is_local():
             local_store.take_over(root())
             if not local_store.exists(root()):
                 local_store.create(address, root())
         client = MlflowClient(tracking_uri=address)
         client.search_experiments(max_results=1)
-        if _is_local():
+        if is_local():
             local_store.relocate(root())
     except Exception as error:  # MLflow, SQLAlchemy and alembic each have their own
         kind = StoreUnreachable if is_server(address) else UserError
@@ -274,29 +262,3 @@ def patience(seconds: int, retries: int) -> Iterator[None]:
     finally:
         for name in ours:
             os.environ.pop(name, None)
-
-
-def experiment_id(client: "MlflowClient", params: Params) -> str:
-    """The experiment of the data set, created if need be. Call it under `lock`."""
-    from mlflow.exceptions import MlflowException
-
-    name = experiment_name(params)
-    for candidate in (name, *(f"{name} ({number})" for number in range(2, 100))):
-        experiment = client.get_experiment_by_name(candidate)
-        if experiment is None:
-            # Explicit, because MLflow would put artifacts under the current directory of the first process.
-            folder = artifact_folder() / re.sub(r"[^\w-]+", "_", candidate)
-            location = None if is_server(uri()) else folder.as_uri()
-            try:
-                made = client.create_experiment(candidate, artifact_location=location, tags=view.TAGS)
-                if _is_local():
-                    local_store.relocate(root())
-                return str(made)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                experiment = client.get_experiment_by_name(candidate)  # another machine was first
-        # A deleted experiment stays deleted: restoring it would restore all its runs.
-        if experiment is not None and experiment.lifecycle_stage == "active":
-            return str(experiment.experiment_id)
-    raise UserError(f"the tracking store holds 99 deleted experiments named '{name}'; clear them with `mlflow gc`")

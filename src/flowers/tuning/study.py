@@ -21,7 +21,7 @@ from flowers.config.edit import written
 from flowers.config.params import training_values
 from flowers.model.backbone import best_precision
 from flowers.tracking import run_key
-from flowers.tracking.store import experiment_name
+from flowers.tracking.experiments import experiment_name
 from flowers.tuning import heartbeat
 from flowers.tuning.pruner import pruner
 from flowers.tuning.space import Space
